@@ -1,0 +1,46 @@
+"""vitlib: the Vision Transformer that the book builds, small enough to read in one sitting."""
+
+__version__ = "0.1.0"
+
+from vitlib.attention import Attention, attention_weights
+from vitlib.blocks import Block, DropPath, LayerScale, Mlp
+from vitlib.checkpoints import load_checkpoint, save_checkpoint
+from vitlib.data import ImageData, ImageSet, augment, load_data
+from vitlib.explain import AttentionRecorder
+from vitlib.init import init_weights
+from vitlib.model import VisionTransformer, create_model, list_models
+from vitlib.patch import PatchEmbed, embed_conv, embed_unfold, patchify, unpatchify
+from vitlib.pos_embed import resample_pos_embed, sincos_2d
+from vitlib.train import DistillationLoss, TrainConfig, evaluate, fit, param_groups
+
+__all__ = [
+    "Attention",
+    "AttentionRecorder",
+    "Block",
+    "DistillationLoss",
+    "DropPath",
+    "ImageData",
+    "ImageSet",
+    "LayerScale",
+    "Mlp",
+    "PatchEmbed",
+    "TrainConfig",
+    "VisionTransformer",
+    "attention_weights",
+    "augment",
+    "create_model",
+    "embed_conv",
+    "embed_unfold",
+    "evaluate",
+    "fit",
+    "init_weights",
+    "list_models",
+    "load_checkpoint",
+    "load_data",
+    "param_groups",
+    "patchify",
+    "resample_pos_embed",
+    "save_checkpoint",
+    "sincos_2d",
+    "unpatchify",
+]

@@ -1,0 +1,127 @@
+"""The encoder block: attention mixes tokens, the MLP mixes channels, each added to its input.
+
+Sources: Dosovitskiy et al. 2021, section 3.1, equations 2 and 3; stochastic depth: Huang et al.
+2016; LayerScale: Touvron et al. 2021, "Going deeper with Image Transformers", section 2.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitlib.attention import Attention
+
+Layer = Callable[..., nn.Module]  # a module class, or a partial of one
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an activation between, applied to each token alone.
+
+    Args: widths in, hidden and out (hidden and out default to in), the activation's class, and
+    the dropout after each linear layer.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int | None = None,
+        out_features: int | None = None,
+        act_layer: Layer = nn.GELU,
+        drop: float = 0.0,
+    ):
+        super().__init__()
+        hidden_features = hidden_features or in_features
+        self.fc1 = nn.Linear(in_features, hidden_features)
+        self.act = act_layer()
+        self.drop1 = nn.Dropout(drop)
+        self.fc2 = nn.Linear(hidden_features, out_features or in_features)
+        self.drop2 = nn.Dropout(drop)
+
+    def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch out"]:
+        x = self.drop1(self.act(self.fc1(x)))  # (..., hidden)
+        return self.drop2(self.fc2(x))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, zero a sample's whole branch with probability `drop_prob`.
+
+    The branches that are kept are divided by 1 − drop_prob, so that the mean stays the same.
+    Raises ValueError unless 0 ≤ drop_prob < 1.
+    """
+
+    def __init__(self, drop_prob: float = 0.0):
+        super().__init__()
+        if not 0 <= drop_prob < 1:
+            raise ValueError(f"drop_prob must be at least 0 and below 1, got {drop_prob}")
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Float[Tensor, "B *rest"]) -> Float[Tensor, "B *rest"]:
+        if self.drop_prob == 0 or not self.training:
+            return x
+        keep = 1 - self.drop_prob
+        mask = torch.empty(x.shape[0], *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device)
+        return x * mask.bernoulli_(keep) / keep
+
+    def extra_repr(self) -> str:
+        return f"drop_prob={self.drop_prob:.3f}"
+
+
+class LayerScale(nn.Module):
+    """Multiplies each channel by a learned factor; a small start keeps a block near identity."""
+
+    def __init__(self, dim: int, init_values: float = 1e-5):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), float(init_values)))
+
+    def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
+        return x * self.gamma
+
+
+class Block(nn.Module):
+    """A pre-norm encoder block on tokens (B, N, D): x + attention(norm(x)), then x + mlp(norm(x)).
+
+    Args:
+        dim: width D.
+        num_heads: attention heads, a divisor of D.
+        mlp_ratio: hidden width of the MLP, as a multiple of D.
+        qkv_bias, qk_scale: as in `Attention`.
+        drop: dropout after the projections; attn_drop: on the attention weights.
+        drop_path: probability that a sample skips a branch in training.
+        init_values: start of LayerScale; None leaves it out, as in ViT and DeiT.
+        act_layer, norm_layer: classes (or partials of one), not instances.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = False,
+        qk_scale: float | None = None,
+        drop: float = 0.0,
+        attn_drop: float = 0.0,
+        drop_path: float = 0.0,
+        init_values: float | None = None,
+        act_layer: Layer = nn.GELU,
+        norm_layer: Layer = nn.LayerNorm,
+    ):
+        super().__init__()
+
+        def scale() -> nn.Module:
+            return nn.Identity() if init_values is None else LayerScale(dim, init_values)
+
+        def skip() -> nn.Module:
+            return DropPath(drop_path) if drop_path else nn.Identity()
+
+        self.norm1 = norm_layer(dim)
+        self.attn = Attention(dim, num_heads, qkv_bias, qk_scale, attn_drop, drop)
+        self.ls1, self.drop_path1 = scale(), skip()
+        self.norm2 = norm_layer(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer=act_layer, drop=drop)
+        self.ls2, self.drop_path2 = scale(), skip()
+
+    def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x))))
+        x = x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+        return x

@@ -1,0 +1,86 @@
+"""How a VisionTransformer's weights start: the four schemes of the first public ViT in PyTorch.
+
+    scheme       tokens, positions         Linear           patch conv   head
+    ""           normal 0.02               normal 0.02      PyTorch's    as Linear
+    "nlhb"       as ""                     as ""            as ""        0, bias −ln K
+    "jax"        normal 0.02, but class 0  Xavier uniform   LeCun        0, bias 0
+    "jax_nlhb"   as "jax"                  as "jax"         as "jax"     0, bias −ln K
+
+Tokens are class, distillation and registers. Normals are truncated. Linear biases are 0, but normal
+1e-6 in the MLP of the "jax" schemes. LayerNorms start as the identity, the representation layer is
+LeCun normal in every scheme.
+
+A head bias of −ln K ("negative log head bias") makes each sigmoid say 1/(K + 1) at the start, and
+leaves softmax cross-entropy at ln K. Source: Google's Flax code for Dosovitskiy et al. 2021.
+"""
+
+import math
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor, nn
+
+SCHEMES = ("", "jax", "jax_nlhb", "nlhb")
+
+
+def trunc_normal(weight: Tensor, std: float) -> None:
+    """Normal values with the given deviation, redrawn beyond ±2 (absolute, as in timm and DeiT)."""
+    nn.init.trunc_normal_(weight, std=std)
+
+
+def lecun_normal(weight: Tensor) -> None:
+    """Variance 1/fan_in, truncated at two deviations, which leaves 0.8796 of the deviation."""
+    std = weight[0].numel() ** -0.5 / 0.87962566103423978
+    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+
+@torch.no_grad()
+def init_weights(model: nn.Module, scheme: str = "") -> None:
+    """Initialise every weight of a VisionTransformer in place, by one of `SCHEMES`.
+
+    Raises ValueError for an unknown scheme.
+    """
+    if scheme not in SCHEMES:
+        nearest = get_close_matches(scheme, SCHEMES, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        raise ValueError(f"unknown weight_init {scheme!r}: expected one of {SCHEMES}{hint}")
+    jax = scheme.startswith("jax")
+
+    for name, module in model.named_modules():
+        if isinstance(module, nn.LayerNorm):
+            module.reset_parameters()
+        elif isinstance(module, nn.Linear):
+            _init_linear(module, name, scheme)
+        elif isinstance(module, nn.Conv2d):
+            module.reset_parameters()
+            if jax:
+                lecun_normal(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    for name, parameter in model.named_parameters():
+        if name in ("cls_token", "dist_token", "reg_token", "pos_embed"):
+            trunc_normal(parameter, 0.02)
+            if jax and name == "cls_token":
+                nn.init.zeros_(parameter)
+
+
+def _init_linear(linear: nn.Linear, name: str, scheme: str) -> None:
+    jax = scheme.startswith("jax")
+    is_head = name in ("head", "head_dist")
+    if name.startswith("pre_logits"):
+        lecun_normal(linear.weight)
+    elif is_head and scheme:
+        nn.init.zeros_(linear.weight)
+    elif jax:
+        nn.init.xavier_uniform_(linear.weight)
+    else:
+        trunc_normal(linear.weight, 0.02)
+
+    if linear.bias is not None:
+        if is_head and scheme.endswith("nlhb"):
+            nn.init.constant_(linear.bias, -math.log(linear.out_features))
+        elif jax and ".mlp." in name:
+            nn.init.normal_(linear.bias, std=1e-6)
+        else:
+            nn.init.zeros_(linear.bias)

@@ -1,0 +1,338 @@
+"""The Vision Transformer, and DeiT's with a distillation token.
+
+    images (B, C, H, W) -> tokens (B, N, D) -> [class, distillation, registers, patches] + positions
+    -> depth × Block -> LayerNorm -> pool -> head -> logits (B, K)
+
+Parameters bear timm's names, so that timm's and DeiT's weights load as they are.
+Sources: Dosovitskiy et al. 2021 (ViT); Touvron et al. 2021 (DeiT), section 3; registers: Darcet
+et al. 2024; average pooling and sin-cos positions: Beyer et al. 2022, "Better plain ViT baselines".
+"""
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitlib.blocks import Block, Layer
+from vitlib.init import init_weights
+from vitlib.patch import PatchEmbed, Size, check_images, grid_of, pair
+from vitlib.pos_embed import resample_pos_embed, sincos_2d
+
+
+class VisionTransformer(nn.Module):
+    """Vision Transformer: images (B, C, H, W) to logits (B, K).
+
+    Args:
+        img_size, patch_size: in pixels, a side or (height, width).
+        in_chans: channels C; 1 for grey images.
+        num_classes: K; 0 leaves out the head and returns the pooled features.
+        embed_dim, depth, num_heads, mlp_ratio, qkv_bias, qk_scale: see `Block`.
+        representation_size: width of a Linear + tanh before the head (the paper's pre-training
+            head); None leaves it out. Not together with `distilled`.
+        distilled: a distillation token beside the class token, with a head of its own.
+        pos_embed: "learned", "sincos" (two-dimensional, fixed) or "none".
+        reg_tokens: number of register tokens.
+        global_pool: "token" reads the class token; "avg" averages the patch tokens and then
+            normalises them (`fc_norm`, as in timm). A distilled model needs "token".
+        drop_rate, attn_drop_rate: dropout after embeddings and projections, and on attention.
+        drop_path_rate: stochastic depth, growing linearly from 0 in the first block to this.
+        init_values: start of LayerScale; None leaves it out.
+        embed_layer: called with img_size, patch_size, in_chans, embed_dim, to make the tokens.
+        norm_layer, act_layer: classes; None means LayerNorm with eps 1e-6, and exact GELU.
+        weight_init: "", "jax", "jax_nlhb" or "nlhb"; see vitlib.init.
+        dynamic_img_size: accept every image size that the patch divides, and resample positions.
+
+    Raises ValueError for sizes that do not divide and for options that contradict each other.
+    """
+
+    # The pixel statistics and class names that the weights were trained with; set by presets,
+    # `fit` and `load_checkpoint`. None means unknown.
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    classes: tuple[str, ...] | None = None
+
+    pos_embed: Tensor | None
+    head: nn.Module
+    head_dist: nn.Module
+
+    def __init__(
+        self,
+        img_size: Size = 224,
+        patch_size: Size = 16,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        representation_size: int | None = None,
+        distilled: bool = False,
+        pos_embed: str = "learned",
+        reg_tokens: int = 0,
+        global_pool: str = "token",
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        init_values: float | None = None,
+        embed_layer: Callable[..., nn.Module] = PatchEmbed,
+        norm_layer: Layer | None = None,
+        act_layer: Layer | None = None,
+        weight_init: str = "",
+        dynamic_img_size: bool = False,
+    ):
+        arguments = dict(locals())
+        del arguments["self"], arguments["__class__"]
+        _check_arguments(**arguments)
+        super().__init__()
+        if embed_layer is PatchEmbed:
+            del arguments["embed_layer"]
+        self.config = arguments  # what a checkpoint needs to build this model again
+        self.img_size = pair(img_size, "img_size")
+        self.patch_size = pair(patch_size, "patch_size")
+        self.grid_size = grid_of(img_size, patch_size)
+        self.in_chans, self.num_classes, self.embed_dim = in_chans, num_classes, embed_dim
+        self.distilled, self.global_pool = distilled, global_pool
+        self.dynamic_img_size = dynamic_img_size
+        self.num_prefix_tokens = 1 + int(distilled) + reg_tokens
+        norm = norm_layer or partial(nn.LayerNorm, eps=1e-6)
+        act = act_layer or nn.GELU
+
+        accepted_size = None if dynamic_img_size else img_size
+        self.patch_embed = embed_layer(
+            img_size=accepted_size, patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim
+        )
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
+        self.dist_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if distilled else None
+        self.reg_token = nn.Parameter(torch.zeros(1, reg_tokens, embed_dim)) if reg_tokens else None
+        self._make_positions(pos_embed)
+        self.pos_drop = nn.Dropout(drop_rate)
+
+        rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()
+        self.blocks = nn.Sequential(
+            *[
+                Block(
+                    embed_dim, num_heads, mlp_ratio, qkv_bias, qk_scale, drop_rate, attn_drop_rate,
+                    drop_path, init_values, act, norm,
+                )
+                for drop_path in rates
+            ]
+        )  # fmt: skip
+        pooled = global_pool == "avg"
+        self.norm = nn.Identity() if pooled else norm(embed_dim)
+        self.fc_norm = norm(embed_dim) if pooled else nn.Identity()
+
+        self.num_features = representation_size or embed_dim  # the width that the head sees
+        self.pre_logits = nn.Sequential()
+        if representation_size:
+            self.pre_logits.add_module("fc", nn.Linear(embed_dim, representation_size))
+            self.pre_logits.add_module("act", nn.Tanh())
+        self._make_heads(num_classes)
+        init_weights(self, weight_init)
+
+    def forward(
+        self, images: Float[Tensor, "B C H W"], return_dist: bool = False
+    ) -> Float[Tensor, "B K"] | tuple[Float[Tensor, "B K"], Float[Tensor, "B K"]]:
+        """Logits (B, K); of a distilled model, the mean of both heads.
+
+        With `return_dist`, which needs a distilled model, (class logits, distillation logits).
+        """
+        features = self.forward_features(images)
+        if not return_dist:
+            return self.forward_head(features)
+        if not self.distilled:
+            raise ValueError("return_dist=True needs a model built with distilled=True")
+        return self.head(features[:, 0]), self.head_dist(features[:, 1])
+
+    def forward_features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B T D"]:
+        """All tokens after the last block, (B, prefix + N, D), normalised.
+
+        With global_pool="avg" the norm comes after pooling, in `forward_head`.
+        """
+        return self.norm(self.blocks(self._tokens(images)))
+
+    def forward_intermediates(self, images: Float[Tensor, "B C H W"]) -> list[Tensor]:
+        """The tokens (B, prefix + N, D) after each block, not normalised."""
+        x, intermediates = self._tokens(images), []
+        for block in self.blocks:
+            x = block(x)
+            intermediates.append(x)
+        return intermediates
+
+    def forward_head(
+        self, features: Float[Tensor, "B T D"], pre_logits: bool = False
+    ) -> Float[Tensor, "B K"]:
+        """Pool the tokens and classify; with `pre_logits`, return what the head would see."""
+        if self.distilled:
+            class_token, dist_token = features[:, 0], features[:, 1]  # (B, D) each
+            if pre_logits:
+                return (class_token + dist_token) / 2
+            return (self.head(class_token) + self.head_dist(dist_token)) / 2
+        if self.global_pool == "avg":
+            pooled = features[:, self.num_prefix_tokens :].mean(dim=1)  # (B, D)
+        else:
+            pooled = features[:, 0]
+        pooled = self.pre_logits(self.fc_norm(pooled))
+        return pooled if pre_logits else self.head(pooled)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that weight decay should leave alone."""
+        names = {"cls_token", "dist_token", "reg_token", "pos_embed"}
+        return names & {name for name, _ in self.named_parameters()}
+
+    def get_classifier(self) -> nn.Module | tuple[nn.Module, nn.Module]:
+        """The head; of a distilled model, both heads."""
+        return (self.head, self.head_dist) if self.distilled else self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Give the model new heads for `num_classes` classes (0: none), started as its scheme says.
+
+        `global_pool` changes the pooling; the trained final norm moves to where that pooling
+        applies it.
+        """
+        pool = global_pool or self.global_pool
+        _check_arguments(**self.config | {"num_classes": num_classes, "global_pool": pool})
+        if pool != self.global_pool:
+            self.norm, self.fc_norm = self.fc_norm, self.norm
+        self.global_pool = pool
+        self._make_heads(num_classes)
+        self.config |= {"num_classes": num_classes, "global_pool": pool}
+        self.classes = None
+        heads = nn.ModuleDict({name: getattr(self, name) for name in self._head_names()})
+        init_weights(heads.to(self.cls_token), self.config["weight_init"])
+
+    def _tokens(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B T D"]:
+        """Patch tokens behind the prefix tokens, with positions added."""
+        check_images(images, self.in_chans, None if self.dynamic_img_size else self.img_size)
+        batch = images.shape[0]
+        x = self.patch_embed(images)  # (B, N, D)
+        prefix = [self.cls_token, self.dist_token, self.reg_token]
+        x = torch.cat([*[t.expand(batch, -1, -1) for t in prefix if t is not None], x], dim=1)
+        if self.pos_embed is not None:  # x is (B, prefix + N, D)
+            grid = grid_of(images.shape[-2:], self.patch_size)
+            x = x + resample_pos_embed(self.pos_embed, grid, self.grid_size, self.num_prefix_tokens)
+        return self.pos_drop(x)
+
+    def _make_positions(self, kind: str) -> None:
+        length = self.num_prefix_tokens + self.grid_size[0] * self.grid_size[1]
+        if kind == "learned":
+            self.pos_embed = nn.Parameter(torch.zeros(1, length, self.embed_dim))
+        elif kind == "sincos":
+            grid = sincos_2d(self.embed_dim, self.grid_size)  # (N, D); prefix tokens have no place
+            positions = torch.cat([torch.zeros(self.num_prefix_tokens, self.embed_dim), grid])
+            self.register_buffer("pos_embed", positions[None])
+        else:
+            self.pos_embed = None
+
+    def _head_names(self) -> list[str]:
+        return ["head", "head_dist"] if self.distilled else ["head"]
+
+    def _make_heads(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        for name in self._head_names():
+            head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+            setattr(self, name, head)
+
+
+def _check_arguments(**a: Any) -> None:
+    """Raise a ValueError for arguments that no model can be built from."""
+    for name in ("in_chans", "embed_dim", "num_heads"):
+        if a[name] < 1:
+            raise ValueError(f"{name} must be at least 1, got {a[name]}")
+    for name in ("depth", "num_classes", "reg_tokens", "representation_size"):
+        if (a[name] or 0) < 0:
+            raise ValueError(f"{name} must not be negative, got {a[name]}")
+    for name in ("drop_rate", "attn_drop_rate", "drop_path_rate"):
+        if not 0 <= a[name] < 1:
+            raise ValueError(f"{name} must be at least 0 and below 1, got {a[name]}")
+    if a["embed_dim"] % a["num_heads"]:
+        raise ValueError(
+            f"embed_dim {a['embed_dim']} is not divisible by num_heads {a['num_heads']}"
+        )
+    if a["embed_dim"] * a["mlp_ratio"] < 1:
+        raise ValueError(
+            f"mlp_ratio {a['mlp_ratio']} leaves no hidden channel at embed_dim {a['embed_dim']}"
+        )
+    for name, allowed in {
+        "pos_embed": ("learned", "sincos", "none"),
+        "global_pool": ("token", "avg"),
+    }.items():
+        if a[name] not in allowed:
+            raise ValueError(f"{name} must be one of {allowed}, got {a[name]!r}")
+    for name in ("embed_layer", "norm_layer", "act_layer"):
+        if isinstance(a.get(name), nn.Module):
+            class_name = type(a[name]).__name__
+            raise ValueError(
+                f"{name} must be a class, such as {class_name}, got an instance, {class_name}(...)"
+            )
+    if a["distilled"] and a["representation_size"]:
+        raise ValueError(
+            f"representation_size={a['representation_size']} cannot be combined with "
+            f"distilled=True: the two heads read their tokens directly"
+        )
+    if a["distilled"] and a["global_pool"] == "avg":
+        raise ValueError('distilled=True reads two tokens: it needs global_pool="token", got "avg"')
+
+
+_HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_TINY = {"embed_dim": 192, "depth": 12, "num_heads": 3}
+_SMALL = {"embed_dim": 384, "depth": 12, "num_heads": 6}
+_BASE = {"embed_dim": 768, "depth": 12, "num_heads": 12}
+_LARGE = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
+_HUGE = {"embed_dim": 1280, "depth": 32, "num_heads": 16}
+_NANO = {
+    "img_size": 28, "in_chans": 1, "num_classes": 10, "embed_dim": 64, "depth": 4, "num_heads": 4,
+}  # fmt: skip
+_MICRO = {"img_size": 32, "num_classes": 10, "embed_dim": 128, "depth": 8, "num_heads": 4}
+
+# name -> (arguments, pixel statistics). timm's names; nano and micro are the book's own.
+PRESETS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, tuple[float, ...]]]] = {
+    "vit_tiny_patch16_224": (_TINY, _HALF),
+    "vit_small_patch16_224": (_SMALL, _HALF),
+    "vit_base_patch16_224": (_BASE, _HALF),
+    "vit_base_patch32_224": (_BASE | {"patch_size": 32}, _HALF),
+    "vit_large_patch16_224": (_LARGE, _HALF),
+    "vit_huge_patch14_224": (_HUGE | {"patch_size": 14}, _HALF),
+    "deit_tiny_patch16_224": (_TINY, _IMAGENET),
+    "deit_small_patch16_224": (_SMALL, _IMAGENET),
+    "deit_base_patch16_224": (_BASE, _IMAGENET),
+    "deit_tiny_distilled_patch16_224": (_TINY | {"distilled": True}, _IMAGENET),
+    "deit_small_distilled_patch16_224": (_SMALL | {"distilled": True}, _IMAGENET),
+    "deit_base_distilled_patch16_224": (_BASE | {"distilled": True}, _IMAGENET),
+    "vit_nano_patch4_28": (_NANO | {"patch_size": 4}, {}),
+    "vit_nano_patch7_28": (_NANO | {"patch_size": 7}, {}),
+    "vit_micro_patch4_32": (_MICRO | {"patch_size": 4}, {}),
+}
+
+
+def list_models() -> list[str]:
+    """Names that `create_model` knows."""
+    return sorted(PRESETS)
+
+
+def create_model(name: str, pretrained: bool = False, **overrides: Any) -> VisionTransformer:
+    """Build a preset, with any argument of `VisionTransformer` overridden.
+
+    `pretrained` loads the weights that come with vitlib; with another `num_classes` the head
+    starts anew.
+    Raises ValueError for an unknown name (naming the nearest), and where no weights come along.
+    """
+    if name not in PRESETS:
+        nearest = get_close_matches(name, PRESETS, n=1, cutoff=0.4)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else "see vitlib.list_models()"
+        raise ValueError(f"unknown model {name!r}: {hint}")
+    arguments, statistics = PRESETS[name]
+    model = VisionTransformer(**{**arguments, **overrides})
+    if model.in_chans == len(statistics.get("mean", ())):
+        model.mean, model.std = statistics["mean"], statistics["std"]
+    if pretrained:
+        from vitlib.checkpoints import load_packaged  # checkpoints builds models, so not at the top
+
+        load_packaged(name, model)
+    return model

@@ -1,0 +1,136 @@
+"""What makes more of few images: random affine, crops and flips, RandAugment, mixup and cutmix.
+
+Every random number here comes from torch's global CPU generator, on whatever device the images
+are. So a seed fixes a run, and a generator state that was saved with a checkpoint continues it.
+"""
+
+import difflib
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Beta
+
+from vitlib.patch import Size, pair
+
+RECIPES = ("none", "affine", "flip_crop", "randaugment")
+
+
+def augment(recipe: str, img_size: Size) -> nn.Module:
+    """A module that maps images (B, C, H, W) in [0, 1] to changed ones: same shape, dtype, range.
+
+    Each image draws its own changes. `recipe` is one of
+
+    - "none": the images as they are;
+    - "affine": rotation by up to 15°, shift by up to a tenth of the side, scale 0.85 to 1.15, shear
+      along the rows by up to 10°, filled with black. For digits: a flip would make other signs of
+      them;
+    - "flip_crop": a horizontal flip with probability 0.5, and a crop of the size of the image
+      from the image padded by an eighth of its side (4 pixels of 32). For small photos;
+    - "randaugment": flip_crop, then RandAugment (n=2, m=9), then with probability 0.25 an erased
+      rectangle: the recipe of DeiT, with fewer of its parts.
+
+    Raises ValueError for an unknown recipe.
+    Source: Cubuk et al. 2020, RandAugment; Zhong et al. 2020, Random Erasing; Touvron et al. 2021.
+    """
+    import kornia.augmentation as K
+
+    if recipe not in RECIPES:
+        near = difflib.get_close_matches(recipe, RECIPES, n=1)
+        raise ValueError(
+            f"unknown augmentation {recipe!r}; choose one of {', '.join(RECIPES)}"
+            + (f". Did you mean {near[0]!r}?" if near else "")
+        )
+    if recipe == "none":
+        return nn.Identity()
+    if recipe == "affine":
+        return K.RandomAffine(degrees=15, translate=(0.1, 0.1), scale=(0.85, 1.15), shear=10, p=1.0)
+
+    height, width = pair(img_size, "img_size")
+    padding = (max(1, height // 8), max(1, width // 8))
+    top_bottom_left_right = (padding[1], padding[0], padding[1], padding[0])
+    flip_crop = [
+        K.RandomHorizontalFlip(p=0.5),
+        K.RandomCrop((height, width), padding=top_bottom_left_right),
+    ]
+    if recipe == "flip_crop":
+        return nn.Sequential(*flip_crop)
+    erase = K.RandomErasing(scale=(0.02, 0.33), ratio=(0.3, 3.3), p=0.25)
+    return nn.Sequential(*flip_crop, RandAugment(num_ops=2, magnitude=9), erase)
+
+
+class RandAugment(nn.Module):
+    """`num_ops` operations for each image, drawn with replacement, at `magnitude` of 30.
+
+    kornia has the operations, but its own RandAugment draws one set of them for the whole batch:
+    a batch may then be inverted as a whole. As in the paper, each image draws its own here.
+    """
+
+    def __init__(self, num_ops: int, magnitude: int) -> None:
+        super().__init__()
+        from kornia.augmentation.auto import RandAugment as BatchRandAugment
+        from kornia.augmentation.auto.rand_augment.rand_augment import default_policy
+
+        self.num_ops = num_ops
+        self.ops = nn.ModuleList(
+            BatchRandAugment(n=1, m=magnitude, policy=[operation]) for operation in default_policy
+        )
+
+    @torch.no_grad()
+    def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        grey = images.shape[1] == 1
+        # The colour operation wants three channels. On three equal ones every operation
+        # leaves them equal, so that the first is the grey image again.
+        out = images.expand(-1, 3, -1, -1).clone() if grey else images.clone()
+        for _ in range(self.num_ops):
+            drawn = torch.randint(len(self.ops), (len(images),))
+            for number, operation in enumerate(self.ops):
+                chosen = (drawn == number).nonzero()[:, 0].to(images.device)
+                if len(chosen):
+                    out[chosen] = operation(out[chosen]).clamp(0, 1)
+        return out[:, :1] if grey else out
+
+
+def mixup(
+    images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"], alpha: float
+) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B K"]]:
+    """Blend each image and its target with those of another: λ a + (1 - λ) b, λ ~ Beta(α, α).
+
+    One λ for the batch. `targets` are probabilities, for instance one-hot.
+    Raises ValueError unless alpha > 0.
+    Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", section 2. kornia's
+    mixup draws λ from a uniform distribution and returns labels in place of soft targets.
+    """
+    lam, partner = _draw_mix(len(images), alpha, images.device)
+    return lam * images + (1 - lam) * images[partner], lam * targets + (1 - lam) * targets[partner]
+
+
+def cutmix(
+    images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"], alpha: float
+) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B K"]]:
+    """Paste a box of another image into each, and mix the targets by area.
+
+    λ ~ Beta(α, α); the box has the sides √(1 - λ) H and √(1 - λ) W and its centre anywhere, so a
+    part may fall outside. The target counts the area that was really pasted, not 1 - λ.
+    One box for the batch. Raises ValueError unless alpha > 0.
+    Source: Yun et al. 2019, "CutMix", section 3.1 and its authors' code.
+    """
+    lam, partner = _draw_mix(len(images), alpha, images.device)
+    height, width = images.shape[-2:]
+    box_height, box_width = int(height * (1 - lam) ** 0.5), int(width * (1 - lam) ** 0.5)
+    top = int(torch.randint(height, ())) - box_height // 2
+    left = int(torch.randint(width, ())) - box_width // 2
+    rows = slice(max(top, 0), min(top + box_height, height))
+    columns = slice(max(left, 0), min(left + box_width, width))
+
+    mixed = images.clone()
+    mixed[..., rows, columns] = images[partner][..., rows, columns]
+    pasted = (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
+    return mixed, (1 - pasted) * targets + pasted * targets[partner]
+
+
+def _draw_mix(batch: int, alpha: float, device: torch.device) -> tuple[float, Tensor]:
+    """λ and the partner of each image."""
+    if not alpha > 0:
+        raise ValueError(f"alpha of mixup and cutmix must be positive, got {alpha}")
+    return float(Beta(alpha, alpha).sample()), torch.randperm(batch).to(device)

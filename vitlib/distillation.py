@@ -1,0 +1,68 @@
+"""DeiT's distillation: a second token learns from a teacher (Touvron et al. 2021, section 3)."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class DistillationLoss:
+    """Loss of a distilled model: the class head learns the labels, the other one the teacher.
+
+    With class logits z, distillation logits z_d, teacher logits z_t and labels y:
+
+        hard: (1 - alpha) CE(z, y) + alpha CE(z_d, argmax z_t)
+        soft: (1 - alpha) CE(z, y) + alpha tau² KL(softmax(z_t / tau) || softmax(z_d / tau))
+
+    KL is summed over classes and averaged over the batch, as the paper writes it; DeiT's published
+    code divides by the number of logits instead, which is K times smaller.
+
+    The teacher is put in eval mode, gets no gradient, and is no submodule: an optimiser over the
+    student never sees it. It gets the very images that the student gets, augmented and normalised.
+
+    Args:
+        teacher: maps images (B, C, H, W) to logits (B, K).
+        kind: "hard" or "soft".
+        alpha: weight of the teacher, 0 to 1.
+        tau: temperature, above 0; only "soft" uses it.
+    """
+
+    def __init__(
+        self, teacher: nn.Module, kind: str = "hard", alpha: float = 0.5, tau: float = 1.0
+    ):
+        if kind not in ("hard", "soft"):
+            raise ValueError(f"kind of distillation must be 'hard' or 'soft', got {kind!r}")
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha must lie between 0 and 1, got {alpha}")
+        if not tau > 0:
+            raise ValueError(f"tau must be above 0, got {tau}")
+        self.teacher, self.kind, self.alpha, self.tau = teacher.eval(), kind, alpha, tau
+
+    def __call__(
+        self,
+        images: Float[Tensor, "B C H W"],
+        outputs: tuple[Float[Tensor, "B K"], Float[Tensor, "B K"]],
+        targets: Int64[Tensor, "B"] | Float[Tensor, "B K"],
+        label_smoothing: float = 0.0,
+    ) -> Float[Tensor, ""]:
+        """The loss; `targets` are labels or, after mixup, probabilities."""
+        logits, dist_logits = (z.float() for z in outputs)
+        labels_loss = F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+        self.teacher.eval()
+        with torch.no_grad():
+            teacher_logits = self.teacher(images).float()
+        if teacher_logits.shape != dist_logits.shape:
+            raise ValueError(
+                f"the teacher gives logits of shape {tuple(teacher_logits.shape)}, "
+                f"the student {tuple(dist_logits.shape)}"
+            )
+        if self.kind == "hard":
+            teacher_loss = F.cross_entropy(dist_logits, teacher_logits.argmax(dim=1))
+        else:
+            teacher_loss = self.tau**2 * F.kl_div(
+                F.log_softmax(dist_logits / self.tau, dim=1),
+                F.log_softmax(teacher_logits / self.tau, dim=1),
+                reduction="batchmean",
+                log_target=True,
+            )
+        return (1 - self.alpha) * labels_loss + self.alpha * teacher_loss

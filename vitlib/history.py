@@ -1,0 +1,198 @@
+"""What a run was told (`TrainConfig`), what came of it (`History`), and what callbacks see."""
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from os import PathLike, fspath
+from typing import Any
+
+from torch import nn
+
+# Fields that change neither the weights nor what a resumed run would compute.
+_FREE_TO_CHANGE = {
+    "eval_every", "device", "checkpoint", "checkpoint_every", "resume", "progress",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of `fit`. The defaults are the book's recipe for vit_nano_patch7_28 on mnist5k.
+
+    Args:
+        steps: optimiser steps, a fixed number.
+        batch_size: images a step; the last, short batch of an epoch is dropped.
+        lr: highest learning rate, reached after `warmup_steps` of linear growth.
+        min_lr: learning rate at the end of the cosine.
+        warmup_steps: steps of linear growth.
+        weight_decay: AdamW's, on weight matrices only; see `param_groups`.
+        betas: AdamW's two decay rates.
+        label_smoothing: share of the target spread evenly over the classes.
+        clip_grad: largest norm of all gradients together; None leaves them as they are.
+        ema_decay: decay of the exponential moving average of the weights; None keeps none.
+        augment: "none", "affine", "flip_crop" or "randaugment"; see `vitlib.data.augment`.
+        mixup, cutmix: alpha of their Beta distribution, 0 for off. With both on, each batch takes
+            one of the two, with equal chance.
+        amp: "auto" (bfloat16 autocast on CUDA devices that compute in it, else off; on a CPU it is
+            slower at small widths), "bf16" (always) or "off".
+        val_fraction: share of the training images kept back for validation; 0 trains on all.
+        eval_every: steps between two evaluations on the validation images.
+        seed: of every random draw inside `fit`, the validation split included.
+        device: "auto" (cuda, else mps, else cpu) or a name that torch knows.
+        checkpoint: file to write the run to; None writes nothing.
+        checkpoint_every: steps between two writes; the last step always writes.
+        resume: continue from `checkpoint` where that file exists; False starts afresh over it.
+        progress: show a progress bar on stderr.
+
+    Raises ValueError for values that no run can use.
+    """
+
+    steps: int = 2000
+    batch_size: int = 100
+    lr: float = 3e-3
+    min_lr: float = 0.0
+    warmup_steps: int = 100
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    label_smoothing: float = 0.05
+    clip_grad: float | None = 1.0
+    ema_decay: float | None = 0.998
+    augment: str = "affine"
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    amp: str = "auto"
+    val_fraction: float = 0.1
+    eval_every: int = 200
+    seed: int = 0
+    device: str = "auto"
+    checkpoint: str | PathLike[str] | None = None
+    checkpoint_every: int = 200
+    resume: bool = True
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "eval_every", "checkpoint_every"):
+            self._need(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("warmup_steps", "weight_decay", "mixup", "cutmix", "seed"):
+            value = getattr(self, name)
+            self._need(name, value >= 0 and math.isfinite(value), "0 or more")
+        self._need("lr", self.lr > 0 and math.isfinite(self.lr), "above 0")
+        self._need("min_lr", 0 <= self.min_lr <= self.lr, f"between 0 and lr ({self.lr:g})")
+        self._need("betas", all(0 <= b < 1 for b in self.betas), "two numbers from 0 to below 1")
+        for name in ("label_smoothing", "val_fraction"):
+            self._need(name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
+        if self.ema_decay is not None:
+            self._need("ema_decay", 0 <= self.ema_decay < 1, "from 0 to below 1, or None")
+        if self.clip_grad is not None:
+            self._need("clip_grad", self.clip_grad > 0, "above 0, or None")
+        self._need("amp", self.amp in ("auto", "bf16", "off"), "'auto', 'bf16' or 'off'")
+
+    def _need(self, name: str, holds: bool, wanted: str) -> None:
+        if not holds:
+            raise ValueError(f"{name} must be {wanted}, got {getattr(self, name)!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON values."""
+        path = None if self.checkpoint is None else fspath(self.checkpoint)
+        return asdict(self) | {"betas": list(self.betas), "checkpoint": path}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
+        """The inverse of `to_dict`; raises ValueError for settings that this version lacks."""
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ValueError(
+                f"unknown training settings {', '.join(unknown)}: written by a newer vitlib?"
+            )
+        given: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**given)
+
+    def differences(self, here: "TrainConfig") -> list[str]:
+        """Settings that change the outcome and differ, as "lr 0.003 there, 0.001 here"."""
+        mine, others = self.to_dict(), here.to_dict()
+        return [
+            f"{name} {mine[name]!r} there, {others[name]!r} here"
+            for name in mine
+            if name not in _FREE_TO_CHANGE and mine[name] != others[name]
+        ]
+
+
+@dataclass
+class History:
+    """The record of a run; in a notebook it shows itself as a figure.
+
+    `loss` and `lr` hold one number a step, `val_loss` and `val_accuracy` one for each of
+    `val_steps` (counted from 1, measured with the averaged weights). `seconds` is wall-clock time
+    over all the run's parts, validation included.
+    """
+
+    config: TrainConfig
+    loss: list[float] = field(default_factory=list)
+    lr: list[float] = field(default_factory=list)
+    val_steps: list[int] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    val_accuracy: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def steps(self) -> list[int]:
+        """1, 2, ... up to the last step taken."""
+        return list(range(1, len(self.loss) + 1))
+
+    @property
+    def images_per_second(self) -> float:
+        """Training images seen, over `seconds`."""
+        return len(self.loss) * self.config.batch_size / self.seconds if self.seconds else 0.0
+
+    def add_validation(self, step: int, loss: float, accuracy: float) -> None:
+        """Note what an evaluation after `step` gave."""
+        self.val_steps.append(step)
+        self.val_loss.append(loss)
+        self.val_accuracy.append(accuracy)
+
+    def plot(self) -> Any:
+        """A matplotlib figure of the loss and, where there is one, the validation accuracy."""
+        from vitlib.plots import plot_history
+
+        return plot_history(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as plain JSON values."""
+        return asdict(self) | {"config": self.config.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "History":
+        """The inverse of `to_dict`."""
+        return cls(**{**values, "config": TrainConfig.from_dict(values["config"])})
+
+    def __repr__(self) -> str:
+        if not self.loss:
+            return "History(no steps yet)"
+        accuracy = f", validation accuracy {self.val_accuracy[-1]:.2%}" if self.val_steps else ""
+        return f"History({len(self.loss)} steps, loss {self.loss[-1]:.4f}{accuracy})"
+
+    def _repr_png_(self) -> bytes | None:
+        if not self.loss:
+            return None
+        buffer = io.BytesIO()
+        self.plot().savefig(buffer, format="png", dpi=100)
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """What `fit` hands to each callback after a step.
+
+    `model` holds the weights that the optimiser moves, in training mode; `averaged` their moving
+    average, in eval mode (the same model where none is kept). `step` counts from 1.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    lr: float
+    model: nn.Module
+    averaged: nn.Module
+    history: History

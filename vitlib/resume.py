@@ -1,0 +1,179 @@
+"""Stopping and going on: what a training run keeps, and when Ctrl-C may stop it."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from vitlib.checkpoints import (
+    TrainingState,
+    describe,
+    load_weights,
+    read_checkpoint,
+    save_checkpoint,
+)
+from vitlib.data import ImageData
+from vitlib.distillation import DistillationLoss
+from vitlib.history import History, TrainConfig
+
+
+class Run:
+    """A run between two steps: all that must be kept for it to go on exactly as it would have.
+
+    That is the weights and their average, the optimiser's moments, torch's random states, the order
+    of the epoch at hand and the history. The learning rate follows from the number of steps.
+    A new `Run` continues from `config.checkpoint` if that file exists and `config.resume` is on.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        ema: AveragedModel | None,
+        optimizer: torch.optim.Optimizer,
+        data: ImageData,
+        config: TrainConfig,
+        distillation: DistillationLoss | None,
+    ):
+        self.model, self.ema, self.optimizer, self.config = model, ema, optimizer, config
+        self.history = History(config)
+        self.order = torch.empty(0, dtype=torch.int64)  # of the epoch at hand
+        self._names = {id(p): name for name, p in model.named_parameters()}
+        self._facts = _facts(model, data, distillation)
+        self._device = next(model.parameters()).device
+        if config.checkpoint is None:
+            return
+        path = Path(config.checkpoint)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)  # rather fail now than at the first save
+        except OSError as error:
+            raise OSError(f"cannot make the folder of checkpoint {path}: {error}") from error
+        if path.is_dir():
+            raise ValueError(f"checkpoint {path} is a folder; give the name of a file")
+        if config.resume and path.exists():
+            self._restore(path)
+
+    @property
+    def step(self) -> int:
+        """Steps taken so far."""
+        return len(self.history.loss)
+
+    def save(self) -> None:
+        """Write `config.checkpoint`: the averaged weights as a model's, the rest beside them."""
+        assert self.config.checkpoint is not None
+        weights = self.model.state_dict()
+        if not all(w.isfinite().all() for w in weights.values() if w.is_floating_point()):
+            raise FloatingPointError(
+                f"training diverged: the weights after step {self.step} are not finite. "
+                f"Try a smaller lr. {self.config.checkpoint} is left as it was."
+            )
+        averaged, tensors = self.model, {}
+        if self.ema is not None:
+            averaged = self.ema.module
+            tensors = {f"weights/{name}": tensor for name, tensor in weights.items()}
+        for name, state in zip(self._trained(), self._moments(), strict=True):
+            tensors |= {f"optimizer/{key}/{name}": value for key, value in state.items()}
+        tensors |= {"order": self.order, "rng": torch.get_rng_state()}
+        if self._device.type == "cuda":
+            tensors["rng_cuda"] = torch.cuda.get_rng_state(self._device)
+        info = {"history": self.history.to_dict(), "facts": self._facts}
+        save_checkpoint(averaged, self.config.checkpoint, training=TrainingState(tensors, info))
+
+    def _restore(self, path: Path) -> None:
+        checkpoint = read_checkpoint(path)
+        fresh = "Start afresh with resume=False (vitlib train --fresh), or use another file."
+        if checkpoint.training is None:
+            raise ValueError(
+                f"{path} holds a model but no training run to continue, and would be overwritten. "
+                f"{fresh}"
+            )
+        info, tensors = checkpoint.training.info, checkpoint.training.tensors
+        history = History.from_dict(info["history"])
+        differences = history.config.differences(self.config) + [
+            f"{name} {info['facts'].get(name)!r} there, {value!r} here"
+            for name, value in self._facts.items()
+            if info["facts"].get(name) != value
+        ]
+        if differences:
+            raise ValueError(f"{path} belongs to another run: {'; '.join(differences)}. {fresh}")
+        averaged = self.model if self.ema is None else self.ema.module
+        load_weights(averaged, checkpoint)
+        if self.ema is not None:
+            self.model.load_state_dict(_under("weights/", tensors))
+            self.ema.n_averaged.fill_(len(history.loss))
+        self._restore_moments(_under("optimizer/", tensors))
+        self.order = tensors["order"]
+        torch.set_rng_state(tensors["rng"])
+        if self._device.type == "cuda" and "rng_cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["rng_cuda"], self._device)
+        self.history = replace(history, config=self.config)
+
+    def _trained(self) -> list[str]:
+        """Names of the parameters, in the optimiser's order."""
+        return [self._names[id(p)] for g in self.optimizer.param_groups for p in g["params"]]
+
+    def _moments(self) -> list[dict[str, Tensor]]:
+        groups = self.optimizer.param_groups
+        return [self.optimizer.state.get(p, {}) for group in groups for p in group["params"]]
+
+    def _restore_moments(self, tensors: dict[str, Tensor]) -> None:
+        states: dict[int, dict[str, Tensor]] = {}
+        for number, name in enumerate(self._trained()):
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                if f"{key}/{name}" in tensors:
+                    states.setdefault(number, {})[key] = tensors[f"{key}/{name}"]
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
+        for group in self.optimizer.param_groups:
+            group["initial_lr"] = self.config.lr  # what a scheduler that starts late looks for
+
+
+@contextmanager
+def hold_interrupts() -> Iterator[Callable[[], bool]]:
+    """Hold a Ctrl-C back and yield a function that says whether there was one; a second one acts.
+
+    So a step is never cut in half. Only where Python's own handler is in charge.
+    """
+    pending: list[int] = []
+
+    def hold(signum: int, frame: FrameType | None) -> None:
+        if pending:
+            raise KeyboardInterrupt
+        pending.append(signum)
+
+    in_charge = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if in_charge:
+        signal.signal(signal.SIGINT, hold)
+    try:
+        yield lambda: bool(pending)
+    finally:
+        if in_charge:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _facts(
+    model: nn.Module, data: ImageData, distillation: DistillationLoss | None
+) -> dict[str, Any]:
+    """What beside the settings decides a run's outcome, as JSON values."""
+    facts: dict[str, Any] = {"model": type(model).__name__}
+    for name, value in (describe(model) or {}).items():
+        facts[f"model.{name}"] = list(value) if isinstance(value, tuple) else value
+    facts["trained parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    facts |= {"data": data.name, "training images": len(data.train), "classes": list(data.classes)}
+    if distillation is not None:
+        facts["distillation"] = [distillation.kind, distillation.alpha, distillation.tau]
+    return facts
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}

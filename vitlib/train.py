@@ -1,0 +1,305 @@
+"""Training: `fit`, and the parts it is made of.
+
+One step of `fit`, in this order:
+
+    batch -> augment -> normalise -> mixup or cutmix -> model -> loss -> backward
+    -> clip gradients -> AdamW -> learning rate -> moving average of the weights
+
+Random numbers come from torch's global CPU generator, seeded with `config.seed` before the first
+step, and are drawn in this order and in no other place: at the start of an epoch one
+`torch.randperm(n)`; then in each step the augmentation's, mixup's or cutmix's, and the model's own
+(dropout, stochastic depth; on a GPU these come from the GPU's generator). A loop that keeps to this
+order gets the same losses.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
+
+from vitlib.attention import unfused
+from vitlib.data import ImageData, ImageSet, augment, cutmix, mixup
+from vitlib.distillation import DistillationLoss
+from vitlib.evaluation import Evaluation, check_fits, evaluate
+from vitlib.history import History, TrainConfig, TrainState
+from vitlib.resume import Run, hold_interrupts
+
+__all__ = [
+    "DistillationLoss", "Evaluation", "History", "TrainConfig", "TrainState", "ema_update",
+    "evaluate", "fit", "param_groups", "warmup_cosine",
+]  # fmt: skip
+
+PLAIN_BELOW = 128  # tokens: with fewer, a CPU is faster without the fused kernel; see benchmarks/
+
+
+def fit(
+    model: nn.Module,
+    data: ImageData,
+    config: TrainConfig = TrainConfig(),  # noqa: B008 - frozen
+    *,
+    callbacks: Sequence[Callable[[TrainState], object]] = (),
+    distillation: DistillationLoss | None = None,
+) -> History:
+    """Train `model` on `data.train` for `config.steps` steps and return the record of it.
+
+    The model is moved to the device and stays there. However `fit` ends, the model then holds the
+    moving average of its weights up to the last whole step (without `ema_decay`, the weights
+    themselves) and is in eval mode. Its `mean`, `std` and `classes` become those of the data. The
+    global random state is afterwards what it was before.
+
+    With `val_fraction`, that part of the training images is kept back (`data.split` with the seed)
+    and the averaged weights are evaluated on it every `eval_every` steps and at the end. The test
+    images are never touched.
+
+    With `checkpoint`, the run is written there every `checkpoint_every` steps, at the end, and when
+    it is interrupted from the keyboard (after the step at hand; a second Ctrl-C stops at once). The
+    file then is a checkpoint of the averaged weights, for `load_checkpoint`, and with `resume` the
+    same call takes the run up again: a resumed run equals an uninterrupted one bit for bit, on the
+    same machine and number of threads. A finished run returns its history at once.
+
+    A distilled model trained without `distillation` learns the labels with the mean of its heads.
+
+    Args:
+        callbacks: each called with a `TrainState` after every step. They cannot disturb the run's
+            random numbers. An exception in one stops the run.
+        distillation: loss for a model built with `distilled=True`.
+
+    Raises ValueError before the first step for data that do not fit the model, for a batch larger
+    than the training set, and for a checkpoint of another run; FloatingPointError when loss or
+    gradients are no longer finite, before they reach the weights.
+    """
+    device = pick_device(config.device)
+    train, val = data.train, None
+    if config.val_fraction:
+        train, val = data.split(config.val_fraction, seed=config.seed)
+    _check(model, train, config, distillation)
+    batches = len(train) // config.batch_size  # in an epoch
+    classes = getattr(model, "num_classes", len(data.classes))
+
+    model.to(device).train()
+    if distillation is not None:
+        distillation.teacher.to(device)
+    augmentation = augment(config.augment, tuple(train.images.shape[-2:])).to(device)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=_use_bf16(config.amp, device))
+
+    optimizer = torch.optim.AdamW(
+        param_groups(model, config.weight_decay), lr=config.lr, betas=config.betas, fused=True
+    )
+    ema = None
+    if config.ema_decay is not None:
+        ema = AveragedModel(model, multi_avg_fn=ema_update(config.ema_decay)).eval()
+    averaged = model if ema is None else ema.module
+
+    short = math.prod(getattr(model, "grid_size", ())) < PLAIN_BELOW and device.type == "cpu"
+    attention = unfused(model) if short else nullcontext()
+
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(gpus), hold_interrupts() as interrupted, attention:
+        torch.manual_seed(config.seed)
+        run = Run(model, ema, optimizer, data, config, distillation)  # from its checkpoint, if any
+        history = run.history
+        schedule = partial(
+            warmup_cosine, steps=config.steps, warmup_steps=config.warmup_steps,
+            floor=config.min_lr / config.lr,
+        )  # fmt: skip
+        scheduler = LambdaLR(optimizer, schedule, last_epoch=run.step - 1)
+        for holder in (model, averaged):
+            vars(holder).update(mean=data.mean, std=data.std, classes=data.classes)
+
+        bar = tqdm(
+            total=config.steps, initial=run.step, unit="step", disable=not config.progress,
+            mininterval=0.5, dynamic_ncols=True,
+        )  # fmt: skip
+        started = time.perf_counter() - history.seconds
+        try:
+            for step in range(run.step + 1, config.steps + 1):
+                position = (step - 1) % batches  # in the epoch
+                if position == 0:
+                    run.order = torch.randperm(len(train))
+                index = run.order[position * config.batch_size :][: config.batch_size]
+
+                images, labels = (tensor.to(device) for tensor in train.batch(index))
+                images = train.normalize(augmentation(images))
+                images, targets = _mix(images, labels, classes, config)
+
+                with autocast:
+                    outputs = model(images) if distillation is None else model(images, True)
+                if distillation is None:
+                    loss = F.cross_entropy(
+                        outputs.float(), targets, label_smoothing=config.label_smoothing
+                    )
+                else:
+                    loss = distillation(images, outputs, targets, config.label_smoothing)
+
+                optimizer.zero_grad()
+                loss.backward()
+                norm = clip_grad_norm_(model.parameters(), config.clip_grad or math.inf)
+                lr = optimizer.param_groups[0]["lr"]
+                _stop_unless_finite(loss.item(), norm.item(), step, lr, config)
+                optimizer.step()
+                scheduler.step()
+                if ema is not None:
+                    ema.update_parameters(model)
+
+                last = step == config.steps
+                history.loss.append(loss.item())
+                history.lr.append(lr)
+                if val is not None and (last or step % config.eval_every == 0):
+                    result = evaluate(averaged, val)
+                    history.add_validation(step, result.loss, result.accuracy)
+                history.seconds = time.perf_counter() - started
+                if config.checkpoint and (last or step % config.checkpoint_every == 0):
+                    run.save()
+                _show(bar, history)
+                state = TrainState(
+                    step, config.steps, history.loss[-1], lr, model, averaged, history
+                )
+                with torch.random.fork_rng(gpus):
+                    for callback in callbacks:
+                        callback(state)
+                if interrupted():
+                    if config.checkpoint:
+                        run.save()
+                    raise KeyboardInterrupt
+        finally:
+            bar.close()
+            model.load_state_dict(averaged.state_dict())
+            model.eval()
+    return history
+
+
+def param_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The trainable parameters as two AdamW groups: with weight decay, and without.
+
+    Decay pulls on matrices only. Biases, norms and every other parameter of one dimension or fewer
+    go without, and so do the names in `model.no_weight_decay()` (tokens and positions). Frozen
+    parameters are in neither group; a shared one is in one, once.
+    """
+    spared: set[str] = getattr(model, "no_weight_decay", set)()
+    decay: list[nn.Parameter] = []
+    no_decay: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            without = name in spared or parameter.ndim <= 1
+            (no_decay if without else decay).append(parameter)
+    return [
+        {"params": decay, "weight_decay": weight_decay},
+        {"params": no_decay, "weight_decay": 0.0},
+    ]
+
+
+def warmup_cosine(step: int, steps: int, warmup_steps: int, floor: float = 0.0) -> float:
+    """What to multiply the highest learning rate with at `step`, counted from 0.
+
+    It grows linearly, 1/w, 2/w, ... over the first w = `warmup_steps` steps, then follows half a
+    cosine from 1 down to `floor`, which it would reach at step number `steps`
+    (Loshchilov and Hutter 2017, "SGDR", without restarts).
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def ema_update(decay: float) -> Callable[[Any, Any, Any], None]:
+    """The update of an exponential moving average, for `AveragedModel(multi_avg_fn=...)`.
+
+    After t updates the decay is min(decay, (1 + t) / (10 + t)), so that the random weights of the
+    start are soon forgotten (the rule of TensorFlow's ExponentialMovingAverage).
+    """
+
+    def update(averages: Any, weights: Any, count: Any) -> None:
+        t = int(count)
+        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + t) / (10 + t)))
+
+    return update
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; "auto" takes cuda, else mps, else cpu."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+        if torch.backends.mps.is_available():
+            name = "mps"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used here: {reason}") from error
+
+
+def _use_bf16(amp: str, device: torch.device) -> bool:
+    if amp == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return amp == "bf16"
+
+
+def _check(
+    model: nn.Module, train: ImageSet, config: TrainConfig, distillation: DistillationLoss | None
+) -> None:
+    check_fits(model, train)
+    if len(train) < config.batch_size:
+        raise ValueError(
+            f"batch_size {config.batch_size} is larger than the {len(train)} training images"
+        )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError("every parameter of the model is frozen: there is nothing to train")
+    if distillation is None:
+        return
+    if not getattr(model, "distilled", False):
+        raise ValueError("distillation needs a model built with distilled=True")
+    if distillation.teacher is model:
+        raise ValueError("the teacher is the model itself: distillation needs another one")
+    try:
+        check_fits(distillation.teacher, train)
+    except ValueError as error:
+        raise ValueError(f"the teacher does not fit the data: {error}") from error
+    mean, std = (getattr(distillation.teacher, name, None) for name in ("mean", "std"))
+    if mean is not None and (mean, std) != (train.mean, train.std):
+        raise ValueError(
+            f"the teacher expects mean {mean} and std {std}, the data have {train.mean} and "
+            f"{train.std}: teacher and student see the same images"
+        )
+
+
+def _mix(
+    images: Float[Tensor, "B C H W"], labels: Int64[Tensor, "B"], classes: int, config: TrainConfig
+) -> tuple[Float[Tensor, "B C H W"], Int64[Tensor, "B"] | Float[Tensor, "B K"]]:
+    """Mixup or cutmix, whichever is on; where both are, the toss of a coin decides."""
+    if not (config.mixup or config.cutmix):
+        return images, labels
+    targets = F.one_hot(labels, classes).float()  # (B, K)
+    if config.cutmix and (not config.mixup or torch.rand(()) < 0.5):
+        return cutmix(images, targets, config.cutmix)
+    return mixup(images, targets, config.mixup)
+
+
+def _stop_unless_finite(
+    loss: float, norm: float, step: int, lr: float, config: TrainConfig
+) -> None:
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    kept = f" {config.checkpoint} holds the last checkpoint." if config.checkpoint else ""
+    raise FloatingPointError(
+        f"training diverged at step {step}: loss {loss}, gradient norm {norm}, learning rate "
+        f"{lr:g}. Try a smaller lr, more warmup_steps, or clip_grad=1.0.{kept}"
+    )
+
+
+def _show(bar: tqdm, history: History) -> None:
+    numbers = {"loss": f"{history.loss[-1]:.3f}", "lr": f"{history.lr[-1]:.1e}"}
+    if history.val_accuracy:
+        numbers["val"] = f"{history.val_accuracy[-1]:.1%}"
+    bar.set_postfix(numbers, refresh=False)
+    bar.update()

@@ -80,8 +80,7 @@ class Attention(nn.Module):
 def unfused(*models: nn.Module) -> Iterator[None]:
     """Inside the with block, the models' attention goes by the plain formula, not the fused kernel.
 
-    For reading weights with their gradients; and on a CPU it is the faster path for short
-    sequences (benchmarks/attention.py).
+    The weights are then tensors of the graph, pass through `attn_drop`, and have gradients.
     """
     modules = [m for model in models for m in model.modules() if hasattr(m, "fused")]
     before = [m.fused for m in modules]

@@ -15,7 +15,6 @@ order gets the same losses.
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -28,7 +27,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from vitlib.attention import unfused
 from vitlib.data import ImageData, ImageSet, augment, cutmix, mixup
 from vitlib.distillation import DistillationLoss
 from vitlib.evaluation import Evaluation, check_fits, evaluate
@@ -39,8 +37,6 @@ __all__ = [
     "DistillationLoss", "Evaluation", "History", "TrainConfig", "TrainState", "ema_update",
     "evaluate", "fit", "param_groups", "warmup_cosine",
 ]  # fmt: skip
-
-PLAIN_BELOW = 128  # tokens: with fewer, a CPU is faster without the fused kernel; see benchmarks/
 
 
 def fit(
@@ -101,11 +97,8 @@ def fit(
         ema = AveragedModel(model, multi_avg_fn=ema_update(config.ema_decay)).eval()
     averaged = model if ema is None else ema.module
 
-    short = math.prod(getattr(model, "grid_size", ())) < PLAIN_BELOW and device.type == "cpu"
-    attention = unfused(model) if short else nullcontext()
-
     gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(gpus), hold_interrupts() as interrupted, attention:
+    with torch.random.fork_rng(gpus), hold_interrupts() as interrupted:
         torch.manual_seed(config.seed)
         run = Run(model, ema, optimizer, data, config, distillation)  # from its checkpoint, if any
         history = run.history

@@ -1,0 +1,66 @@
+# `make` lists what can be made. Needs Python >= 3.11 and nothing else: each target builds .venv,
+# once, from requirements.txt. Another Python: `make book PYTHON=python3.12`.
+PYTHON ?= python3
+NB ?=
+
+# Chapters that train: their digits differ from one kind of CPU to the next after many steps.
+# Every other notebook must print the same on another instruction set, and is tested so.
+TRAINING := 07_training
+
+BIN := $(CURDIR)/.venv/bin
+NOTEBOOKS := $(wildcard book/*.ipynb)
+DETERMINISTIC := $(filter-out $(TRAINING:%=book/%.ipynb),$(NOTEBOOKS))
+NBVAL := $(BIN)/python -m pytest --rootdir . -ra -p no:cacheprovider \
+	-n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 900
+
+.DEFAULT_GOAL := help
+.PHONY: help book test lab serve execute set-repo lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
+
+book: .venv/installed  ## build the book into _build/html, from the outputs stored in the notebooks
+	$(BIN)/jupyter-book build . -W --keep-going --all -q
+	@echo "Open $(CURDIR)/_build/html/index.html in a browser, or run: make serve"
+
+test: .venv/installed  ## every check: ruff, mypy, the tests, every notebook from top to bottom
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+	@echo "--- every notebook, in another folder"
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cp $(NOTEBOOKS) "$$folder" && \
+		cd "$$folder" && $(NBVAL) .
+	@echo "--- once more as on an older CPU, all but the chapters that train: $(TRAINING)"
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cp $(DETERMINISTIC) "$$folder" && \
+		cd "$$folder" && ATEN_CPU_CAPABILITY=avx2 $(NBVAL) .
+
+lab: .venv/installed  ## open the notebooks in JupyterLab
+	cd book && $(BIN)/jupyter lab
+
+serve: book  ## build the book and serve it at http://localhost:8000
+	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+
+execute: .venv/installed  ## run all notebooks in place and store their outputs; one: NB=book/intro.ipynb
+	$(BIN)/python book/_ext/notebooks.py execute $(NB)
+
+set-repo: .venv/installed  ## write the repository's address everywhere: URL=https://github.com/…/…
+	@$(BIN)/python book/_ext/notebooks.py set-repo "$(URL)"
+
+lock:  ## write requirements.txt anew, from a fresh environment with pyproject.toml's extras
+	rm -rf _build/lock && $(PYTHON) -m venv _build/lock
+	_build/lock/bin/python -m pip install --quiet torch==2.13.0 --editable '.[book,test]'
+	{ sed '/^[^#]/,$$d' requirements.txt; \
+		_build/lock/bin/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//'; } > _build/lock/new
+	mv _build/lock/new requirements.txt && rm -rf _build/lock
+
+clean:  ## remove what was built, the environment too
+	rm -rf .venv _build dist .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + ". If you have a newer one: make PYTHON=...")'
+	@echo "Making .venv: this happens once and takes some minutes"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,103 @@
+"""What the site needs beyond Jupyter Book: no request leaves it, and Colab is always explained.
+
+- MathJax comes from a package and is copied beside the pages: one file, which draws SVG and so
+  needs no font files, which some browsers refuse to load from file://.
+- sphinx-thebe, which Jupyter Book always loads, is switched off: it names a CDN on every page.
+- While the repository's address is unknown, the Colab button of every notebook leads to a page
+  of the site that says so; once it is known, the theme makes the real button.
+"""
+
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+COLAB_PAGE = "open-in-colab"
+HERE = Path(__file__).parent
+
+
+def silence_thebe(app: Sphinx) -> None:
+    for listeners in app.events.listeners.values():
+        listeners[:] = [one for one in listeners if one.handler.__module__ != "sphinx_thebe"]
+    app.registry.css_files[:] = [
+        (name, options) for name, options in app.registry.css_files if "thebe" not in name
+    ]
+
+
+def use_local_mathjax(app: Sphinx, config: Config) -> None:
+    config.mathjax_path = "mathjax/tex-svg-full.js"
+    config.mathjax3_config = {
+        "options": {"enableMenu": False},  # the menu would fetch its own parts
+        "svg": {"fontCache": "global"},
+    }
+
+
+def copy_mathjax(app: Sphinx) -> None:
+    package = find_spec("sphinx-mathjax-offline")
+    if package is None or package.origin is None:
+        raise ImportError("sphinx-mathjax-offline is missing: run make, which installs it")
+    target = Path(app.outdir, "_static", "mathjax")
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(Path(package.origin).parent / "static/mathjax/tex-svg-full.js", target)
+
+
+def repository_is_known(config: Config) -> bool:
+    return bool(config.html_theme_options.get("repository_url"))
+
+
+def drop_launch_buttons(app: Sphinx, config: Config) -> None:
+    """The theme fails on launch buttons without an address."""
+    if not repository_is_known(config):
+        config.html_theme_options["launch_buttons"] = {}
+
+
+def explain_colab(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
+) -> None:
+    if repository_is_known(app.config) or "kernelspec" not in app.env.metadata[pagename]:
+        return
+    link = {
+        "type": "link",
+        "text": "Colab",
+        "tooltip": "Launch on Colab",
+        "icon": "_static/images/logo_colab.png",
+        "url": context["pathto"](COLAB_PAGE),
+    }
+    group = {
+        "type": "group",
+        "tooltip": "Launch interactive content",
+        "icon": "fas fa-rocket",
+        "buttons": [link],
+        "label": "launch-buttons",
+    }
+    context["header_buttons"].insert(0, group)
+
+
+def mend_citation_list(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """docutils calls it a list of things that are not list items, which screen readers refuse."""
+    wrong = '<div role="list" class="citation-list">'
+    if "body" in context:
+        context["body"] = context["body"].replace(wrong, '<div class="citation-list">')
+
+
+def add_colab_page(app: Sphinx) -> list[tuple[str, dict[str, str], str]]:
+    if repository_is_known(app.config):
+        return []
+    body = (HERE / f"{COLAB_PAGE}.html").read_text("utf8")
+    return [(COLAB_PAGE, {"title": "Open in Colab", "body": body}, "page.html")]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    silence_thebe(app)
+    app.connect("config-inited", use_local_mathjax)
+    app.connect("config-inited", drop_launch_buttons)
+    app.connect("builder-inited", copy_mathjax)
+    app.connect("html-page-context", explain_colab, priority=502)  # after the theme's buttons
+    app.connect("html-page-context", mend_citation_list)
+    app.connect("html-collect-pages", add_colab_page)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,70 @@
+"""The built book, once per test session, for the tests that read and browse it."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ["_config.yml", "_toc.yml", "references.bib", "README.md", "CITATION.cff", "book"]
+sys.path.insert(0, str(ROOT / "book" / "_ext"))  # so that tests import the Makefile's own tool
+
+
+def copy_sources(target: Path) -> Path:
+    """Copy all that the book is built from into `target`, so that no build touches the tree."""
+    target.mkdir(parents=True)
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+            shutil.copytree(ROOT / name, target / name, ignore=ignore)
+        else:
+            shutil.copy(ROOT / name, target / name)
+    return target
+
+
+def build_book(sources: Path) -> subprocess.CompletedProcess[str]:
+    """`make book`'s own command; the pages then lie in sources/_build/html."""
+    jupyter_book = Path(sys.executable).with_name("jupyter-book")
+    command = [jupyter_book, "build", ".", "-W", "--keep-going", "--all", "-q"]
+    return subprocess.run(command, cwd=sources, capture_output=True, text=True)
+
+
+def _build_once(tmp_path_factory: pytest.TempPathFactory, name: str, prepare=None) -> Path:
+    """Build under a lock in the folder that all of xdist's workers share."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "popen-gw" in base.name else base
+    sources = shared / name
+    with FileLock(shared / f"{name}.lock"):
+        if not sources.exists():
+            copy_sources(sources)
+            if prepare is not None:
+                prepare(sources)
+            built = build_book(sources)
+            (sources / "log.txt").write_text(f"{built.returncode}\n{built.stdout}{built.stderr}")
+    log = (sources / "log.txt").read_text()
+    assert log.startswith("0\n"), f"the book does not build:\n{log}"
+    return sources / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory) -> Path:
+    """The pages of the book, its repository's address being as it is in the tree."""
+    return _build_once(tmp_path_factory, "site")
+
+
+@pytest.fixture(scope="session")
+def site_without_address(tmp_path_factory) -> Path:
+    from notebooks import set_repository
+
+    return _build_once(tmp_path_factory, "unset", lambda root: set_repository("", root))
+
+
+@pytest.fixture(scope="session")
+def site_with_address(tmp_path_factory) -> Path:
+    from notebooks import set_repository
+
+    url = "https://github.com/example/vision-transformers"
+    return _build_once(tmp_path_factory, "set", lambda root: set_repository(url, root))

@@ -1,0 +1,140 @@
+"""The built pages as text: they build without a warning, hold together, and need nobody else."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import notebooks
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+from conftest import ROOT, build_book, copy_sources
+
+LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src"}
+
+
+def pages(site: Path) -> dict[Path, BeautifulSoup]:
+    found = [path for path in site.rglob("*.html") if "_static" not in path.parts]
+    assert len(found) > 4
+    return {path: BeautifulSoup(path.read_text("utf8"), "html.parser") for path in found}
+
+
+def notebook_pages(site: Path) -> dict[Path, BeautifulSoup]:
+    stems = {path.stem for path in notebooks.find_notebooks()}
+    return {path: page for path, page in pages(site).items() if path.stem in stems}
+
+
+def test_stray_markdown_does_not_stop_the_build(tmp_path) -> None:
+    """Such as pytest's cache leaves in the tree, which Jupyter Book would take for a page."""
+    tree = copy_sources(tmp_path / "tree")
+    for folder in (".pytest_cache", "book/.ipynb_checkpoints", "tests", "notes"):
+        (tree / folder).mkdir()
+        (tree / folder / "README.md").write_text("# Stray")
+    built = build_book(tree)
+    assert built.returncode == 0, built.stderr
+
+
+def test_every_notebook_is_in_the_contents() -> None:
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
+    chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    listed = {Path(name).name for name in [toc["root"], *chapters]}
+    assert {path.stem for path in notebooks.find_notebooks()} <= listed
+
+
+def test_pages_load_nothing_from_elsewhere(site) -> None:
+    for path, page in pages(site).items():
+        for tag, attribute in LOADED.items():
+            for element in page.find_all(tag, attrs={attribute: True}):
+                assert not urlsplit(element[attribute]).netloc, f"{path.name}: {element}"
+        for element in page.find_all("link", href=True):
+            assert not urlsplit(element["href"]).netloc, f"{path.name}: {element}"
+        code = " ".join(script.text for script in page.find_all("script"))
+        assert not re.search(r"https?://", code), path.name
+        assert "thebe" not in page.decode().lower(), path.name
+
+
+def test_style_sheets_load_nothing_from_elsewhere(site) -> None:
+    for path in site.rglob("*.css"):
+        assert not re.search(r"(@import|url\()\s*['\"]?(https?:)?//", path.read_text("utf8")), path
+
+
+def test_links_within_the_book_lead_somewhere(site) -> None:
+    for path, page in pages(site).items():
+        for link in page.find_all("a", href=True):
+            target = urlsplit(link["href"])
+            if target.scheme or target.netloc:
+                continue
+            file = (path.parent / unquote(target.path)).resolve() if target.path else path
+            assert file.exists(), f"{path.name}: {link}"
+            if target.fragment and file.suffix == ".html":
+                there = BeautifulSoup(file.read_text("utf8"), "html.parser")
+                assert there.find(id=unquote(target.fragment)), f"{path.name}: {link}"
+
+
+def test_pictures_say_what_they_show(site) -> None:
+    for path, page in notebook_pages(site).items():
+        for image in page.find("article").find_all("img"):
+            alt = image.get("alt", "")
+            assert len(alt) > 10, f"{path.name}: {image}"
+            assert "_images/" not in alt, f"{path.name}: {image}"
+
+
+def test_formulas_are_drawn_by_a_file_of_the_site(site) -> None:
+    for path, page in pages(site).items():
+        if page.select(".math"):
+            (script,) = [s["src"] for s in page.select("script[src*=mathjax]")]
+            assert (path.parent / script.split("?")[0]).resolve().is_file()
+
+
+def test_footer_and_titles_are_the_books_own(site) -> None:
+    for path, page in notebook_pages(site).items():
+        assert "2023" not in page.select_one("footer.bd-footer-content").text, path.name
+        assert "CC BY 4.0" in page.select_one("footer.bd-footer-content").text, path.name
+        assert "Vision Transformers from Scratch" in page.title.text, path.name
+
+
+def test_without_an_address_the_colab_button_explains(site_without_address) -> None:
+    for path, page in notebook_pages(site_without_address).items():
+        (link,) = page.select(".dropdown-launch-buttons a")
+        assert "Colab" in link.text
+        explanation = (path.parent / link["href"]).resolve()
+        assert "make set-repo URL=" in explanation.read_text("utf8")
+        assert "make lab" in explanation.read_text("utf8")
+    for path, page in pages(site_without_address).items():
+        hosts = {urlsplit(a["href"]).netloc for a in page.find_all("a", href=True)}
+        assert "colab.research.google.com" not in hosts, path.name
+
+
+def test_with_an_address_the_colab_button_opens_the_notebook(site_with_address) -> None:
+    for path, page in notebook_pages(site_with_address).items():
+        (link,) = page.select(".dropdown-launch-buttons a")
+        assert link["href"] == (
+            "https://colab.research.google.com/github/example/vision-transformers"
+            f"/blob/main/book/{path.stem}.ipynb"
+        )
+    assert not list(site_with_address.glob("open-in-colab*"))
+
+
+@pytest.mark.parametrize(
+    ("source", "warning"),
+    [
+        ("See [](missing.ipynb).", "missing.ipynb"),
+        ("# One\n\n### Three", "Non-consecutive header level"),
+        ("![a picture](figures/missing.png)", "image file not readable"),
+        ("{cite:p}`nobody1900`", "could not find bibtex key"),
+    ],
+)
+def test_a_warning_fails_the_build(tmp_path, source, warning) -> None:
+    tree = copy_sources(tmp_path / "tree")
+    for path in (tree / "book").glob("*.ipynb"):
+        path.unlink()
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# T\n\n" + source)])
+    notebooks.clean(book)
+    nbformat.write(book, tree / "book" / "intro.ipynb")
+    (tree / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/intro\nchapters: [{file: book/bibliography}]\n"
+    )
+    built = build_book(tree)
+    assert built.returncode != 0
+    assert warning in built.stdout + built.stderr

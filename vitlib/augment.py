@@ -22,9 +22,8 @@ def augment(recipe: str, img_size: Size) -> nn.Module:
     Each image draws its own changes. `recipe` is one of
 
     - "none": the images as they are;
-    - "affine": rotation by up to 15°, shift by up to a tenth of the side, scale 0.85 to 1.15, shear
-      along the rows by up to 10°, filled with black. For digits: a flip would make other signs of
-      them;
+    - "affine": rotation by up to 10°, shift by up to 8 % of the side, scale 0.9 to 1.1, shear along
+      the rows by up to 5°, filled with black. For digits: a flip would make other signs of them;
     - "flip_crop": a horizontal flip with probability 0.5, and a crop of the size of the image
       from the image padded by an eighth of its side (4 pixels of 32). For small photos;
     - "randaugment": flip_crop, then RandAugment (n=2, m=9), then with probability 0.25 an erased
@@ -44,7 +43,7 @@ def augment(recipe: str, img_size: Size) -> nn.Module:
     if recipe == "none":
         return nn.Identity()
     if recipe == "affine":
-        return K.RandomAffine(degrees=15, translate=(0.1, 0.1), scale=(0.85, 1.15), shear=10, p=1.0)
+        return K.RandomAffine(degrees=10, translate=(0.08, 0.08), scale=(0.9, 1.1), shear=5, p=1.0)
 
     height, width = pair(img_size, "img_size")
     padding = (max(1, height // 8), max(1, width // 8))

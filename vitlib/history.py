@@ -47,7 +47,7 @@ class TrainConfig:
     Raises ValueError for values that no run can use.
     """
 
-    steps: int = 2000
+    steps: int = 1900
     batch_size: int = 100
     lr: float = 3e-3
     min_lr: float = 0.0

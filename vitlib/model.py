@@ -286,10 +286,15 @@ _SMALL = {"embed_dim": 384, "depth": 12, "num_heads": 6}
 _BASE = {"embed_dim": 768, "depth": 12, "num_heads": 12}
 _LARGE = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
 _HUGE = {"embed_dim": 1280, "depth": 32, "num_heads": 16}
+# At these widths normal 0.02 starts the weights too small: "jax" scales them with the width.
 _NANO = {
     "img_size": 28, "in_chans": 1, "num_classes": 10, "embed_dim": 64, "depth": 4, "num_heads": 4,
+    "weight_init": "jax",
 }  # fmt: skip
-_MICRO = {"img_size": 32, "num_classes": 10, "embed_dim": 128, "depth": 8, "num_heads": 4}
+_MICRO = {
+    "img_size": 32, "num_classes": 10, "embed_dim": 128, "depth": 8, "num_heads": 4,
+    "weight_init": "jax",
+}  # fmt: skip
 
 # name -> (arguments, pixel statistics). timm's names; nano and micro are the book's own.
 PRESETS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, tuple[float, ...]]]] = {

@@ -185,3 +185,15 @@ def test_block_hands_its_options_on():
     assert (block.norm1.eps, block.norm2.eps) == (0.5, 0.5)
     assert (block.ls1.gamma == 0.01).all()
     assert (block.drop_path1.drop_prob, block.drop_path2.drop_prob) == (0.25, 0.25)
+
+
+def test_an_mlp_without_width_is_refused():
+    with pytest.raises(ValueError, match="widths of at least 1, got 10 in, 0 hidden and 10 out"):
+        Mlp(10, 0)
+
+
+def test_layer_scale_can_start_anew():
+    scale = LayerScale(3, 0.25)
+    nn.init.constant_(scale.gamma, 7.0)
+    scale.reset_parameters()
+    assert scale.gamma.tolist() == [0.25] * 3

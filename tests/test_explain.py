@@ -5,7 +5,7 @@ import torch
 from jaxtyping import config
 from torch import nn
 
-from vitlib import AttentionRecorder, VisionTransformer
+from vitlib import Attention, AttentionRecorder, VisionTransformer
 
 VARIANTS = {
     "plain": {},
@@ -242,3 +242,17 @@ def test_attention_that_normalises_its_queries_is_refused():
     model.blocks[0].attn.q_norm = nn.LayerNorm(8)
     with pytest.raises(ValueError, match="q_norm"):
         AttentionRecorder(model)
+
+
+def test_a_module_called_by_keyword_is_recorded():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attn = Attention(8, 2)
+
+        def forward(self, tokens):
+            return self.attn(x=tokens)
+
+    with AttentionRecorder(model := Named()) as recorder:
+        model(torch.rand(1, 3, 8))
+    assert recorder.attention.shape == (1, 1, 2, 3, 3)

@@ -163,3 +163,10 @@ def test_an_unknown_scheme_is_refused(scheme, hint):
     message = f"unknown weight_init '{scheme}': expected one of {SCHEMES}{hint}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         init_weights(make(), scheme)
+
+
+def test_layer_scale_is_initialised_too():
+    model = VisionTransformer(16, 8, 1, 3, 16, 1, 2, init_values=0.1)
+    nn.init.constant_(model.blocks[0].ls1.gamma, 7.0)
+    init_weights(model)
+    assert model.blocks[0].ls1.gamma.tolist() == pytest.approx([0.1] * 16)

@@ -645,3 +645,24 @@ def test_an_unknown_preset_is_refused_with_the_nearest_name():
         create_model("vit_tinny_patch16_224")
     with pytest.raises(ValueError, match=r"unknown model 'resnet50': see vitlib.list_models\(\)"):
         create_model("resnet50")
+
+
+def test_an_embed_layer_with_another_number_of_tokens_is_refused():
+    class Fewer(PatchEmbed):
+        def forward(self, images):
+            return super().forward(images)[:, 1:]
+
+    model = make(embed_layer=Fewer)
+    with pytest.raises(ValueError, match=r"embed_layer made \d+ tokens of an image of \d+×\d+"):
+        model(images_for(model))
+
+
+@pytest.mark.parametrize(("name", "value"), [("depth", 4.5), ("embed_dim", "16")])
+def test_whole_numbers_are_asked_for(name, value, unchecked):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number.*{value}"):
+        make(**{name: value})
+
+
+def test_an_empty_pool_name_is_refused():
+    with pytest.raises(ValueError, match="global_pool must be one of"):
+        make().reset_classifier(3, "")

@@ -207,3 +207,19 @@ def test_patch_embed_refuses_images_that_do_not_fit(images, message):
 def test_patch_embed_refuses_an_unknown_mode():
     with pytest.raises(ValueError, match='mode must be "conv" or "unfold", got \'linear\''):
         PatchEmbed(8, 4, mode="linear")
+
+
+@pytest.mark.parametrize("embed", [embed_conv, embed_unfold])
+def test_embedding_images_of_other_channels_says_so(embed, unchecked):
+    with pytest.raises(ValueError, match=r"expected 3 channels, got 1 in shape \(2, 1, 8, 8\)"):
+        embed(torch.rand(2, 1, 8, 8), torch.rand(5, 3, 4, 4))
+
+
+def test_unpatchify_wants_a_batch(unchecked):
+    with pytest.raises(ValueError, match=r"expected patches \(B, N, C\*P\*P\), got .*\(16, 49\)"):
+        unpatchify(torch.rand(16, 49), 7)
+
+
+def test_patch_embed_needs_channels_and_width():
+    with pytest.raises(ValueError, match="at least 1, got 0 and 8"):
+        PatchEmbed(8, 4, in_chans=0, embed_dim=8)

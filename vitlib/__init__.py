@@ -11,7 +11,15 @@ from vitlib.init import init_weights
 from vitlib.model import VisionTransformer, create_model, list_models
 from vitlib.patch import PatchEmbed, embed_conv, embed_unfold, patchify, unpatchify
 from vitlib.pos_embed import resample_pos_embed, sincos_2d
-from vitlib.train import DistillationLoss, TrainConfig, evaluate, fit, param_groups
+from vitlib.train import (
+    DistillationLoss,
+    Evaluation,
+    History,
+    TrainConfig,
+    evaluate,
+    fit,
+    param_groups,
+)
 
 __all__ = [
     "Attention",
@@ -19,6 +27,8 @@ __all__ = [
     "Block",
     "DistillationLoss",
     "DropPath",
+    "Evaluation",
+    "History",
     "ImageData",
     "ImageSet",
     "LayerScale",

@@ -51,7 +51,7 @@ class Attention(nn.Module):
         proj_drop: float = 0.0,
     ):
         super().__init__()
-        if num_heads < 1 or dim % num_heads:
+        if dim < 1 or num_heads < 1 or dim % num_heads:
             raise ValueError(f"width {dim} is not divisible by {num_heads} heads")
         self.num_heads = num_heads
         self.head_dim = dim // num_heads

@@ -19,7 +19,7 @@ class Mlp(nn.Module):
     """Two linear layers with an activation between, applied to each token alone.
 
     Args: widths in, hidden and out (hidden and out default to in), the activation's class, and
-    the dropout after each linear layer.
+    the dropout after each linear layer. Raises ValueError for a width below 1.
     """
 
     def __init__(
@@ -31,11 +31,17 @@ class Mlp(nn.Module):
         drop: float = 0.0,
     ):
         super().__init__()
-        hidden_features = hidden_features or in_features
+        hidden_features = in_features if hidden_features is None else hidden_features
+        out_features = in_features if out_features is None else out_features
+        if min(in_features, hidden_features, out_features) < 1:
+            raise ValueError(
+                f"an MLP needs widths of at least 1, got {in_features} in, {hidden_features} "
+                f"hidden and {out_features} out"
+            )
         self.fc1 = nn.Linear(in_features, hidden_features)
         self.act = act_layer()
         self.drop1 = nn.Dropout(drop)
-        self.fc2 = nn.Linear(hidden_features, out_features or in_features)
+        self.fc2 = nn.Linear(hidden_features, out_features)
         self.drop2 = nn.Dropout(drop)
 
     def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch out"]:
@@ -72,7 +78,12 @@ class LayerScale(nn.Module):
 
     def __init__(self, dim: int, init_values: float = 1e-5):
         super().__init__()
-        self.gamma = nn.Parameter(torch.full((dim,), float(init_values)))
+        self.init_values = init_values
+        self.gamma = nn.Parameter(torch.empty(dim))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.gamma, self.init_values)
 
     def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
         return x * self.gamma

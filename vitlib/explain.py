@@ -61,7 +61,9 @@ class AttentionRecorder:
                 hook = partial(self._keep_dropout_input, module)
                 self._handles.append(module.attn_drop.register_forward_pre_hook(hook))
             else:
-                self._handles.append(module.register_forward_pre_hook(self._recompute))
+                self._handles.append(
+                    module.register_forward_pre_hook(self._recompute, with_kwargs=True)
+                )
         self._path = unfused(*self._modules) if self.gradients else nullcontext()
         self._path.__enter__()
         return self
@@ -88,8 +90,11 @@ class AttentionRecorder:
         return [self._weights[m] for m in self._modules if m in self._weights]
 
     @torch.no_grad()
-    def _recompute(self, module: Any, inputs: tuple[Tensor, ...]) -> None:
-        qkv = module.qkv(inputs[0])  # (B, N, 3D)
+    def _recompute(
+        self, module: Any, inputs: tuple[Tensor, ...], named: dict[str, Tensor]
+    ) -> None:
+        x, *_ = *inputs, *named.values()
+        qkv = module.qkv(x)  # (B, N, 3D)
         q, k, _ = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=module.num_heads)
         self._keep(module, attention_weights(q, k, module.scale))
 

@@ -6,9 +6,10 @@
     "jax"        normal 0.02, but class 0  Xavier uniform   LeCun        0, bias 0
     "jax_nlhb"   as "jax"                  as "jax"         as "jax"     0, bias −ln K
 
-Tokens are class, distillation and registers. Normals are truncated. Linear biases are 0, but normal
-1e-6 in the MLP of the "jax" schemes. LayerNorms start as the identity, the representation layer is
-LeCun normal in every scheme.
+Tokens are class, distillation and registers. The normals of the table are truncated (at ±2, which
+is far away, as in timm and DeiT). Linear biases are 0, but normal 1e-6 in the MLP of the "jax"
+schemes. In every scheme LayerNorms start as the identity, LayerScale at its own start, and the
+representation layer is LeCun normal.
 
 A head bias of −ln K ("negative log head bias") makes each sigmoid say 1/(K + 1) at the start, and
 leaves softmax cross-entropy at ln K. Source: Google's Flax code for Dosovitskiy et al. 2021.
@@ -20,12 +21,9 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor, nn
 
+from vitlib.blocks import LayerScale
+
 SCHEMES = ("", "jax", "jax_nlhb", "nlhb")
-
-
-def trunc_normal(weight: Tensor, std: float) -> None:
-    """Normal values with the given deviation, redrawn beyond ±2 (absolute, as in timm and DeiT)."""
-    nn.init.trunc_normal_(weight, std=std)
 
 
 def lecun_normal(weight: Tensor) -> None:
@@ -36,18 +34,18 @@ def lecun_normal(weight: Tensor) -> None:
 
 @torch.no_grad()
 def init_weights(model: nn.Module, scheme: str = "") -> None:
-    """Initialise every weight of a VisionTransformer in place, by one of `SCHEMES`.
+    """Initialise every parameter of a VisionTransformer in place, by one of `SCHEMES`.
 
     Raises ValueError for an unknown scheme.
     """
     if scheme not in SCHEMES:
-        nearest = get_close_matches(scheme, SCHEMES, n=1)
+        nearest = get_close_matches(str(scheme), SCHEMES, n=1)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
         raise ValueError(f"unknown weight_init {scheme!r}: expected one of {SCHEMES}{hint}")
     jax = scheme.startswith("jax")
 
     for name, module in model.named_modules():
-        if isinstance(module, nn.LayerNorm):
+        if isinstance(module, nn.LayerNorm | LayerScale):
             module.reset_parameters()
         elif isinstance(module, nn.Linear):
             _init_linear(module, name, scheme)
@@ -60,7 +58,7 @@ def init_weights(model: nn.Module, scheme: str = "") -> None:
 
     for name, parameter in model.named_parameters():
         if name in ("cls_token", "dist_token", "reg_token", "pos_embed"):
-            trunc_normal(parameter, 0.02)
+            nn.init.trunc_normal_(parameter, std=0.02)
             if jax and name == "cls_token":
                 nn.init.zeros_(parameter)
 
@@ -75,12 +73,12 @@ def _init_linear(linear: nn.Linear, name: str, scheme: str) -> None:
     elif jax:
         nn.init.xavier_uniform_(linear.weight)
     else:
-        trunc_normal(linear.weight, 0.02)
+        nn.init.trunc_normal_(linear.weight, std=0.02)
 
     if linear.bias is not None:
         if is_head and scheme.endswith("nlhb"):
             nn.init.constant_(linear.bias, -math.log(linear.out_features))
-        elif jax and ".mlp." in name:
+        elif jax and ".mlp." in f".{name}":
             nn.init.normal_(linear.bias, std=1e-6)
         else:
             nn.init.zeros_(linear.bias)

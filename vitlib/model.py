@@ -11,6 +11,7 @@ et al. 2024; average pooling and sin-cos positions: Beyer et al. 2022, "Better p
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -41,7 +42,8 @@ class VisionTransformer(nn.Module):
         drop_rate, attn_drop_rate: dropout after embeddings and projections, and on attention.
         drop_path_rate: stochastic depth, growing linearly from 0 in the first block to this.
         init_values: start of LayerScale; None leaves it out.
-        embed_layer: called with img_size, patch_size, in_chans, embed_dim, to make the tokens.
+        embed_layer: called with img_size (None where every size is accepted), patch_size, in_chans
+            and embed_dim, makes the module that turns images into tokens (B, N, D).
         norm_layer, act_layer: classes; None means LayerNorm with eps 1e-6, and exact GELU.
         weight_init: "", "jax", "jax_nlhb" or "nlhb"; see vitlib.init.
         dynamic_img_size: accept every image size that the patch divides, and resample positions.
@@ -156,7 +158,9 @@ class VisionTransformer(nn.Module):
         """
         return self.norm(self.blocks(self._tokens(images)))
 
-    def forward_intermediates(self, images: Float[Tensor, "B C H W"]) -> list[Tensor]:
+    def forward_intermediates(
+        self, images: Float[Tensor, "B C H W"]
+    ) -> list[Float[Tensor, "B T D"]]:
         """The tokens (B, prefix + N, D) after each block, not normalised."""
         x, intermediates = self._tokens(images), []
         for block in self.blocks:
@@ -195,7 +199,7 @@ class VisionTransformer(nn.Module):
         `global_pool` changes the pooling; the trained final norm moves to where that pooling
         applies it.
         """
-        pool = global_pool or self.global_pool
+        pool = self.global_pool if global_pool is None else global_pool
         _check_arguments(**self.config | {"num_classes": num_classes, "global_pool": pool})
         if pool != self.global_pool:
             self.norm, self.fc_norm = self.fc_norm, self.norm
@@ -210,11 +214,15 @@ class VisionTransformer(nn.Module):
         """Patch tokens behind the prefix tokens, with positions added."""
         check_images(images, self.in_chans, None if self.dynamic_img_size else self.img_size)
         batch = images.shape[0]
+        grid = grid_of(images.shape[-2:], self.patch_size)
         x = self.patch_embed(images)  # (B, N, D)
+        if x.shape[1] != grid[0] * grid[1]:
+            raise ValueError(
+                f"embed_layer made {x.shape[1]} tokens of an image of {grid[0]}×{grid[1]} patches"
+            )
         prefix = [self.cls_token, self.dist_token, self.reg_token]
         x = torch.cat([*[t.expand(batch, -1, -1) for t in prefix if t is not None], x], dim=1)
         if self.pos_embed is not None:  # x is (B, prefix + N, D)
-            grid = grid_of(images.shape[-2:], self.patch_size)
             x = x + resample_pos_embed(self.pos_embed, grid, self.grid_size, self.num_prefix_tokens)
         return self.pos_drop(x)
 
@@ -241,12 +249,15 @@ class VisionTransformer(nn.Module):
 
 def _check_arguments(**a: Any) -> None:
     """Raise a ValueError for arguments that no model can be built from."""
-    for name in ("in_chans", "embed_dim", "num_heads"):
-        if a[name] < 1:
-            raise ValueError(f"{name} must be at least 1, got {a[name]}")
-    for name in ("depth", "num_classes", "reg_tokens", "representation_size"):
-        if (a[name] or 0) < 0:
-            raise ValueError(f"{name} must not be negative, got {a[name]}")
+    positive = ("in_chans", "embed_dim", "num_heads")
+    for name in (*positive, "depth", "num_classes", "reg_tokens", "representation_size"):
+        value = 0 if a[name] is None else a[name]
+        if not isinstance(value, Integral):
+            raise ValueError(f"{name} must be a whole number, got {value!r}")
+        if name in positive and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+        if value < 0:
+            raise ValueError(f"{name} must not be negative, got {value}")
     for name in ("drop_rate", "attn_drop_rate", "drop_path_rate"):
         if not 0 <= a[name] < 1:
             raise ValueError(f"{name} must be at least 0 and below 1, got {a[name]}")
@@ -324,12 +335,12 @@ def list_models() -> list[str]:
 def create_model(name: str, pretrained: bool = False, **overrides: Any) -> VisionTransformer:
     """Build a preset, with any argument of `VisionTransformer` overridden.
 
-    `pretrained` loads the weights that come with vitlib; with another `num_classes` the head
-    starts anew.
+    `pretrained` loads the weights that come with vitlib, and the model is then in eval mode; with
+    another `num_classes` the head starts anew.
     Raises ValueError for an unknown name (naming the nearest), and where no weights come along.
     """
     if name not in PRESETS:
-        nearest = get_close_matches(name, PRESETS, n=1, cutoff=0.4)
+        nearest = get_close_matches(str(name), PRESETS, n=1, cutoff=0.4)
         hint = f"did you mean {nearest[0]!r}?" if nearest else "see vitlib.list_models()"
         raise ValueError(f"unknown model {name!r}: {hint}")
     arguments, statistics = PRESETS[name]

@@ -61,6 +61,8 @@ def unpatchify(
     Raises ValueError if the number of patches or their length does not fit the sizes.
     """
     ph, pw = pair(patch_size, "patch_size")
+    if patches.ndim != 3:
+        raise ValueError(f"expected patches (B, N, C*P*P), got shape {tuple(patches.shape)}")
     num_patches, length = patches.shape[1:]
     side = round(num_patches**0.5)
     grid = (side, side) if img_size is None else grid_of(img_size, (ph, pw))
@@ -82,7 +84,7 @@ def embed_unfold(
     bias: Float[Tensor, " D"] | None = None,
 ) -> Float[Tensor, "B N D"]:
     """Patch embedding in two visible steps: `F.unfold` cuts, a matrix product projects."""
-    check_batch(images)
+    check_images(images, weight.shape[1], None)
     patch_size = weight.shape[-2:]
     grid_of(images.shape[-2:], patch_size)
     patches = F.unfold(images, kernel_size=patch_size, stride=patch_size)  # (B, C*P*P, N)
@@ -95,7 +97,7 @@ def embed_conv(
     bias: Float[Tensor, " D"] | None = None,
 ) -> Float[Tensor, "B N D"]:
     """Patch embedding in one step: a convolution whose stride is its kernel size."""
-    check_batch(images)
+    check_images(images, weight.shape[1], None)
     patch_size = weight.shape[-2:]
     grid_of(images.shape[-2:], patch_size)
     feature_map = F.conv2d(images, weight, bias, stride=patch_size)  # (B, D, H/P, W/P)
@@ -132,6 +134,10 @@ class PatchEmbed(nn.Module):
         super().__init__()
         if mode not in ("conv", "unfold"):
             raise ValueError(f'mode must be "conv" or "unfold", got {mode!r}')
+        if in_chans < 1 or embed_dim < 1:
+            raise ValueError(
+                f"in_chans and embed_dim must be at least 1, got {in_chans} and {embed_dim}"
+            )
         self.patch_size = pair(patch_size, "patch_size")
         self.img_size = None if img_size is None else pair(img_size, "img_size")
         self.grid_size = None if img_size is None else grid_of(img_size, patch_size)

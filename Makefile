@@ -23,6 +23,8 @@ book: .venv/installed  ## build the book into _build/html, from the outputs stor
 	$(BIN)/jupyter-book build . -W --keep-going --all -q
 	@echo "Open $(CURDIR)/_build/html/index.html in a browser, or run: make serve"
 
+# Two workers share the cores: with two threads each they would wait for one another.
+test: export OMP_NUM_THREADS := 1
 test: .venv/installed  ## every check: ruff, mypy, the tests, every notebook from top to bottom
 	$(BIN)/ruff check .
 	$(BIN)/mypy

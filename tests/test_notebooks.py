@@ -86,6 +86,11 @@ def test_some_outputs_are_compared(stored) -> None:
     assert all(cell.outputs for cell in checked), "a compared cell prints nothing"
 
 
+def test_the_readmes_picture_is_the_introductions_first() -> None:
+    introduction = nbformat.read(ROOT / "book" / "intro.ipynb", as_version=4)
+    assert (ROOT / notebooks.README_PICTURE).read_bytes() == notebooks.first_picture(introduction)
+
+
 # --- the tool
 
 

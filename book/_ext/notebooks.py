@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import tempfile
+from base64 import b64decode
 from pathlib import Path
 
 import nbformat
@@ -22,6 +23,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[2]
+README_PICTURE = "book/figures/attention_on_digits.png"  # the intro's first figure
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
@@ -118,6 +120,13 @@ def execute(notebook: NotebookNode) -> None:
             coalesce_streams=True,
             resources={"metadata": {"path": folder}},
         ).execute()
+
+
+def first_picture(notebook: NotebookNode) -> bytes:
+    """The first figure that the notebook shows, as a PNG file."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    pictures = (output.get("data", {}).get("image/png") for output in outputs)
+    return b64decode(next(picture for picture in pictures if picture))
 
 
 def write_all(texts: dict[Path, str]) -> None:
@@ -240,6 +249,9 @@ def main(argv: list[str] | None = None) -> int:
                 return 1
         clean(notebook)
         write_all({path: notebook_text(notebook)})
+        if path.resolve() == ROOT / "book" / "intro.ipynb" and options.command == "execute":
+            (ROOT / README_PICTURE).parent.mkdir(exist_ok=True)
+            (ROOT / README_PICTURE).write_bytes(first_picture(notebook))
     return 0
 
 

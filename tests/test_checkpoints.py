@@ -267,6 +267,60 @@ def test_impossible_places(tmp_path):
         save_checkpoint(tiny_model(), tmp_path / "file" / "m")
 
 
+def test_a_link_stays_and_the_file_behind_it_is_written(tmp_path):
+    (tmp_path / "store").mkdir()
+    link, target = tmp_path / "link", tmp_path / "store" / "m.safetensors"
+    link.symlink_to(target)
+    for seed in (0, 1):  # first a link to nothing, then to a file
+        model = tiny_model(seed)
+        assert save_checkpoint(model, link) == link
+        assert link.is_symlink()
+        assert same(load_checkpoint(target), model)
+    assert os.listdir(tmp_path / "store") == ["m.safetensors"]
+
+
+def test_what_is_no_file_is_neither_replaced_nor_read(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    for path in (pipe, tmp_path / "link"):
+        for use in (partial(save_checkpoint, tiny_model()), load_checkpoint):
+            with pytest.raises(ValueError, match="is a device or a pipe; give the name of a file"):
+                use(path)
+    assert pipe.is_fifo()
+
+
+def test_a_compiled_model_is_written_and_loaded_under_its_own_names(tmp_path):
+    model = tiny_model()
+    path = save_checkpoint(torch.compile(model, backend="eager"), tmp_path / "m", classes="abc")
+    assert same(load_checkpoint(path), model)
+    other = tiny_model(1)
+    compiled = torch.compile(other, backend="eager")
+    assert load_checkpoint(path, compiled) is compiled
+    assert same(other, model)
+    assert other.classes == ("a", "b", "c")
+    assert not other.training
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        (lambda info: info.clear(), "format, model, mean, std, classes missing"),
+        (lambda info: info.pop("std"), "damaged: std missing"),
+        (lambda info: info.update(format="pt"), "damaged: format missing"),
+        (lambda info: info["model"].pop("class"), "model's class and config missing"),
+    ],
+)
+def test_metadata_that_lack_something(tmp_path, change, missing):
+    path = save_checkpoint(tiny_model(), tmp_path / "m")
+    edit(path, change)
+    with pytest.raises(ValueError, match=f"written by another program or is .*{missing}"):
+        load_checkpoint(path)
+    save_file(tiny_model().state_dict(), path, metadata={"vitlib": "no JSON"})
+    with pytest.raises(ValueError, match="written by another program"):
+        load_checkpoint(path)
+
+
 # Packaged weights ---------------------------------------------------------------------------------
 
 
@@ -288,6 +342,7 @@ def test_packaged_weights_load(packaged):
     model = create_model("vit_nano_patch7_28", pretrained=True)
     assert same(model, packaged)
     assert (model.mean, model.std, model.classes) == ((0.13,), (0.31,), tuple("0123456789"))
+    assert not model.training
 
 
 @pytest.mark.parametrize("num_classes", [3, 0])

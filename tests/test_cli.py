@@ -162,11 +162,72 @@ def test_a_run_with_other_settings_is_not_overwritten(capsys):
     before = path.read_bytes()
     error = refused(capsys, "train", "--data", "digits", "--lr", "0.1", *QUICK)
     assert "lr 0.003 there, 0.1 here" in error
-    assert "--fresh" in error
+    assert error.endswith("--fresh starts over, or choose another --out\n")
+    assert "resume=False" not in error
     assert path.read_bytes() == before
     code, _, _ = run(capsys, "train", "--data", "digits", "--fresh", "--lr", "0.1", *QUICK)
     assert code == 0
     assert path.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "vit_nano_patch7"], "did you mean 'vit_nano_patch7_28'?"),
+        (["--steps", "0"], "steps must be at least 1, got 0"),
+        (["--augment", "afine"], "augment must be one of none, affine"),
+        (["--device", "meta"], "device 'meta' holds no numbers"),
+        (["--out", "pipe"], "pipe is a device or a pipe"),
+        (["--out", "file/deep/run"], "file is not a folder"),
+        (["--out", "locked/run"], "locked is write-protected"),
+        (["--out", "."], ". is a folder"),
+    ],
+)
+def test_what_can_be_told_before_the_data_are_read(capsys, monkeypatch, arguments, message):
+    def load_data(*args, **kwargs):
+        raise AssertionError("the data were read")
+
+    monkeypatch.setattr("vitlib.cli.load_data", load_data)
+    access = os.access  # the superuser may write everywhere
+    monkeypatch.setattr(os, "access", lambda p, mode: p.name != "locked" and access(p, mode))
+    os.mkfifo("pipe")
+    Path("file").write_text("")
+    Path("locked").mkdir()
+    assert message in refused(capsys, "train", "--data", "digits", *arguments)
+
+
+def test_a_damaged_run_is_not_said_to_be_continued(capsys):
+    Path("run").write_bytes(b"damaged")
+    code, out, err = run(capsys, "train", "--data", "digits", *QUICK, "--out", "run")
+    assert code == 2
+    assert "continuing" not in out
+    assert "damaged or cut off" in err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\n2 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_too_little_memory_is_one_line(capsys, monkeypatch, error):
+    def fit(*args):
+        raise error
+
+    monkeypatch.setattr("vitlib.cli.fit", fit)
+    message = refused(capsys, "train", "--data", "digits", *QUICK)
+    assert "not enough memory: try a smaller --batch-size or --img-size" in message
+
+
+def test_a_defect_of_ours_keeps_its_traceback(capsys, monkeypatch):
+    def fit(*args):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("vitlib.cli.fit", fit)
+    with pytest.raises(RuntimeError, match="a defect"):
+        main(["train", "--data", "digits", *QUICK])
 
 
 def test_divergence_is_one_line(capsys):

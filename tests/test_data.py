@@ -1,8 +1,10 @@
 """vitlib.data, and read_images and sources through it."""
 
 import hashlib
+import logging
 import re
 import sys
+from inspect import unwrap
 from pathlib import Path
 from zlib import crc32
 
@@ -120,6 +122,18 @@ def test_image_set_refuses_what_does_not_fit(image_set):
         ImageSet(images, labels, (0.5,), (0.5,))
     with pytest.raises(ValueError, match="std must be positive"):
         ImageSet(images, labels, (0.5,) * 3, (0.5, 0.0, 0.5))
+    for wrong, got in (
+        (images.float(), r"torch\.float32 of shape \(20, 3, 6, 5\)"),
+        (images[:, 0], r"torch\.uint8 of shape \(20, 6, 5\)"),
+        (images.numpy(), "got uint8"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"images must be torch\.uint8.*\(n, C, H, W\).*{got}"
+        ):
+            unwrap(ImageSet.__init__)(object(), wrong, labels, (0.5,) * 3, (0.5,) * 3)
+    for wrong in (labels.int(), labels[:, None]):
+        with pytest.raises(ValueError, match=r"labels must be torch\.int64 of shape \(n,\), got"):
+            ImageSet(images, wrong, (0.5,) * 3, (0.5,) * 3)
 
 
 def test_image_data_refuses_what_does_not_fit(image_set):
@@ -139,6 +153,11 @@ def test_image_data_refuses_what_does_not_fit(image_set):
     wide = ImageSet(image_set.images.transpose(2, 3), image_set.labels, mean, std)
     with pytest.raises(ValueError, match=r"train images are 6×5, test images 5×6.*img_size"):
         image_data(image_set, wide)
+    other = ImageSet(image_set.images, image_set.labels, (0.0,) * 3, std)
+    with pytest.raises(
+        ValueError, match=r"test has mean \(0\.0, 0\.0.*data set \(0\.5, 0\.4.*alike"
+    ):
+        image_data(image_set, other)
 
 
 def test_split_is_stratified_disjoint_exhaustive_and_repeatable():
@@ -692,8 +711,10 @@ def test_without_datasets_the_extra_is_named(tmp_path, monkeypatch):
     write(table([0, 1]), tmp_path / "test.parquet")
     monkeypatch.setitem(sys.modules, "datasets", None)
     for place in (tmp_path, "owner/name"):
-        with pytest.raises(ImportError, match=r'pip install "vitlib\[hub\]"'):
+        with pytest.raises(ImportError, match=r'pip install "vitlib\[hub\]"') as caught:
             load_data(place)
+        about_a_folder = str(caught.value).startswith("there is no folder 'owner/name' here. ")
+        assert about_a_folder == (place == "owner/name")
 
 
 # The Hub and names -------------------------------------------------------------------------------
@@ -705,6 +726,7 @@ def hub(monkeypatch) -> dict[str, datasets.DatasetDict]:
     stored: dict[str, datasets.DatasetDict] = {}
 
     def load_dataset(name: str) -> datasets.DatasetDict:
+        logging.getLogger("huggingface_hub.utils").warning("Retrying in 1s [Retry 1/5].")
         if name not in stored:
             raise ConnectionError(f"Couldn't reach '{name}' on the Hub")
         return stored[name]
@@ -742,12 +764,15 @@ def test_hub_data_set_with_only_train_is_split(hub):
         load_data("owner/none")
 
 
-def test_hub_out_of_reach(hub):
+def test_hub_out_of_reach(hub, caplog):
     message = (
         r"no folder 'owner/name' here.*can't be reached \(ConnectionError.*download its parquet"
     )
     with pytest.raises(ValueError, match=message):
         load_data("owner/name")
+    assert caplog.text == ""  # the client's retries are not announced
+    logging.getLogger("huggingface_hub").warning("and afterwards others are again")
+    assert "afterwards" in caplog.text
 
 
 def test_an_existing_folder_goes_before_the_hub(hub, tmp_path, monkeypatch):

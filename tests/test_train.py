@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from inspect import unwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,6 +28,7 @@ from vitlib.train import (
     evaluate,
     fit,
     param_groups,
+    pick_device,
     warmup_cosine,
 )
 
@@ -273,6 +276,8 @@ def test_evaluate_by_hand():
     assert torch.equal(found.predictions, logits.argmax(1))
     assert torch.equal(found.labels, labels)
     assert "tensor" not in repr(found)
+    nn.init.zeros_(model.head.weight)  # the first class for every image: 5 of 15 are right
+    assert evaluate(model, data.test.subset(range(15))).accuracy == 5 / 15  # to the last bit
 
 
 def test_evaluate_normalises_as_the_model_expects():
@@ -391,6 +396,8 @@ def test_distillation_refuses_what_cannot_work():
         ({"warmup_steps": -3}, "warmup_steps must be 0 or more, got -3"),
         ({"weight_decay": -0.1}, "weight_decay must be 0 or more"),
         ({"betas": (0.9, 1.0)}, "betas must be two numbers"),
+        ({"seed": 2**63}, r"seed must be below 2\*\*63, got 9223372036854775808"),
+        ({"augment": "afine"}, "augment must be one of none, affine, flip_crop, randaugment, got"),
         ({"label_smoothing": 1.0}, "label_smoothing must be from 0 to below 1"),
         ({"val_fraction": 1.0}, "val_fraction must be from 0 to below 1"),
         ({"ema_decay": 1.0}, "ema_decay must be from 0 to below 1, or None"),
@@ -404,9 +411,17 @@ def test_settings_that_no_run_can_use(change, message):
         replace(SHORT, **change)
 
 
+@pytest.mark.parametrize("betas", [(0.9,), (0.9, 0.99, 0.999)])
+def test_betas_are_two(betas):
+    settings = object.__new__(TrainConfig)
+    with pytest.raises(ValueError, match="betas must be two numbers from 0 to below 1, got"):
+        unwrap(TrainConfig.__init__)(settings, betas=betas)  # beartype would stop it before
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"num_classes": 0}, r"no head: call model\.reset_classifier\(n\), n at least 3"),
         ({"num_classes": 2}, "labels go from 0 to 2.*num_classes=2.*0 to 1"),
         ({"in_chans": 3}, "images have 1 channels, the model takes 3"),
         ({"img_size": 16}, r"images are 8×8, the model takes 16×16.*img_size=\(8, 8\)"),
@@ -422,6 +437,70 @@ def test_data_that_do_not_fit_the_model(options, message):
     assert torch.equal(weights_of(model), before)
 
 
+def test_a_foreign_models_size_may_be_one_number():
+    model = Teacher()
+    model.img_size = 8
+    assert len(evaluate(model, tiny_data().test).logits) == 16
+    model.img_size = 16
+    with pytest.raises(ValueError, match="images are 8×8, the model takes 16×16"):
+        evaluate(model, tiny_data().test)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "chosen"),
+    [(True, True, "cuda"), (False, True, "mps"), (True, False, "cuda"), (False, False, "cpu")],
+)
+def test_auto_takes_cuda_else_mps_else_cpu(monkeypatch, cuda, mps, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(
+        torch, "empty", lambda size, device: SimpleNamespace(device=torch.device(device))
+    )
+    assert unwrap(pick_device)("auto").type == chosen
+
+
+def test_a_device_that_is_not_here_gets_one_sentence(monkeypatch):
+    def missing(size, device):
+        raise AssertionError("Torch not compiled\nwith many more words")
+
+    monkeypatch.setattr(torch, "empty", missing)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"device 'cuda:7' cannot.*Choose from auto, cpu$"):
+        pick_device("cuda:7")
+
+
+def test_a_compiled_model_trains_as_the_model_inside(tmp_path):
+    """Same groups, same steps, same checkpoint; the statistics land on the model inside."""
+    config = replace(SHORT, steps=2, checkpoint=tmp_path / "plain")
+    plain, model, data = tiny_model(), tiny_model(), tiny_data()
+    fit(plain, data, config)
+    compiled = torch.compile(model, backend="eager")
+    groups = [[len(g["params"]) for g in param_groups(m, 0.1)] for m in (plain, compiled)]
+    assert groups[0] == groups[1]
+    with torch.compiler.set_stance("force_eager"):  # the tests' type checks can't be compiled
+        history = fit(compiled, data, replace(config, checkpoint=tmp_path / "compiled"))
+    assert torch.equal(weights_of(model), weights_of(plain))
+    assert vars(model)["mean"] == data.mean
+    assert (model.training, compiled.training) == (False, False)
+    assert torch.equal(weights_of(load_checkpoint(tmp_path / "compiled")), weights_of(model))
+    again = fit(tiny_model(5), data, replace(config, checkpoint=tmp_path / "compiled"))
+    assert again.loss == history.loss  # a finished run, which the plain model takes up as its own
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_where_fit_refuses_the_model_keeps_its_mode(tmp_path, training):
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(tiny_model(), path)
+    model = tiny_model(1).train(training)
+    before = weights_of(model).clone()
+    with pytest.raises(ValueError, match="holds a model but no training run"):
+        fit(model, tiny_data(), replace(SHORT, checkpoint=path))
+    assert model.training == training
+    assert torch.equal(weights_of(model), before)
+    assert model.classes is None
+
+
 def test_dynamic_img_size_takes_other_sizes():
     fit(tiny_model(img_size=16, dynamic_img_size=True), tiny_data(), replace(SHORT, steps=1))
 
@@ -433,8 +512,12 @@ def test_other_refusals():
         fit(tiny_model().requires_grad_(False), tiny_data(), SHORT)
     with pytest.raises(ValueError, match="device 'warp' cannot be used here"):
         fit(tiny_model(), tiny_data(), replace(SHORT, device="warp"))
-    with pytest.raises(ValueError, match="Did you mean 'affine'"):
-        fit(tiny_model(), tiny_data(), replace(SHORT, augment="afine"))
+    with pytest.raises(ValueError, match="device 'meta' holds no numbers"):
+        fit(tiny_model(), tiny_data(), replace(SHORT, device="meta"))
+    with pytest.raises(ValueError, match=r"callbacks=\[f\] for a single one"):
+        unwrap(fit)(tiny_model(), tiny_data(), SHORT, callbacks=print)
+    with pytest.raises(ValueError, match=r"pass data\.test, not data"):
+        unwrap(evaluate)(tiny_model(), tiny_data())
     train = tiny_data().train
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         evaluate(tiny_model(), train, batch_size=0)
@@ -672,6 +755,9 @@ def test_resume_refuses_what_is_no_run(tmp_path):
         fit(tiny_model(), tiny_data(), replace(SHORT, checkpoint=path))
     with pytest.raises(ValueError, match="is a folder; give the name of a file"):
         fit(tiny_model(), tiny_data(), replace(SHORT, checkpoint=tmp_path))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="is a device or a pipe"):
+        fit(tiny_model(), tiny_data(), replace(SHORT, checkpoint=tmp_path / "pipe", resume=False))
     with pytest.raises(OSError, match="cannot make the folder of checkpoint"):
         fit(tiny_model(), tiny_data(), replace(SHORT, checkpoint=path / "run.safetensors"))
 

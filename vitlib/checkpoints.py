@@ -25,7 +25,9 @@ from vitlib.model import VisionTransformer
 
 FORMAT = 1  # goes up when an older vitlib could not read what is written
 _METADATA, _TRAINING = "vitlib", "training/"
-Path_ = str | os.PathLike[str]
+_REQUIRED = ("format", "model", "mean", "std", "classes")  # in the metadata
+_HEADS = ("head", "head_dist")
+FilePath = str | os.PathLike[str]
 
 
 @dataclass
@@ -48,7 +50,7 @@ class Checkpoint:
 
 def save_checkpoint(
     model: nn.Module,
-    path: Path_,
+    path: FilePath,
     *,
     classes: Sequence[str] | None = None,
     training: TrainingState | None = None,
@@ -59,10 +61,13 @@ def save_checkpoint(
     With them go `mean` and `std`, the class names (`classes`, else the model's own) and `notes`,
     any JSON values. Missing folders are made. A tensor that two names share is written under both.
 
-    Raises ValueError for notes that JSON cannot hold, and OSError when the file cannot be written,
-    a full disk included; a former file at `path` is then untouched and nothing is left behind.
+    Where `path` is a link, the file that it points to is written.
+
+    Raises ValueError for notes that JSON cannot hold and where `path` is a folder, device or pipe,
+    and OSError when the file cannot be written, a full disk included; a former file at `path` is
+    then untouched and nothing is left behind.
     """
-    path = Path(path)
+    path, model = Path(path), unwrapped(model)
     own_classes = getattr(model, "classes", None)
     info = {
         "format": FORMAT,
@@ -84,7 +89,7 @@ def save_checkpoint(
     return path
 
 
-def load_checkpoint(path: Path_, model: nn.Module | None = None) -> nn.Module:
+def load_checkpoint(path: FilePath, model: nn.Module | None = None) -> nn.Module:
     """The model that `path` holds, in eval mode, on the CPU.
 
     Built from the stored settings, in the stored precision; or, with `model`, loaded into that one,
@@ -97,13 +102,13 @@ def load_checkpoint(path: Path_, model: nn.Module | None = None) -> nn.Module:
     checkpoint = read_checkpoint(path)
     if model is None:
         model = _build(checkpoint)
-    load_weights(model, checkpoint)
-    adopt_statistics(model, checkpoint)
+    load_weights(unwrapped(model), checkpoint)
+    adopt_statistics(unwrapped(model), checkpoint)
     return model.eval()
 
 
 def load_packaged(name: str, model: nn.Module) -> None:
-    """Load the weights that come with vitlib for the preset `name` into `model`.
+    """Load the weights that come with vitlib for the preset `name` into `model`, in eval mode then.
 
     Where the number of classes differs, the head stays as it was initialised.
     Raises ValueError where no weights come along, or where they do not fit otherwise.
@@ -118,27 +123,23 @@ def load_packaged(name: str, model: nn.Module) -> None:
         )
     with as_file(packaged) as path:
         checkpoint = read_checkpoint(path)
-    own = model.state_dict()
-    heads = [key for key in own if key.partition(".")[0] in ("head", "head_dist")]
-    other_head = any(
-        key in checkpoint.weights and checkpoint.weights[key].shape != own[key].shape
-        for key in heads
+    own, stored = model.state_dict(), checkpoint.weights
+    mine, theirs = (
+        {key: tensor for key, tensor in tensors.items() if key.split(".")[0] in _HEADS}
+        for tensors in (own, stored)
     )
-    if other_head or not heads:
-        stored = [k for k in checkpoint.weights if k.partition(".")[0] in ("head", "head_dist")]
-        for key in stored:
-            del checkpoint.weights[key]
-        checkpoint.weights |= {key: own[key] for key in heads}
+    if not mine or any(mine[key].shape != theirs[key].shape for key in mine.keys() & theirs.keys()):
+        checkpoint.weights = {k: v for k, v in stored.items() if k not in theirs} | mine
         checkpoint.info["classes"] = None
     load_weights(model, checkpoint)
     adopt_statistics(model, checkpoint)
+    model.eval()
 
 
-def read_checkpoint(path: Path_) -> Checkpoint:
+def read_checkpoint(path: FilePath) -> Checkpoint:
     """Everything in the file; raises as `load_checkpoint` does."""
     path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; a checkpoint is a file")
+    refuse_non_file(path)
     if not path.exists():
         raise FileNotFoundError(f"no checkpoint {path}{_nearest(path)}")
     try:
@@ -155,7 +156,7 @@ def read_checkpoint(path: Path_) -> Checkpoint:
         raise ValueError(f"checkpoint {path} {reason}") from error
     if _METADATA not in metadata:
         raise ValueError(f"{path} holds tensors, but was not written by vitlib's save_checkpoint")
-    info = json.loads(metadata[_METADATA])
+    info = _parse(path, metadata[_METADATA])
     if info["format"] > FORMAT:
         raise ValueError(
             f"checkpoint {path} has format {info['format']}, this vitlib reads up to {FORMAT}: "
@@ -167,6 +168,19 @@ def read_checkpoint(path: Path_) -> Checkpoint:
         training = TrainingState(own, info.pop("training"))
     weights = {k: v for k, v in tensors.items() if not k.startswith(_TRAINING)}
     return Checkpoint(path, weights, info, training)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself, where `torch.compile` has wrapped it: that prefixes every name."""
+    inner: nn.Module = getattr(model, "_orig_mod", model)
+    return inner
+
+
+def refuse_non_file(path: Path) -> None:
+    """Raise a ValueError where something other than a file bears the name: a rename replaces it."""
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a device or a pipe"
+        raise ValueError(f"{path} is {kind}; give the name of a file for the checkpoint")
 
 
 def describe(model: nn.Module) -> dict[str, Any] | None:
@@ -234,8 +248,8 @@ def _build(checkpoint: Checkpoint) -> nn.Module:
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], metadata: str) -> None:
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; a checkpoint needs the name of a file")
+    refuse_non_file(path)
+    path = path.resolve()  # a link stays a link, and what it points to is written
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # Clones, because safetensors refuses tensors that share memory or are not contiguous.
     own = {
@@ -258,6 +272,26 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: str) -> None:
             raise
         former = " The former checkpoint there is untouched." if path.exists() else ""
         raise OSError(f"could not write checkpoint {path}: {error}.{former}") from error
+
+
+def _parse(path: Path, text: str) -> dict[str, Any]:
+    """The metadata, if it has all that a reader of any format looks for."""
+    try:
+        info = json.loads(text)
+    except json.JSONDecodeError:
+        info = {}
+    missing = [key for key in _REQUIRED if not (isinstance(info, dict) and key in info)]
+    if not missing:
+        if not isinstance(info["format"], int):
+            missing = ["format"]
+        elif not (isinstance(info["model"], dict) and {"class", "config"} <= info["model"].keys()):
+            missing = ["model's class and config"]
+    if missing:
+        raise ValueError(
+            f"checkpoint {path} was written by another program or is damaged: "
+            f"{', '.join(missing)} missing in its metadata"
+        )
+    return dict(info)
 
 
 def _plain_number(value: Any) -> Any:

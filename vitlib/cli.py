@@ -6,21 +6,23 @@ asked (one line, no traceback), 130 after Ctrl-C.
 
 import argparse
 import math
+import os
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TextIO
 
 import torch
 
 import vitlib
-from vitlib.checkpoints import load_checkpoint
+from vitlib.checkpoints import load_checkpoint, read_checkpoint, refuse_non_file
 from vitlib.data import ImageData, load_data
 from vitlib.evaluation import Evaluation, evaluate
 from vitlib.history import TrainConfig
 from vitlib.model import PRESETS, VisionTransformer, create_model, list_models
+from vitlib.resume import CannotContinue
 from vitlib.train import fit, pick_device
 
 # The book's own presets take their size from the data; timm's names promise one (…_224).
@@ -39,9 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = _show_warning
         try:
             args.run(args)
+        except CannotContinue as error:
+            return _failed(f"{error.reason}. --fresh starts over, or choose another --out")
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
-            print(f"vitlib: error: {' '.join(str(error).split())}", file=sys.stderr)
-            return 2
+            return _failed(str(error))
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            return _failed("not enough memory: try a smaller --batch-size or --img-size")
         except KeyboardInterrupt as interrupt:
             print(f"vitlib: {str(interrupt) or 'interrupted'}", file=sys.stderr)
             return 130
@@ -50,17 +57,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(args: argparse.Namespace) -> None:
     """Train a preset on a data set, and say how well it does on the test images."""
+    # All that can be wrong without a look at the data, which may take minutes to read.
+    if args.model not in (None, *PRESETS):
+        create_model(args.model)  # names the nearest model in its refusal
+    chosen = {f.name: getattr(args, f.name) for f in fields(TrainConfig) if hasattr(args, f.name)}
+    config = TrainConfig(**chosen | {"resume": not args.fresh})
+    pick_device(config.device)
+    _check_place(args.out or Path("runs") / "checkpoint")
+
     size = args.img_size
     if size is None and args.model not in (None, *_BOOKS_OWN):
-        size = PRESETS.get(args.model, ({}, {}))[0].get("img_size", 224)
+        size = PRESETS[args.model][0].get("img_size", 224)
     data = load_data(args.data, img_size=size)
     torch.manual_seed(args.seed)  # of the first weights; `fit` seeds itself
     name, model = _model_for(data, args.model, args.patch_size)
     out = args.out or Path("runs") / f"{data.name.replace('/', '-')}-{name}.safetensors"
     if args.resume and not out.exists():
         raise ValueError(f"nothing to resume: there is no {out}")
-    chosen = {f.name: getattr(args, f.name) for f in fields(TrainConfig) if hasattr(args, f.name)}
-    config = TrainConfig(**chosen | {"checkpoint": out, "resume": not args.fresh})
+    config = replace(config, checkpoint=out)
 
     channels, height, width = data.train.images.shape[1:]
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -74,6 +88,7 @@ def train(args: argparse.Namespace) -> None:
         f"{model.patch_size[1]}, {math.prod(model.grid_size)} of them"
     )
     if out.exists() and not args.fresh:
+        read_checkpoint(out)  # refuses a damaged file, before we say that it is continued
         print(f"continuing {out} (--fresh starts anew)")
     sys.stdout.flush()  # before the progress bar
     try:
@@ -92,6 +107,7 @@ def train(args: argparse.Namespace) -> None:
 
 def evaluate_checkpoint(args: argparse.Namespace) -> None:
     """Print a checkpoint's accuracy and loss on the test images of a data set."""
+    device = pick_device(args.device)
     model = load_checkpoint(args.checkpoint)
     assert isinstance(model, VisionTransformer)
     data = load_data(args.data, img_size=model.img_size)
@@ -100,7 +116,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
             f"the model knows the classes {_some(model.classes)}, {data.name} has "
             f"{_some(data.classes)}"
         )
-    model.to(pick_device(args.device))
+    model.to(device)
     print(_summary(evaluate(model, data.test, args.batch_size)))
 
 
@@ -137,6 +153,28 @@ def _patch_for(side: list[int], preset: int, refuse: str | None) -> int:
             f"--img-size, for instance 32, or choose --patch-size"
         )
     return fitting[-1]
+
+
+def _check_place(out: Path) -> None:
+    """Raise a ValueError where no checkpoint can be written, as far as can be told beforehand."""
+    refuse_non_file(out)
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise ValueError(f"no checkpoint can be written to {out}: {folder} is not a folder")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"no checkpoint can be written to {out}: {folder} is write-protected")
+
+
+def _failed(message: str) -> int:
+    print(f"vitlib: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """On the CPU, torch has no exception of its own for that."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        "can't allocate memory" in str(error)
+    )
 
 
 def _summary(result: Evaluation) -> str:

@@ -29,7 +29,8 @@ from torch.utils.data import Dataset
 from vitlib.augment import augment, cutmix, mixup
 from vitlib.patch import Size, pair
 from vitlib.read_images import list_broken
-from vitlib.sources import Labelled, Source, read_folder, read_hub, read_parquet
+from vitlib.read_tables import read_hub, read_parquet
+from vitlib.sources import Labelled, Source, read_folder
 
 __all__ = ["ImageData", "ImageSet", "augment", "cutmix", "load_data", "mixup"]
 
@@ -38,16 +39,25 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     """Images and labels. `image_set[i]` is (normalised float32 image (C, H, W), int label).
 
     `images` are uint8 (n, C, H, W), `labels` int64 (n,); `mean` and `std` have one number a
-    channel, for pixels in [0, 1].
+    channel, for pixels in [0, 1]. Raises ValueError for anything else.
     """
 
     def __init__(
         self,
-        images: UInt8[Tensor, "n C H W"],
-        labels: Int64[Tensor, "n_labels"],  # n, but a mismatch is ours to report
+        images: Tensor,  # checked here, and not by jaxtyping, because the message is ours
+        labels: Tensor,
         mean: tuple[float, ...],
         std: tuple[float, ...],
     ) -> None:
+        for name, tensor, dtype, shape in (
+            ("images", images, torch.uint8, "(n, C, H, W)"),
+            ("labels", labels, torch.int64, "(n,)"),
+        ):
+            if tensor.dtype != dtype or tensor.ndim != (4 if name == "images" else 1):
+                raise ValueError(
+                    f"{name} must be {dtype} of shape {shape}, got {tensor.dtype} of shape "
+                    f"{tuple(tensor.shape)}"
+                )
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images but {len(labels)} labels")
         if not len(mean) == len(std) == images.shape[1]:
@@ -101,7 +111,8 @@ class ImageData:
     """A data set: train and test images, class names, and train's mean and std, used for both.
 
     `skipped` names the files that could not be read. Raises ValueError for labels outside the
-    classes, an empty part, and where train and test differ in channels or size.
+    classes, an empty part, where train and test differ in channels or size, and where one of them
+    has another mean or std.
     """
 
     name: str
@@ -135,6 +146,12 @@ class ImageData:
                 f"{test_shape[1]}×{test_shape[2]} (height × width). Pass img_size to load_data "
                 "to bring all to one size."
             )
+        for part, image_set in (("train", self.train), ("test", self.test)):
+            if (image_set.mean, image_set.std) != (self.mean, self.std):
+                raise ValueError(
+                    f"{part} has mean {image_set.mean} and std {image_set.std}, the data set "
+                    f"{self.mean} and {self.std}: both parts are normalised alike"
+                )
 
     def split(self, fraction: float, seed: int = 0) -> tuple[ImageSet, ImageSet]:
         """(the rest, `fraction`) of the training images: for training and for validation.

@@ -7,7 +7,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitlib.data import ImageSet
+from vitlib.data import ImageData, ImageSet
+from vitlib.patch import pair
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,13 @@ def evaluate(model: nn.Module, image_set: ImageSet, batch_size: int = 500) -> Ev
     Images are normalised by the model's own `mean` and `std` where it has them, else by the set's.
     The model's mode is afterwards what it was. A distilled model answers with the mean of both
     heads.
-    Raises ValueError for an empty set, and for images or labels that do not fit the model.
+    Raises ValueError for an empty set, for images or labels that do not fit the model, and for a
+    model without a head.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if isinstance(image_set, ImageData):
+        raise ValueError("evaluate takes one set of images: pass data.test, not data")
     check_fits(model, image_set)
     mean, std = getattr(model, "mean", None), getattr(model, "std", None)
     if mean is not None and std is not None:
@@ -54,7 +58,7 @@ def evaluate(model: nn.Module, image_set: ImageSet, batch_size: int = 500) -> Ev
     answers, labels = torch.cat(logits), image_set.labels
     return Evaluation(
         loss=F.cross_entropy(answers, labels).item(),
-        accuracy=(answers.argmax(dim=1) == labels).float().mean().item(),
+        accuracy=int((answers.argmax(dim=1) == labels).sum()) / len(labels),
         logits=answers,
         labels=labels,
     )
@@ -68,7 +72,7 @@ def check_fits(model: nn.Module, image_set: ImageSet) -> None:
     in_chans = getattr(model, "in_chans", channels)
     if channels != in_chans:
         raise ValueError(f"the images have {channels} channels, the model takes {in_chans}")
-    size = tuple(getattr(model, "img_size", (height, width)))
+    size = pair(getattr(model, "img_size", None) or (height, width), "the model's img_size")
     if size != (height, width) and not getattr(model, "dynamic_img_size", False):
         raise ValueError(
             f"the images are {height}×{width}, the model takes {size[0]}×{size[1]}: build it with "
@@ -76,6 +80,10 @@ def check_fits(model: nn.Module, image_set: ImageSet) -> None:
         )
     low, high = int(image_set.labels.min()), int(image_set.labels.max())
     num_classes = getattr(model, "num_classes", high + 1)
+    if num_classes == 0:
+        raise ValueError(
+            f"the model has no head: call model.reset_classifier(n), n at least {high + 1} here"
+        )
     if low < 0 or high >= num_classes:
         raise ValueError(
             f"the labels go from {low} to {high}, but the model has num_classes={num_classes}, "

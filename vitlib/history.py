@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from vitlib.augment import RECIPES
+
 # Fields that change neither the weights nor what a resumed run would compute.
 _FREE_TO_CHANGE = {
     "eval_every", "device", "checkpoint", "checkpoint_every", "resume", "progress",
@@ -24,7 +26,7 @@ class TrainConfig:
         batch_size: images a step; the last, short batch of an epoch is dropped.
         lr: highest learning rate, reached after `warmup_steps` of linear growth.
         min_lr: learning rate at the end of the cosine.
-        warmup_steps: steps of linear growth.
+        warmup_steps: steps of linear growth; a run of no more `steps` than these never leaves it.
         weight_decay: AdamW's, on weight matrices only; see `param_groups`.
         betas: AdamW's two decay rates.
         label_smoothing: share of the target spread evenly over the classes.
@@ -37,7 +39,7 @@ class TrainConfig:
             slower at small widths), "bf16" (always) or "off".
         val_fraction: share of the training images kept back for validation; 0 trains on all.
         eval_every: steps between two evaluations on the validation images.
-        seed: of every random draw inside `fit`, the validation split included.
+        seed: of every random draw inside `fit`, the validation split included; below 2**63.
         device: "auto" (cuda, else mps, else cpu) or a name that torch knows.
         checkpoint: file to write the run to; None writes nothing.
         checkpoint_every: steps between two writes; the last step always writes.
@@ -47,7 +49,7 @@ class TrainConfig:
     Raises ValueError for values that no run can use.
     """
 
-    steps: int = 1900
+    steps: int = 1500
     batch_size: int = 100
     lr: float = 3e-3
     min_lr: float = 0.0
@@ -76,9 +78,12 @@ class TrainConfig:
         for name in ("warmup_steps", "weight_decay", "mixup", "cutmix", "seed"):
             value = getattr(self, name)
             self._need(name, value >= 0 and math.isfinite(value), "0 or more")
+        self._need("seed", self.seed < 2**63, "below 2**63")
         self._need("lr", self.lr > 0 and math.isfinite(self.lr), "above 0")
         self._need("min_lr", 0 <= self.min_lr <= self.lr, f"between 0 and lr ({self.lr:g})")
-        self._need("betas", all(0 <= b < 1 for b in self.betas), "two numbers from 0 to below 1")
+        two = len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
+        self._need("betas", two, "two numbers from 0 to below 1")
+        self._need("augment", self.augment in RECIPES, f"one of {', '.join(RECIPES)}")
         for name in ("label_smoothing", "val_fraction"):
             self._need(name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
         if self.ema_decay is not None:

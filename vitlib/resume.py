@@ -18,11 +18,20 @@ from vitlib.checkpoints import (
     describe,
     load_weights,
     read_checkpoint,
+    refuse_non_file,
     save_checkpoint,
 )
 from vitlib.data import ImageData
 from vitlib.distillation import DistillationLoss
 from vitlib.history import History, TrainConfig
+
+
+class CannotContinue(ValueError):
+    """The checkpoint is there, but this run cannot go on from it; `reason` is without advice."""
+
+    def __init__(self, reason: str):
+        super().__init__(f"{reason}. Start afresh with resume=False, or use another file.")
+        self.reason = reason
 
 
 class Run:
@@ -55,8 +64,7 @@ class Run:
             path.parent.mkdir(parents=True, exist_ok=True)  # rather fail now than at the first save
         except OSError as error:
             raise OSError(f"cannot make the folder of checkpoint {path}: {error}") from error
-        if path.is_dir():
-            raise ValueError(f"checkpoint {path} is a folder; give the name of a file")
+        refuse_non_file(path)
         if config.resume and path.exists():
             self._restore(path)
 
@@ -88,13 +96,12 @@ class Run:
 
     def _restore(self, path: Path) -> None:
         checkpoint = read_checkpoint(path)
-        fresh = "Start afresh with resume=False (vitlib train --fresh), or use another file."
-        if checkpoint.training is None:
-            raise ValueError(
-                f"{path} holds a model but no training run to continue, and would be overwritten. "
-                f"{fresh}"
+        run = checkpoint.training
+        if run is None or not {"history", "facts"} <= run.info.keys():
+            raise CannotContinue(
+                f"{path} holds a model but no training run to continue, and would be overwritten"
             )
-        info, tensors = checkpoint.training.info, checkpoint.training.tensors
+        info, tensors = run.info, run.tensors
         history = History.from_dict(info["history"])
         differences = history.config.differences(self.config) + [
             f"{name} {info['facts'].get(name)!r} there, {value!r} here"
@@ -102,7 +109,7 @@ class Run:
             if info["facts"].get(name) != value
         ]
         if differences:
-            raise ValueError(f"{path} belongs to another run: {'; '.join(differences)}. {fresh}")
+            raise CannotContinue(f"{path} belongs to another run: {'; '.join(differences)}")
         averaged = self.model if self.ema is None else self.ema.module
         load_weights(averaged, checkpoint)
         if self.ema is not None:

@@ -27,6 +27,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from vitlib.checkpoints import unwrapped
 from vitlib.data import ImageData, ImageSet, augment, cutmix, mixup
 from vitlib.distillation import DistillationLoss
 from vitlib.evaluation import Evaluation, check_fits, evaluate
@@ -49,10 +50,12 @@ def fit(
 ) -> History:
     """Train `model` on `data.train` for `config.steps` steps and return the record of it.
 
-    The model is moved to the device and stays there. However `fit` ends, the model then holds the
-    moving average of its weights up to the last whole step (without `ema_decay`, the weights
-    themselves) and is in eval mode. Its `mean`, `std` and `classes` become those of the data. The
-    global random state is afterwards what it was before.
+    The model is moved to the device and stays there. Where `fit` refuses before the first step,
+    nothing else about it has changed. However it ends after that, the model holds the moving
+    average of its weights up to the last whole step (without `ema_decay`, the weights themselves)
+    and is in eval mode; its `mean`, `std` and `classes` are those of the data. The global random
+    state is afterwards what it was before. With a model from `torch.compile`, the steps run
+    compiled, and everything else sees the model inside.
 
     With `val_fraction`, that part of the training images is kept back (`data.split` with the seed)
     and the averaged weights are evaluated on it every `eval_every` steps and at the end. The test
@@ -67,14 +70,17 @@ def fit(
     A distilled model trained without `distillation` learns the labels with the mean of its heads.
 
     Args:
-        callbacks: each called with a `TrainState` after every step. They cannot disturb the run's
-            random numbers. An exception in one stops the run.
+        callbacks: functions, each called with a `TrainState` after every step. They cannot disturb
+            the run's random numbers. An exception in one stops the run.
         distillation: loss for a model built with `distilled=True`.
 
     Raises ValueError before the first step for data that do not fit the model, for a batch larger
     than the training set, and for a checkpoint of another run; FloatingPointError when loss or
     gradients are no longer finite, before they reach the weights.
     """
+    if callable(callbacks):
+        raise ValueError("callbacks is a list of functions: callbacks=[f] for a single one")
+    compiled, model = model, unwrapped(model)
     device = pick_device(config.device)
     train, val = data.train, None
     if config.val_fraction:
@@ -83,7 +89,7 @@ def fit(
     batches = len(train) // config.batch_size  # in an epoch
     classes = getattr(model, "num_classes", len(data.classes))
 
-    model.to(device).train()
+    model.to(device)
     if distillation is not None:
         distillation.teacher.to(device)
     augmentation = augment(config.augment, tuple(train.images.shape[-2:])).to(device)
@@ -116,6 +122,7 @@ def fit(
         )  # fmt: skip
         started = time.perf_counter() - history.seconds
         try:
+            compiled.train()
             for step in range(run.step + 1, config.steps + 1):
                 position = (step - 1) % batches  # in the epoch
                 if position == 0:
@@ -127,7 +134,7 @@ def fit(
                 images, targets = _mix(images, labels, classes, config)
 
                 with autocast:
-                    outputs = model(images) if distillation is None else model(images, True)
+                    outputs = compiled(images) if distillation is None else compiled(images, True)
                 if distillation is None:
                     loss = F.cross_entropy(
                         outputs.float(), targets, label_smoothing=config.label_smoothing
@@ -139,14 +146,15 @@ def fit(
                 loss.backward()
                 norm = clip_grad_norm_(model.parameters(), config.clip_grad or math.inf)
                 lr = optimizer.param_groups[0]["lr"]
-                _stop_unless_finite(loss.item(), norm.item(), step, lr, config)
+                value = loss.item()
+                _stop_unless_finite(value, norm.item(), step, lr, config)
                 optimizer.step()
                 scheduler.step()
                 if ema is not None:
                     ema.update_parameters(model)
 
                 last = step == config.steps
-                history.loss.append(loss.item())
+                history.loss.append(value)
                 history.lr.append(lr)
                 if val is not None and (last or step % config.eval_every == 0):
                     result = evaluate(averaged, val)
@@ -155,9 +163,7 @@ def fit(
                 if config.checkpoint and (last or step % config.checkpoint_every == 0):
                     run.save()
                 _show(bar, history)
-                state = TrainState(
-                    step, config.steps, history.loss[-1], lr, model, averaged, history
-                )
+                state = TrainState(step, config.steps, value, lr, model, averaged, history)
                 with torch.random.fork_rng(gpus):
                     for callback in callbacks:
                         callback(state)
@@ -168,7 +174,7 @@ def fit(
         finally:
             bar.close()
             model.load_state_dict(averaged.state_dict())
-            model.eval()
+            compiled.eval()
     return history
 
 
@@ -179,6 +185,7 @@ def param_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     go without, and so do the names in `model.no_weight_decay()` (tokens and positions). Frozen
     parameters are in neither group; a shared one is in one, once.
     """
+    model = unwrapped(model)
     spared: set[str] = getattr(model, "no_weight_decay", set)()
     decay: list[nn.Parameter] = []
     no_decay: list[nn.Parameter] = []
@@ -220,16 +227,30 @@ def ema_update(decay: float) -> Callable[[Any, Any, Any], None]:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; "auto" takes cuda, else mps, else cpu."""
+    """The device of that name; "auto" takes cuda, else mps, else cpu.
+
+    Raises ValueError for a device that torch does not know or this machine lacks, and for "meta",
+    whose tensors hold no numbers.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-        if torch.backends.mps.is_available():
+        if cuda:
+            name = "cuda"
+        elif mps:
             name = "mps"
+        else:
+            name = "cpu"
     try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {name!r} cannot be used here: {reason}") from error
+        device = torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, ImportError) as error:
+        usable = ", ".join(["auto", *["cuda"] * cuda, *["mps"] * mps, "cpu"])
+        raise ValueError(
+            f"device {name!r} cannot be used here: this machine, or the torch installed on it, "
+            f"does not have it. Choose from {usable}"
+        ) from error
+    if device.type == "meta":
+        raise ValueError("device 'meta' holds no numbers: nothing can be computed on it")
+    return device
 
 
 def _use_bf16(amp: str, device: torch.device) -> bool:
@@ -252,7 +273,7 @@ def _check(
         return
     if not getattr(model, "distilled", False):
         raise ValueError("distillation needs a model built with distilled=True")
-    if distillation.teacher is model:
+    if unwrapped(distillation.teacher) is model:
         raise ValueError("the teacher is the model itself: distillation needs another one")
     try:
         check_fits(distillation.teacher, train)

@@ -1,0 +1,184 @@
+"""Labelled images from tables in the Hub's image schema: parquet files, and the Hub itself."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from vitlib.read_images import read_images
+from vitlib.sources import TEST, Size, Source, labelled, refuse_classes
+
+
+def read_parquet(root: Path, size: Size, image: str | None, label: str | None) -> Source:
+    """`root` holds train*.parquet and test*.parquet (or val*.parquet), as the Hub stores images."""
+    found = sorted(root.glob("*.parquet"))
+    train = [path for path in found if path.name.startswith("train")]
+    test = [path for path in found if path.name.startswith("test")]
+    test = test or [path for path in found if path.name.startswith("val")]
+    for files, missing in ((train, "train*.parquet"), (test, "test*.parquet (or val*.parquet)")):
+        if not files:
+            have = ", ".join(path.name for path in found)
+            raise ValueError(f"{root} has no {missing}, only {have}")
+    splits = {"train": _parquet_table(train), "test": _parquet_table(test)}
+    return _read_splits(root.name, splits, size, image, label)
+
+
+def _parquet_table(files: Sequence[Path]) -> Any:
+    datasets = _datasets()
+    import pyarrow
+    import pyarrow.parquet
+
+    tables = []
+    for path in files:
+        try:
+            tables.append(pyarrow.parquet.ParquetFile(path).read())
+        except (pyarrow.ArrowException, OSError) as error:
+            raise ValueError(f"{path} can't be read as parquet: {error}") from error
+        if tables[-1].schema != tables[0].schema:
+            raise ValueError(f"{files[0].name} and {path.name} have different columns")
+    return datasets.Dataset(pyarrow.concat_tables(tables))
+
+
+def read_hub(name: str, size: Size, image: str | None, label: str | None) -> Source:
+    """The Hub's data set `name`, "owner/name"; its test split, else its validation split."""
+    datasets = _datasets(f"there is no folder {name!r} here. ")
+    try:
+        with _quiet_hub():
+            found = dict(datasets.load_dataset(name))
+    except Exception as error:  # no connection, no such name, no permission, several configurations
+        raise ValueError(
+            f"there is no folder {name!r} here, and the Hugging Face Hub's data set of that name "
+            f"can't be reached ({type(error).__name__}: {error}). Check the name and the "
+            "connection; or download its parquet files, and give the path of their folder."
+        ) from error
+    if "train" not in found:
+        raise ValueError(f"data set {name!r} has no split 'train', only {', '.join(found)}")
+    test = next((split for split in TEST if split in found), None)
+    splits = {split: found[split] for split in ("train", test) if split}
+    return _read_splits(name, splits, size, image, label)
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Keep the Hub's client from announcing each of its retries: one error at the end says it."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _datasets(instead: str = "") -> ModuleType:
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError(
+            f"{instead}Parquet files and the Hub need the package datasets: "
+            'pip install "vitlib[hub]"'
+        ) from error
+    return datasets
+
+
+def _read_splits(
+    name: str, splits: dict[str, Any], size: Size, image: str | None, label: str | None
+) -> Source:
+    """`splits` are one or two `datasets.Dataset`, train first."""
+    train_name, *_ = splits
+    train = splits[train_name]
+    image, label = _columns(f"{name}, split {train_name}", train.features, image, label)
+    for split, table in splits.items():
+        if missing := {image, label} - set(table.features):
+            raise ValueError(f"split {split!r} of {name} has no column {', '.join(missing)}")
+        if not len(table):
+            raise ValueError(f"split {split!r} of {name} has no rows")
+
+    values = {split: _column(table, label) for split, table in splits.items()}
+    for split, column in values.items():
+        for row, value in enumerate(column):
+            if value is None or (isinstance(value, int) and value < 0):
+                raise ValueError(
+                    f"label {value} in row {row} of {split!r} of {name}: labels start at 0, and "
+                    "the Hub marks images without a label by -1. Use a split that has labels."
+                )
+    named = [getattr(table.features[label], "names", None) for table in splits.values()]
+    if named[0]:
+        if any(names and names != named[0] for names in named):
+            refuse_classes(set(named[0]), set(named[-1] or ()))
+        order: list[Any] = list(range(len(named[0])))
+    else:  # no names: the values are the names, and their order is the order of the classes
+        order = sorted(set(values[train_name]))
+    number = {value: k for k, value in enumerate(order)}
+    read = []
+    for split, table in splits.items():
+        if strange := sorted(set(values[split]) - number.keys()):
+            raise ValueError(
+                f"label {strange[0]!r} in {split!r} of {name} is none of the {len(order)} classes"
+                + (f", whose labels are 0 to {len(order) - 1}" if named[0] else " of 'train'")
+            )
+        labels = np.array([number[value] for value in values[split]])
+        pictures = read_images(_rows(split, table, image), len(table), size, f"{name}, {split}")
+        read.append(labelled(pictures, labels))
+    classes = tuple(named[0] or map(str, order))
+    return Source(read[0], read[1] if len(read) > 1 else None, classes)
+
+
+def _columns(
+    where: str, features: dict[str, Any], image: str | None, label: str | None
+) -> tuple[str, str]:
+    """The image column and the label column: as asked for, or the only one that can be meant."""
+
+    def is_image(feature: Any) -> bool:
+        return type(feature).__name__ == "Image" or (
+            isinstance(feature, dict) and "bytes" in feature
+        )
+
+    def is_label(feature: Any) -> bool:
+        dtype = str(getattr(feature, "dtype", ""))
+        return dtype.removeprefix("large_").startswith(("int", "uint", "string", "bool"))
+
+    images = [name for name, feature in features.items() if is_image(feature)]
+    labels = [name for name, feature in features.items() if is_label(feature)]
+    # Beside the label there may be ids and file names: class names tell it, or else its own name.
+    certain = [name for name in labels if hasattr(features[name], "names")] or [
+        name for name in labels if name.lower().endswith(("label", "labels", "class", "target"))
+    ]
+    labels = labels if label else (certain or labels)
+    chosen = []
+    for kind, asked, found in (("image", image, images), ("label", label, labels)):
+        if asked is None and len(found) != 1:
+            some = f"has several that may hold it: {', '.join(found)}" if found else "has none"
+            raise ValueError(
+                f"which column holds the {kind}? {where} {some}. "
+                f"Its columns are {', '.join(features)}; name one with {kind}_column."
+            )
+        if asked is not None and asked not in found:
+            raise ValueError(
+                f"{kind}_column {asked!r} is no column of {kind}s of {where}, "
+                f"whose columns are {', '.join(features)}"
+            )
+        chosen.append(asked or found[0])
+    return chosen[0], chosen[1]
+
+
+def _column(table: Any, name: str) -> list[Any]:
+    values: list[Any] = table.select_columns([name]).with_format("arrow")[:][name].to_pylist()
+    return values
+
+
+def _rows(split: str, table: Any, column: str) -> Iterator[tuple[str, Path | bytes]]:
+    """(name, content or path) of each row; as arrow, so that nothing decodes an image before us."""
+    row = 0
+    for batch in table.select_columns([column]).with_format("arrow").iter(batch_size=256):
+        for value in batch[column].to_pylist():
+            value = value or {}
+            path = value.get("path")
+            content = value.get("bytes")
+            named = f"{split} row {row}" + (f", {Path(path).name}" if path else "")
+            yield named, Path(path) if content is None and path else content or b""
+            row += 1

@@ -64,7 +64,7 @@ def choose() -> dict[str, Any]:
                 "val_accuracy": [round(run.val_accuracy[-1], 4) for run in runs],
             }
         )
-    return {"candidates": rows}
+    return {"candidates": rows, "candidates_steps": RECIPE.steps}
 
 
 def validate(seed: int, change: dict[str, Any]) -> History:

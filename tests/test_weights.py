@@ -1,0 +1,61 @@
+"""The packaged weights: they are what their log says, and the log is of today's recipe."""
+
+import json
+from dataclasses import replace
+from importlib.resources import files
+
+import pytest
+import torch
+
+from vitlib import TrainConfig, create_model, evaluate, load_data
+
+NAME = "vit_nano_patch7_28"
+LOG = json.loads((files("vitlib") / "weights" / f"{NAME}.json").read_text())
+
+
+def test_the_log_is_of_the_recipe_that_fit_uses():
+    assert LOG["recipe"] == replace(TrainConfig(), val_fraction=0.0, progress=False).to_dict()
+
+
+def test_three_seeds_reach_98_percent_in_the_median_and_the_median_was_kept():
+    accuracies = {run["seed"]: run["test_accuracy"] for run in LOG["runs"]}
+    assert sorted(accuracies) == [0, 1, 2]
+    assert LOG["median_test_accuracy"] == sorted(accuracies.values())[1] >= 0.98
+    assert accuracies[LOG["kept_seed"]] == LOG["median_test_accuracy"]
+
+
+def test_the_recipe_was_chosen_on_validation_images_against_its_candidates():
+    first, *others = LOG["candidates"]
+    assert first["change"] == {}
+    assert len(others) >= 7
+    assert all(len(row["val_accuracy"]) == len(row["val_loss"]) == 2 for row in LOG["candidates"])
+
+
+def test_pretrained_weights_reach_the_accuracy_that_the_log_states():
+    model, data = create_model(NAME, pretrained=True), load_data("mnist5k")
+    assert evaluate(model, data.test).accuracy == pytest.approx(
+        LOG["median_test_accuracy"], abs=0.0021
+    )
+    assert (model.mean, model.std) == (data.mean, data.std)
+    assert model.classes == data.classes
+    assert not model.training
+
+
+def test_another_number_of_classes_keeps_the_body_and_starts_the_head_anew():
+    whole = create_model(NAME, pretrained=True)
+    other = create_model(NAME, pretrained=True, num_classes=3)
+    for key, value in whole.state_dict().items():
+        if not key.startswith("head"):
+            assert torch.equal(other.state_dict()[key], value), key
+    assert other(torch.zeros(2, 1, 28, 28)).shape == (2, 3)
+    assert other.classes is None
+
+
+def test_weights_of_another_shape_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"vit_nano_patch7_28.*width|patch_embed|64"):
+        create_model(NAME, pretrained=True, embed_dim=32)
+
+
+def test_a_model_without_packaged_weights_says_which_have_some():
+    with pytest.raises(ValueError, match=NAME):
+        create_model("vit_tiny_patch16_224", pretrained=True)

@@ -1,16 +1,26 @@
-"""The built book, once per test session, for the tests that read and browse it."""
+"""What tests share: the built book, once per session, and a way past the type checker."""
 
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import jaxtyping
 import pytest
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ["_config.yml", "_toc.yml", "references.bib", "README.md", "CITATION.cff", "book"]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))  # so that tests import the Makefile's own tool
+
+
+@pytest.fixture
+def unchecked():
+    """Without jaxtyping's check, which would speak before vitlib does, and stops torch.compile."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def copy_sources(target: Path) -> Path:

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from jaxtyping import config
 from torch import nn
 
 from vitlib import Attention, AttentionRecorder, VisionTransformer
@@ -201,15 +200,6 @@ def test_recorders_nest():
     assert hooks(model) == []
     torch.testing.assert_close(inner.attention, unfused_weights(model, images()))
     torch.testing.assert_close(outer.attention, unfused_weights(model, images() + 1))
-
-
-@pytest.fixture
-def unchecked():
-    """Without jaxtyping's check, which torch.compile cannot trace."""
-    before = config.jaxtyping_disable
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", before)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -8,7 +8,6 @@ from functools import partial
 
 import pytest
 import torch
-from jaxtyping import config as jaxtyping_config
 from torch import nn
 from torch.nn import functional as F
 
@@ -57,15 +56,6 @@ every_variant = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIAN
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
-
-
-@pytest.fixture
-def unchecked():
-    """Without jaxtyping's check, which would speak before vitlib does."""
-    before = jaxtyping_config.jaxtyping_disable
-    jaxtyping_config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping_config.update("jaxtyping_disable", before)
 
 
 def make(**options):

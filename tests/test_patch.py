@@ -5,7 +5,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from jaxtyping import config
 from torch import nn
 
 from vitlib import PatchEmbed, embed_conv, embed_unfold, patchify, unpatchify
@@ -17,15 +16,6 @@ CASES = [
     ((3, 2, 6, 15), (2, 5), 11),  # patches that are not square
     ((1, 1, 5, 5), (5, 5), 4),  # one patch
 ]
-
-
-@pytest.fixture
-def unchecked():
-    """Without jaxtyping's check, which would speak before vitlib does."""
-    before = config.jaxtyping_disable
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", before)
 
 
 def random_case(shape, patch, dim):

@@ -240,7 +240,7 @@ def _build(checkpoint: Checkpoint) -> nn.Module:
             f"({', '.join(custom)}): build the model and pass it, load_checkpoint(path, model=...)"
         )
     arguments: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if v is not None
+        k: tuple(v) if isinstance(v, list) else v for k, v in config.items()
     }
     model = VisionTransformer(**arguments)
     precisions = {t.dtype for t in checkpoint.weights.values() if t.is_floating_point()}

@@ -25,8 +25,6 @@ from vitlib.model import PRESETS, VisionTransformer, create_model, list_models
 from vitlib.resume import CannotContinue
 from vitlib.train import fit, pick_device
 
-# The book's own presets take their size from the data; timm's names promise one (…_224).
-_BOOKS_OWN = ("vit_nano_patch7_28", "vit_nano_patch4_28", "vit_micro_patch4_32")
 _MOST_TOKENS = 256  # that a patch size chosen here may lead to
 
 
@@ -66,8 +64,8 @@ def train(args: argparse.Namespace) -> None:
     _check_place(args.out or Path("runs") / "checkpoint")
 
     size = args.img_size
-    if size is None and args.model not in (None, *_BOOKS_OWN):
-        size = PRESETS[args.model][0].get("img_size", 224)
+    if size is None and args.model and args.model.endswith("_224"):
+        size = 224  # timm's names promise it; the book's own presets take the data's size
     data = load_data(args.data, img_size=size)
     torch.manual_seed(args.seed)  # of the first weights; `fit` seeds itself
     name, model = _model_for(data, args.model, args.patch_size)

@@ -1,0 +1,32 @@
+"""Checkers for the book's exercises: not only that an answer is wrong, but which bug it is.
+
+from vitlib import check
+
+check.patchify(my_patchify)   # a Report; shows itself in a notebook
+check.EXERCISES               # name -> Exercise(reference, mutants, accepted, ...)
+"""
+
+from difflib import get_close_matches
+
+from vitlib.check import patches
+from vitlib.check.exercise import Exercise
+from vitlib.check.report import Report
+
+EXERCISES: dict[str, Exercise] = {
+    exercise.name: exercise for chapter in (patches,) for exercise in chapter.EXERCISES
+}
+
+__all__ = ["EXERCISES", "Exercise", "Report"]
+
+
+def __getattr__(name: str) -> Exercise:
+    """`check.patchify` is EXERCISES["patchify"]."""
+    if name in EXERCISES:
+        return EXERCISES[name]
+    nearest = get_close_matches(name, EXERCISES, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else "see vitlib.check.EXERCISES"
+    raise AttributeError(f"there is no exercise {name!r}: {hint}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *EXERCISES])

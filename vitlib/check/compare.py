@@ -1,0 +1,198 @@
+"""Two results side by side: are they equal, and if not, how do they differ?"""
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An error is an observation, too."""
+
+    kind: str
+    text: str = ""
+    line: str = ""  # where in the reader's code
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Raised) and other.kind == self.kind
+
+    def __hash__(self) -> int:
+        return hash(self.kind)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What distinguishes `yours` from `target`, in words; the tensors, where they can be drawn."""
+
+    text: str
+    yours: Tensor | None = None
+    target: Tensor | None = None
+
+
+def difference(yours: Any, target: Any, path: str = "") -> Difference | None:
+    """The first difference between two observations, or None if they are equal.
+
+    Tensors need the same shape and dtype, and values equal up to rounding: 1e-9 in float64, 1e-4 in
+    float32. Lists, tuples and dictionaries are compared entry by entry.
+    """
+    if isinstance(target, Raised) or isinstance(yours, Raised):
+        return None if yours == target else Difference(path + _raising(yours, target))
+    if isinstance(target, Mapping) and isinstance(yours, Mapping):
+        if set(yours) != set(target):
+            missing = ", ".join(map(str, sorted(set(target) - set(yours), key=str)))
+            extra = ", ".join(map(str, sorted(set(yours) - set(target), key=str)))
+            parts = [f"{missing} is missing"] * bool(missing) + [f"{extra} is extra"] * bool(extra)
+            return Difference(path + " and ".join(parts))
+        pairs = [(f"{key}: ", yours[key], target[key]) for key in target]
+        return _first(difference(a, b, path + name) for name, a, b in pairs)
+    if isinstance(target, list | tuple) and isinstance(yours, list | tuple):
+        if len(yours) != len(target):
+            return Difference(f"{path}{len(yours)} results came back, and {len(target)} should")
+        names = ["first", "second", "third", "fourth"]
+        pairs = [
+            (f"{names[i] if i < 4 else i + 1} result: ", a, b)
+            for i, (a, b) in enumerate(zip(yours, target, strict=True))
+        ]
+        return _first(difference(a, b, path + name) for name, a, b in pairs)
+    if isinstance(target, Tensor):
+        if not isinstance(yours, Tensor):
+            return Difference(f"{path}{_kind(yours)} came back instead of a tensor")
+        return _tensors(yours.detach(), target.detach(), path)
+    if isinstance(target, float | int) and not isinstance(target, bool):
+        return _scalars(yours, target, path)
+    if type(yours) is type(target) and yours == target:
+        return None
+    return Difference(f"{path}{_say(yours)} came back, and {_say(target)} should")
+
+
+def _first(differences: Any) -> Difference | None:
+    return next((found for found in differences if found is not None), None)
+
+
+def _raising(yours: Any, target: Any) -> str:
+    if not isinstance(target, Raised):
+        at = f"\n    {yours.line}" if yours.line else ""
+        return f"{yours.kind}: {yours.text}{at}" if yours.kind != "Refused" else yours.text
+    expected = f"a {target.kind} should be raised"
+    if isinstance(yours, Raised):
+        return f"{expected}, and a {yours.kind} was: {yours.text}"
+    return f"{expected}, and {_kind(yours)} came back"
+
+
+def _scalars(yours: Any, target: float, path: str) -> Difference | None:
+    if isinstance(yours, Tensor) and yours.numel() == 1:
+        yours = yours.item()
+    if isinstance(yours, bool) or not isinstance(yours, float | int):
+        return Difference(f"{path}{_say(yours)} came back, and {_say(target)} should")
+    if yours == target:
+        return None
+    if isinstance(target, float) and math.isclose(yours, target, rel_tol=1e-6, abs_tol=1e-9):
+        return None
+    text = f"{path}{_say(yours)} came back, and {_say(target)} should"
+    if target and yours / target >= 2 and abs(yours / target - round(yours / target)) < 1e-9:
+        text += f": {yours / target:.0f} times too much"
+    return Difference(text)
+
+
+def _tensors(yours: Tensor, target: Tensor, path: str) -> Difference | None:
+    mine, wanted = tuple(yours.shape), tuple(target.shape)
+    if mine != wanted:
+        text = f"{path}the shape is {mine} and should be {wanted}"
+        if sorted(mine) == sorted(wanted):
+            text += _as_permuted(yours, target)
+        elif yours.numel() == target.numel():
+            text += ": the same number of values, in other axes"
+        return Difference(text)
+    if yours.dtype != target.dtype:
+        text = f"{path}the dtype is {_name(yours.dtype)} and should be {_name(target.dtype)}"
+        if yours.is_floating_point() and target.is_floating_point():
+            text += ": make new tensors with the dtype of the input"
+        return Difference(text)
+    if not target.is_floating_point():
+        equal = bool((yours == target).all())
+        return None if equal else Difference(f"{path}{_how_many(yours, target)}", yours, target)
+    rough = 1e-9 if target.dtype == torch.float64 else 1e-4
+    if torch.allclose(yours, target, rtol=rough, atol=rough, equal_nan=True):
+        return None
+    return Difference(f"{path}{_relation(yours, target)}", yours, target)
+
+
+def _relation(yours: Tensor, target: Tensor) -> str:
+    """How wrong numbers relate to the right ones, where that says more than how far they are."""
+    if yours.isnan().any() and not target.isnan().any():
+        return f"{int(yours.isnan().sum())} of {yours.numel()} numbers are nan"
+    if yours.isinf().any() and not target.isinf().any():
+        return f"{int(yours.isinf().sum())} of {yours.numel()} numbers are infinite"
+    if (yours == 0).all():
+        return "all numbers are zero"
+    if _close(yours, -target):
+        return "the numbers have the wrong sign"
+    ratio = (yours / target)[target.abs() > 1e-6]
+    if ratio.numel() > 1 and _close(ratio, ratio[0].expand_as(ratio)):
+        return f"every number is {ratio[0]:.4g} times the right one"
+    offset = yours - target
+    if offset.numel() > 1 and _close(offset, offset.flatten()[0].expand_as(offset)):
+        return f"every number is {offset.flatten()[0]:.4g} away from the right one"
+    swapped = _as_permuted(yours, target)
+    if swapped:
+        return "the axes are not where they should be" + swapped
+    for axis in range(yours.ndim):
+        if yours.shape[axis] > 1 and _close(yours.flip(axis), target):
+            return f"the numbers are right, and run backwards along axis {axis}"
+    if yours.numel() > 1 and _close(*(t.flatten().sort().values for t in (yours, target))):
+        return "the numbers are the right ones, in wrong places"
+    return _how_many(yours, target)
+
+
+def _how_many(yours: Tensor, target: Tensor) -> str:
+    same = torch.isclose(yours.double(), target.double(), rtol=1e-6, atol=1e-6)
+    place = (~same).nonzero()[0].tolist() if yours.ndim else []
+    a, b = (t[tuple(place)].item() for t in (yours, target))
+    at = f" at {place}" if place else ""
+    values = f"yours is {a:.4g}{at}, and it should be {b:.4g}"
+    if not same.any():
+        return f"no number is right: {values}"
+    return f"{int(same.sum())} of {same.numel()} numbers are right; {values}"
+
+
+def _as_permuted(yours: Tensor, target: Tensor) -> str:
+    """Which axes to swap so that yours becomes the target; empty if none do."""
+    if not 2 <= yours.ndim <= 4 or yours.dtype != target.dtype:
+        return ""
+    for order in itertools.permutations(range(yours.ndim)):
+        moved = yours.permute(order)
+        unmoved = order == tuple(range(yours.ndim))
+        if not unmoved and moved.shape == target.shape and _close(moved, target):
+            return f": yours.permute{order} would be right"
+    return ""
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    if not a.is_floating_point():
+        return bool((a == b).all())
+    return torch.allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "None (is a `return` missing?)"
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}"
+
+
+def _say(value: Any) -> str:
+    if isinstance(value, bool | str):
+        return repr(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.6g}" if isinstance(value, float) else _kind(value)

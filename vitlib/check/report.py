@@ -1,0 +1,113 @@
+"""What a checker says: in words, and in a notebook with yours drawn beside the target."""
+
+from dataclasses import dataclass, field
+from html import escape
+
+from torch import Tensor
+
+from vitlib.check.compare import Difference
+
+NOT_ATTEMPTED = "not attempted"
+BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
+CELL, MOST = 26, 8  # pixels a cell, and rows or columns drawn
+
+
+@dataclass(frozen=True)
+class Report:
+    """The answer to one attempt at an exercise.
+
+    passed: whether the answer is right. diagnosis: the mistake, where it is a known one; "not
+    attempted" for a stub; else empty. message: all that there is to say. mutants: the names of the
+    known wrong answers that behave the same.
+    """
+
+    exercise: str
+    passed: bool
+    message: str
+    diagnosis: str = ""
+    mutants: tuple[str, ...] = ()
+    difference: Difference | None = field(default=None, repr=False)
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __str__(self) -> str:
+        return f"{self._heading()}\n{self.message}"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        color = "#8a8f98" if self.diagnosis == NOT_ATTEMPTED else _css(BLUE if self else ORANGE)
+        paragraphs = "".join(
+            f'<p style="margin:.4em 0;white-space:pre-wrap">{escape(line)}</p>'
+            for line in self.message.split("\n\n")
+        )
+        return (
+            f'<div class="check-report" role="status" style="border-left:4px solid {color};'
+            f'padding:.2em .9em;margin:.4em 0"><strong>{escape(self._heading())}</strong>'
+            f"{paragraphs}{_picture(self.difference)}</div>"
+        )
+
+    def _heading(self) -> str:
+        if self.diagnosis == NOT_ATTEMPTED:
+            return f"○ {self.exercise}: {NOT_ATTEMPTED}"
+        return f"✓ {self.exercise}: right" if self else f"✗ {self.exercise}: not yet"
+
+
+def _picture(difference: Difference | None) -> str:
+    """Yours beside the target as two small grids of coloured cells, blue positive, orange not."""
+    if difference is None or difference.yours is None or difference.target is None:
+        return ""
+    yours, target = _plane(difference.yours, difference.target)
+    if target.numel() < 2:
+        return ""
+    limit = max(target[target.isfinite()].abs().max().item(), 1e-12) if target.numel() else 1.0
+    grids = _grid(yours, limit, "yours"), _grid(target, limit, "target")
+    return f'<div style="display:flex;gap:1.5em;flex-wrap:wrap">{"".join(grids)}</div>'
+
+
+def _plane(yours: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The last two axes of both, at the first place of the others where they differ."""
+    yours, target = yours.double(), target.double()
+    while target.ndim < 2:
+        yours, target = yours[None], target[None]
+    rows, columns = target.shape[-2:]
+    yours, target = (t.reshape(-1, rows, columns) for t in (yours, target))
+    apart = [not a.allclose(b, equal_nan=True) for a, b in zip(yours, target, strict=True)]
+    first = apart.index(True) if True in apart else 0
+    return yours[first, :MOST, :MOST], target[first, :MOST, :MOST]
+
+
+def _grid(values: Tensor, limit: float, name: str) -> str:
+    rows, columns = values.shape
+    cells = []
+    for row, line in enumerate(values.tolist()):
+        for column, value in enumerate(line):
+            strength = min(abs(value) / limit, 1.0) if value == value else 0.0
+            red, green, blue = BLUE if value > 0 else ORANGE
+            shade = (round(255 + (part - 255) * strength) for part in (red, green, blue))
+            ink = "#fff" if strength > 0.6 else "#000"
+            cells.append(
+                f'<g transform="translate({column * CELL} {row * CELL})">'
+                f'<rect width="{CELL}" height="{CELL}" fill="rgb{tuple(shade)}"/>'
+                f'<text x="{CELL / 2:g}" y="{CELL / 2 + 3:g}" font-size="8" fill="{ink}" '
+                f'text-anchor="middle" font-family="sans-serif">{_short(value)}</text></g>'
+            )
+    label = f"{name}: {rows} by {columns} numbers"
+    return (
+        f'<figure style="margin:.4em 0"><figcaption>{name}</figcaption>'
+        f'<svg role="img" aria-label="{label}" width="{columns * CELL}" height="{rows * CELL}" '
+        f'viewBox="0 0 {columns * CELL} {rows * CELL}">{"".join(cells)}</svg></figure>'
+    )
+
+
+def _short(value: float) -> str:
+    if value != value or abs(value) == float("inf"):
+        return str(value)
+    text = f"{value:.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.1f}"
+    return text.replace("-0.0", "0.0").replace("-", "−")
+
+
+def _css(color: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)

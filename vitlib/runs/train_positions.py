@@ -1,0 +1,57 @@
+"""Trains the book's small model with learned, sin-cos and no positions, three seeds each.
+
+    python -m vitlib.runs.train_positions
+
+Writes positions.json, which chapter 2 shows. Everything but the positions is the book's recipe,
+`vitlib.TrainConfig`; the 4,000 training digits are used whole, and each run is tested once.
+"""
+
+import json
+import os
+import statistics
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vitlib import TrainConfig, create_model, evaluate, fit, load_data
+
+LOG = Path(__file__).with_name("positions.json")
+NAME, SEEDS, KINDS = "vit_nano_patch7_28", (0, 1, 2), ("learned", "sincos", "none")
+RECIPE = TrainConfig(progress=False, val_fraction=0.0)
+
+
+def run(kind: str, seed: int) -> dict[str, Any]:
+    """One training on one core, and what came of it."""
+    torch.set_num_threads(1)
+    data = load_data("mnist5k")
+    torch.manual_seed(seed)
+    model = create_model(NAME, pos_embed=kind)
+    history = fit(model, data, replace(RECIPE, seed=seed))
+    result = {
+        "pos_embed": kind,
+        "seed": seed,
+        "test_accuracy": round(evaluate(model, data.test).accuracy, 4),
+        "last_loss": round(statistics.mean(history.loss[-50:]), 4),
+        # the mean of every 50 steps: enough to draw, short enough to read
+        "loss": [round(statistics.mean(history.loss[i : i + 50]), 3)
+                 for i in range(0, RECIPE.steps, 50)],
+    }  # fmt: skip
+    print(kind, seed, result["test_accuracy"], flush=True)
+    return result
+
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        pending = [pool.submit(run, kind, seed) for kind in KINDS for seed in SEEDS]
+        runs = [future.result() for future in pending]
+    log = {
+        "model": NAME,
+        "recipe": RECIPE.to_dict(),
+        "runs": runs,
+        "torch": torch.__version__,
+    }
+    LOG.write_text(json.dumps(log, indent=1) + "\n")

@@ -96,9 +96,9 @@ def _grid(values: Tensor, limit: float, name: str) -> str:
             )
     label = f"{name}: {rows} by {columns} numbers"
     return (
-        f'<figure style="margin:.4em 0"><figcaption>{name}</figcaption>'
+        f'<div style="margin:.4em 0"><div>{name}</div>'
         f'<svg role="img" aria-label="{label}" width="{columns * CELL}" height="{rows * CELL}" '
-        f'viewBox="0 0 {columns * CELL} {rows * CELL}">{"".join(cells)}</svg></figure>'
+        f'viewBox="0 0 {columns * CELL} {rows * CELL}">{"".join(cells)}</svg></div>'
     )
 
 

@@ -1,9 +1,11 @@
 """Checkers for the book's exercises: not only that an answer is wrong, but which bug it is.
 
-from vitlib import check
+In a notebook:
 
-check.patchify(my_patchify)   # a Report; shows itself in a notebook
-check.EXERCISES               # name -> Exercise(reference, mutants, accepted, ...)
+    from vitlib import check
+
+    check.patchify(my_patchify)   # a Report, which shows itself
+    check.EXERCISES               # name -> Exercise(reference, mutants, accepted, ...)
 """
 
 from difflib import get_close_matches

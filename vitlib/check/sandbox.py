@@ -75,9 +75,9 @@ def untouched_state(seed: int = 0) -> Iterator[None]:
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     grad, anomaly = torch.is_grad_enabled(), torch.is_anomaly_enabled()
     try:
-        with torch.inference_mode(False), torch.random.fork_rng(range(torch.cuda.device_count())):
+        generators = torch.random.fork_rng(range(torch.cuda.device_count()))
+        with generators, torch.inference_mode(False), torch.device("cpu"):
             torch.set_default_dtype(torch.float32)
-            torch.set_default_device("cpu")
             torch.set_grad_enabled(True)
             reseed(seed)
             yield
@@ -85,7 +85,8 @@ def untouched_state(seed: int = 0) -> Iterator[None]:
         random.setstate(numbers[0])
         np.random.set_state(numbers[1])  # noqa: NPY002
         torch.set_default_dtype(dtype)
-        torch.set_default_device(device)
+        if torch.get_default_device() != device:  # to set even the same one would slow torch down
+            torch.set_default_device(device)
         torch.set_grad_enabled(grad)
         torch.autograd.set_detect_anomaly(anomaly)
 
@@ -105,6 +106,8 @@ def is_stub(answer: Any) -> bool:
     code = getattr(answer, "__code__", None)
     if isinstance(code, CodeType):
         return _is_empty(code)
+    if not isinstance(answer, type | torch.nn.Module):
+        return False  # an object that can be called, such as a partial
     made = answer if isinstance(answer, type) else type(answer)
     methods = {name: m.__code__ for name, m in vars(made).items() if hasattr(m, "__code__")}
     if not methods:

@@ -270,6 +270,25 @@ def test_accessibility(visit, server, name, scheme) -> None:
     assert serious == []
 
 
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize("name", [name for name in CHAPTERS if "/0" in name])
+def test_answers_are_folded_and_open_by_keyboard(visit, address, name, viewport) -> None:
+    """Questions, hints and solutions, in a page without a kernel."""
+    page = visit(address, viewport).open(name)
+    for fold in (".predict details", "details.hint", ".tag_solution details"):
+        folds = page.locator(fold)
+        assert folds.count() >= 2, fold
+        for details in (folds.first, folds.last):
+            summary, inside = details.locator("summary").first, details.locator("> *").last
+            assert not inside.is_visible(), fold
+            summary.focus()
+            page.keyboard.press("Enter")
+            assert inside.is_visible(), fold
+            assert inside.inner_text().strip(), fold
+            page.keyboard.press("Enter")
+            assert not inside.is_visible(), fold
+
+
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_colab_button_is_on_every_notebook(visit, server, name) -> None:
     page = visit(server).open(name)

@@ -1,4 +1,4 @@
-"""DeiT's distillation: a second token learns from a teacher (Touvron et al. 2021, section 3)."""
+"""DeiT's distillation: a second token learns from a teacher (Touvron et al. 2021, section 4)."""
 
 import torch
 from jaxtyping import Float, Int64

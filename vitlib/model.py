@@ -4,7 +4,7 @@
     -> depth × Block -> LayerNorm -> pool -> head -> logits (B, K)
 
 Parameters bear timm's names, so that timm's and DeiT's weights load as they are.
-Sources: Dosovitskiy et al. 2021 (ViT); Touvron et al. 2021 (DeiT), section 3; registers: Darcet
+Sources: Dosovitskiy et al. 2021 (ViT); Touvron et al. 2021 (DeiT), section 4; registers: Darcet
 et al. 2024; average pooling and sin-cos positions: Beyer et al. 2022, "Better plain ViT baselines".
 """
 

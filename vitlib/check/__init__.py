@@ -10,12 +10,14 @@ In a notebook:
 
 from difflib import get_close_matches
 
-from vitlib.check import patches
+from vitlib.check import attention, block, model, patches, tokens, training
 from vitlib.check.exercise import Exercise
 from vitlib.check.report import Report
 
 EXERCISES: dict[str, Exercise] = {
-    exercise.name: exercise for chapter in (patches,) for exercise in chapter.EXERCISES
+    exercise.name: exercise
+    for chapter in (patches, tokens, attention, block, model, training)
+    for exercise in chapter.EXERCISES
 }
 
 __all__ = ["EXERCISES", "Exercise", "Report"]

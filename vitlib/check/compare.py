@@ -2,27 +2,31 @@
 
 import itertools
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Raised:
-    """An error is an observation, too."""
+    """An error is an observation, too. Two are equal if they are of one kind.
+
+    Torch's RuntimeErrors, of which there are many, must also name the same sizes.
+    """
 
     kind: str
-    text: str = ""
-    line: str = ""  # where in the reader's code
+    text: str = field(default="", compare=False)
+    line: str = field(default="", compare=False)  # where in the reader's code
+    reason: str = ""
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Raised) and other.kind == self.kind
-
-    def __hash__(self) -> int:
-        return hash(self.kind)
+    def __post_init__(self) -> None:
+        if self.kind == "RuntimeError" and not self.reason:
+            object.__setattr__(self, "reason", " ".join(re.findall(r"\d+", self.text)))
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ def difference(yours: Any, target: Any, path: str = "") -> Difference | None:
         if not isinstance(yours, Tensor):
             return Difference(f"{path}{_kind(yours)} came back instead of a tensor")
         return _tensors(yours.detach(), target.detach(), path)
+    if isinstance(yours, Tensor | np.generic) and math.prod(yours.shape) == 1:
+        yours = yours.item()
     if isinstance(target, float | int) and not isinstance(target, bool):
         return _scalars(yours, target, path)
     if type(yours) is type(target) and yours == target:
@@ -85,10 +91,10 @@ def _raising(yours: Any, target: Any) -> str:
 
 
 def _scalars(yours: Any, target: float, path: str) -> Difference | None:
-    if isinstance(yours, Tensor) and yours.numel() == 1:
-        yours = yours.item()
     if isinstance(yours, bool) or not isinstance(yours, float | int):
         return Difference(f"{path}{_say(yours)} came back, and {_say(target)} should")
+    if yours == target and isinstance(target, int) and isinstance(yours, float):
+        return Difference(f"{path}{yours} came back, and the whole number {target:,} should")
     if yours == target:
         return None
     if isinstance(target, float) and math.isclose(yours, target, rel_tol=1e-6, abs_tol=1e-9):
@@ -124,6 +130,9 @@ def _tensors(yours: Tensor, target: Tensor, path: str) -> Difference | None:
 
 def _relation(yours: Tensor, target: Tensor) -> str:
     """How wrong numbers relate to the right ones, where that says more than how far they are."""
+    if torch.allclose(yours, target, rtol=1e-6, atol=1e-6, equal_nan=True):
+        far = (yours - target).abs().nan_to_num().max()
+        return f"the numbers are up to {far:.1g} off: right in float32, but these are float64"
     if yours.isnan().any() and not target.isnan().any():
         return f"{int(yours.isnan().sum())} of {yours.numel()} numbers are nan"
     if yours.isinf().any() and not target.isinf().any():
@@ -133,7 +142,7 @@ def _relation(yours: Tensor, target: Tensor) -> str:
     if _close(yours, -target):
         return "the numbers have the wrong sign"
     ratio = (yours / target)[target.abs() > 1e-6]
-    if ratio.numel() > 1 and _close(ratio, ratio[0].expand_as(ratio)):
+    if ratio.numel() > 1 and _close(yours, ratio[0] * target):
         return f"every number is {ratio[0]:.4g} times the right one"
     offset = yours - target
     if offset.numel() > 1 and _close(offset, offset.flatten()[0].expand_as(offset)):
@@ -150,11 +159,12 @@ def _relation(yours: Tensor, target: Tensor) -> str:
 
 
 def _how_many(yours: Tensor, target: Tensor) -> str:
-    same = torch.isclose(yours.double(), target.double(), rtol=1e-6, atol=1e-6)
+    a, b = yours.double(), target.double()
+    whole = not target.is_floating_point()
+    same = a == b if whole else torch.isclose(a, b, rtol=1e-6, atol=1e-6, equal_nan=True)
     place = (~same).nonzero()[0].tolist() if yours.ndim else []
-    a, b = (t[tuple(place)].item() for t in (yours, target))
     at = f" at {place}" if place else ""
-    values = f"yours is {a:.4g}{at}, and it should be {b:.4g}"
+    values = f"yours is {a[tuple(place)]:.4g}{at}, and it should be {b[tuple(place)]:.4g}"
     if not same.any():
         return f"no number is right: {values}"
     return f"{int(same.sum())} of {same.numel()} numbers are right; {values}"

@@ -6,7 +6,6 @@ like the reader's answer names the bug.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,16 @@ from torch import Tensor, nn
 
 from vitlib.check.compare import Difference, Raised, difference
 from vitlib.check.report import NOT_ATTEMPTED, Report
-from vitlib.check.sandbox import OutOfTime, deadline, is_stub, reseed, untouched_state, where
+from vitlib.check.sandbox import (
+    OutOfTime,
+    in_time,
+    is_stub,
+    is_unfilled,
+    reseed,
+    says_not_implemented,
+    untouched_state,
+    where,
+)
 
 Answer = Callable[..., Any]  # a function, a module, or a class of either
 Cases = Iterator[tuple[str, Callable[[], Any]]]
@@ -27,7 +35,14 @@ class NotAttempted(Exception):
 
 
 class Refused(Exception):
-    """An answer that cannot be compared; the text says why, in the reader's words."""
+    """An answer that cannot be compared; the text says why, in the reader's words.
+
+    Two answers are refused for the same reason if `reason` is the same; it is the text by default.
+    """
+
+    def __init__(self, text: str, reason: str = ""):
+        super().__init__(text)
+        self.reason = reason or text
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +106,16 @@ class Exercise:
         """What comes of every case, errors included; a reader's answer gets `seconds` for it."""
         observations: list[tuple[str, Any]] = []
         label = "the first case"
+
+        def observe() -> None:
+            nonlocal label
+            for label, run in self.cases(answer):
+                reseed(0)
+                observations.append((label, _outcome(run)))
+
         with untouched_state():
             try:
-                with deadline(seconds) if seconds else nullcontext():
-                    for label, run in self.cases(answer):
-                        reseed(0)
-                        observations.append((label, _outcome(run)))
+                in_time(observe, seconds)
             except OutOfTime:
                 raise _Stopped(label) from None
         return observations
@@ -113,12 +132,10 @@ def _outcome(run: Callable[[], Any]) -> Any:
     """The result of one case, or the error as an observation."""
     try:
         result = run()
-    except NotImplementedError:
-        raise NotAttempted from None
     except Refused as refused:
-        return Raised("Refused", str(refused))
+        return Raised("Refused", str(refused), reason=refused.reason)
     except (Exception, SystemExit) as error:
-        if "ellipsis" in str(error).lower():  # `x = ...` was not filled in
+        if says_not_implemented(error) or is_unfilled(error):
             raise NotAttempted from None
         return Raised(type(error).__name__, str(error), where(error))
     parts = result if isinstance(result, tuple | list) else [result]
@@ -173,7 +190,7 @@ def build(answer: Answer, *arguments: Any, **options: Any) -> nn.Module:
     make = type(answer) if isinstance(answer, nn.Module) else answer
     module = _run(make, arguments, options)
     if not isinstance(module, nn.Module):
-        raise Refused(f"{_as_call(make, arguments, options)} should make an nn.Module")
+        raise Refused(f"{_as_call(make, arguments, options)} should make an nn.Module", "module")
     return module
 
 
@@ -192,7 +209,8 @@ def twin(answer: Answer, reference: Answer, *arguments: Any, **options: Any) -> 
         by_shape = [sorted(d.values(), key=lambda p: tuple(p.shape)) for d in (theirs, ours)]
         pairs = list(zip(*by_shape, strict=False))
         if len(theirs) != len(ours) or any(a.shape != b.shape for a, b in pairs):
-            raise Refused(_parameters_differ(theirs, ours))
+            shapes = sorted(tuple(p.shape) for p in theirs.values())
+            raise Refused(_parameters_differ(theirs, ours), f"parameters {shapes}")
     with torch.no_grad():
         for mine, wanted in pairs:
             mine.copy_(wanted)

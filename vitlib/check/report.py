@@ -62,7 +62,7 @@ def _picture(difference: Difference | None) -> str:
     yours, target = _plane(difference.yours, difference.target)
     if target.numel() < 2:
         return ""
-    limit = max(target[target.isfinite()].abs().max().item(), 1e-12) if target.numel() else 1.0
+    limit = max([1e-12, *target[target.isfinite()].abs().tolist()])  # the strongest colour
     grids = _grid(yours, limit, "yours"), _grid(target, limit, "target")
     return f'<div style="display:flex;gap:1.5em;flex-wrap:wrap">{"".join(grids)}</div>'
 

@@ -1,8 +1,8 @@
 """Runs a reader's code so that it can do no harm: it is stopped in time, and leaves no trace.
 
-Python runs one thread at a time, so a second thread can wait for the deadline and then raise an
-exception in the first one. This stops every endless Python loop, on every system and in Jupyter; it
-cannot stop a single long call into C.
+It runs in a thread of its own. When its time is over, an exception is raised in that thread: this
+stops every endless Python loop, on every system and in Jupyter, and a stop that comes late hits
+nobody else. A single long call into C ends when it ends, but nobody waits for it.
 """
 
 import ctypes
@@ -11,83 +11,79 @@ import random
 import sysconfig
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+
+T = TypeVar("T")
 
 # Code that is not the reader's: vitlib, installed packages, Python itself.
 FOREIGN = (
     str(Path(__file__).parents[1]),
     *(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
+    "<frozen",
 )
 
 
 class OutOfTime(BaseException):
-    """The deadline has passed. Not an Exception, so that `except Exception` does not swallow it."""
+    """The time is over. Not an Exception, so that `except Exception` does not swallow it."""
 
 
-@contextmanager
-def deadline(seconds: float) -> Iterator[None]:
-    """Raise OutOfTime inside the with block if it runs for longer than `seconds`."""
-    target, over, lock = threading.get_ident(), threading.Event(), threading.Lock()
+def in_time(function: Callable[[], T], seconds: float | None = None) -> T:
+    """What function() returns, run in a thread of its own; OutOfTime if it takes longer.
 
-    def raise_in(thread: int, error: type[BaseException] | None) -> None:
-        value = None if error is None else ctypes.py_object(error)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), value)
+    PyTorch keeps grad mode, inference mode and the default device for each thread: whatever they
+    are here, the new thread starts with gradients, without inference mode, and on the CPU.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
 
-    def watch() -> None:
-        wait = seconds
-        while not over.wait(wait):
-            with lock:
-                if not over.is_set():
-                    raise_in(target, OutOfTime)
-            wait = 0.05  # a bare `except:` may have swallowed it: again, until it gets through
+    def work() -> None:
+        try:
+            results.append(function())
+        except BaseException as error:
+            errors.append(error)
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
     try:
-        yield
+        worker.join(seconds)
     finally:
-        while True:
-            try:
-                with lock:
-                    over.set()
-                raise_in(target, None)  # one that was sent and has not arrived is taken back
+        for _ in range(40):  # a bare `except:` may have swallowed it: again, until it gets through
+            if not worker.is_alive():
                 break
-            except OutOfTime:  # a late one arrived just here
-                continue
-        watcher.join()
+            thread, error = ctypes.c_ulong(worker.ident or 0), ctypes.py_object(OutOfTime)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, error)
+            worker.join(0.05)
+    if results:
+        return results[0]
+    raise errors[0] if errors else OutOfTime
 
 
 @contextmanager
 def untouched_state(seed: int = 0) -> Iterator[None]:
-    """Inside: seeded, float32, on the CPU, with gradients. Afterwards: everything as it was before.
+    """Inside: seeded, and float32. Afterwards: everything as it was before.
 
-    Covers the random numbers of torch, NumPy and Python, the default dtype and device, and whether
-    gradients are recorded.
+    Covers what all threads share: the random numbers of torch, NumPy and Python, the default dtype
+    and autograd's anomaly mode.
     """
     numbers = random.getstate(), np.random.get_state()  # noqa: NPY002 - readers may use it
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
-    grad, anomaly = torch.is_grad_enabled(), torch.is_anomaly_enabled()
+    dtype, anomaly = torch.get_default_dtype(), torch.is_anomaly_enabled()
     try:
-        generators = torch.random.fork_rng(range(torch.cuda.device_count()))
-        with generators, torch.inference_mode(False), torch.device("cpu"):
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
             torch.set_default_dtype(torch.float32)
-            torch.set_grad_enabled(True)
             reseed(seed)
             yield
     finally:
         random.setstate(numbers[0])
         np.random.set_state(numbers[1])  # noqa: NPY002
         torch.set_default_dtype(dtype)
-        if torch.get_default_device() != device:  # to set even the same one would slow torch down
-            torch.set_default_device(device)
-        torch.set_grad_enabled(grad)
         torch.autograd.set_detect_anomaly(anomaly)
 
 
@@ -103,15 +99,17 @@ def is_stub(answer: Any) -> bool:
 
     A class is a stub if it, or its `__init__`, `forward` or `__call__`, has none.
     """
+    while isinstance(answer, partial):
+        answer = answer.func
     code = getattr(answer, "__code__", None)
     if isinstance(code, CodeType):
         return _is_empty(code)
-    if not isinstance(answer, type | torch.nn.Module):
-        return False  # an object that can be called, such as a partial
     made = answer if isinstance(answer, type) else type(answer)
     methods = {name: m.__code__ for name, m in vars(made).items() if hasattr(m, "__code__")}
     if not methods:
-        return made.__bases__ in ((object,), (torch.nn.Module,))
+        return made.__bases__ == (torch.nn.Module,) or (
+            isinstance(answer, type) and made.__bases__ == (object,)
+        )
     return any(_is_empty(methods[n]) for n in ("__init__", "forward", "__call__") if n in methods)
 
 
@@ -125,11 +123,26 @@ def _is_empty(code: CodeType) -> bool:
     )
 
 
+def says_not_implemented(error: BaseException) -> bool:
+    """Whether the reader's own code says so, and not torch, of an operation or of `forward`."""
+    if not isinstance(error, NotImplementedError) or error.__traceback__ is None:
+        return False
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    code = frame.f_code
+    return not code.co_filename.startswith(FOREIGN) and "NotImplementedError" in code.co_names
+
+
+def is_unfilled(error: BaseException) -> bool:
+    """Whether the error is about an `x = ...` that was not filled in."""
+    text = str(error).lower()
+    return "ellipsis" in text and "..." not in text  # with dots it is about an index or a pattern
+
+
 def where(error: BaseException) -> str:
     """The last line of the reader's own code that led to the error; empty if there is none."""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if not frame.filename.startswith(FOREIGN)]
     if not theirs:
         return ""
-    last = theirs[-1]
-    return f"line {last.lineno} of {last.name}: {last.line}" if last.line else ""
+    last = ([frame for frame in theirs if frame.line] or theirs)[-1]
+    return f"line {last.lineno} of {last.name}" + f": {last.line}" * bool(last.line)

@@ -87,6 +87,16 @@ def test_formulas_are_drawn_by_a_file_of_the_site(site) -> None:
             assert (path.parent / script.split("?")[0]).resolve().is_file()
 
 
+def test_no_formula_or_markup_is_left_in_the_text(site) -> None:
+    """In what a cell computed, and in what a checker reports, too."""
+    for path, page in notebook_pages(site).items():
+        article = page.find("article")
+        for apart in article.select("pre, code, script, .math"):
+            apart.decompose()
+        left = re.search(r".{0,40}(\$|\*\*|`).{0,40}", article.get_text(" "))
+        assert left is None, f"{path.name}: {left}"
+
+
 def test_footer_and_titles_are_the_books_own(site) -> None:
     for path, page in notebook_pages(site).items():
         assert "2023" not in page.select_one("footer.bd-footer-content").text, path.name

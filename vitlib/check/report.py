@@ -1,5 +1,6 @@
 """What a checker says: in words, and in a notebook with yours drawn beside the target."""
 
+import re
 from dataclasses import dataclass, field
 from html import escape
 
@@ -40,7 +41,7 @@ class Report:
     def _repr_html_(self) -> str:
         color = "#8a8f98" if self.diagnosis == NOT_ATTEMPTED else _css(BLUE if self else ORANGE)
         paragraphs = "".join(
-            f'<p style="margin:.4em 0;white-space:pre-wrap">{escape(line)}</p>'
+            f'<p style="margin:.4em 0;white-space:pre-wrap">{_marked_up(line)}</p>'
             for line in self.message.split("\n\n")
         )
         return (
@@ -53,6 +54,12 @@ class Report:
         if self.diagnosis == NOT_ATTEMPTED:
             return f"○ {self.exercise}: {NOT_ATTEMPTED}"
         return f"✓ {self.exercise}: right" if self else f"✗ {self.exercise}: not yet"
+
+
+def _marked_up(text: str) -> str:
+    """The text as HTML, with `code` and *stress* as Markdown has them."""
+    text = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(text))
+    return re.sub(r"(?<![\w*])\*(\w[^*\n]*\w)\*(?![\w*])", r"<em>\1</em>", text)
 
 
 def _picture(difference: Difference | None) -> str:

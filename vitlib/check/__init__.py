@@ -7,8 +7,8 @@ In a notebook:
     check.patchify(my_patchify)   # a Report, which shows itself
     check.EXERCISES               # name -> Exercise(reference, mutants, accepted, ...)
 
-`exercise` says how an answer is judged, `sandbox` how it is run, `compare` and `report` what is said
-of it. The other files hold the exercises, one file a chapter: they are long, because each exercise
+`exercise` says how an answer is judged, `sandbox` how it is run, `compare` and `report` what is
+said of it. The other files hold the exercises, one file a chapter: long, because each exercise
 stands beside all its right and wrong answers, and are read one exercise at a time.
 """
 

@@ -43,6 +43,10 @@ def _choose_index(steps, val_accuracy, test_accuracy):
     return best, test_accuracy[best]
 
 
+def _choose_swapped(*lists):
+    return _choose()(*lists)[::-1]
+
+
 def _choose_latest(steps, val_accuracy, test_accuracy):
     best = max(range(len(steps)), key=lambda i: (val_accuracy[i], i))
     return steps[best], test_accuracy[best]
@@ -54,6 +58,8 @@ def _choose_cases(answer) -> Cases:
         result = call(answer, *given)
         if given != list(map(list, lists)):
             raise Refused("your code changes the lists that it is given: sort a copy, if you sort")
+        if isinstance(result, int | float):
+            raise Refused("one number came back, and two should: the step and the accuracy")
         return result
 
     val, test = (0.950, 0.968, 0.975, 0.970, 0.972), (0.948, 0.966, 0.969, 0.978, 0.971)
@@ -66,7 +72,11 @@ def _choose_cases(answer) -> Cases:
         "two equal validation accuracies, at steps 1,000 and 1,500",
         (lambda: run((500, 1000, 1500, 2000), equal, others)),
     )
-    yield "one evaluation, at step 50", lambda: run((50,), (0.25,), (0.75,))
+    # every accuracy is above a best of −1, and not above a best of 0
+    yield (
+        "one evaluation, at step 50, where no validation image is read right",
+        (lambda: run((50,), (0.0,), (0.75,))),
+    )
 
 
 choose_step = Exercise(
@@ -88,6 +98,11 @@ choose_step = Exercise(
             "The step is chosen by validation and test together. Half a vote is still a vote: the "
             "test set may not take part in any choice.",
         ),
+        "roles_swapped": (
+            _choose(lambda val, test: test, lambda best, val, test: val[best]),
+            "The two sets have swapped their roles: the test set chooses here, and the validation "
+            "set reports. Choose on validation, report the test.",
+        ),
         "best_test": (
             _choose(report=lambda best, val, test: max(test)),
             "The step is chosen well, but the accuracy that you report is the best on the test set "
@@ -103,6 +118,10 @@ choose_step = Exercise(
             _choose_index,
             "You return the place in the list. The first of the two results should be the step "
             "that stands there: steps[best].",
+        ),
+        "swapped": (
+            _choose_swapped,
+            "The two results are swapped: the step comes first, then the accuracy.",
         ),
         "latest": (
             _choose_latest,
@@ -148,9 +167,30 @@ def _normalise_by_image_set(model, images, mean, std):
     return image_set.normalize(image_set.batch(torch.arange(len(images)))[0])
 
 
-def _normalise_last_axis(model, images, mean, std):
-    mean, std = (torch.tensor(values) for values in _statistics(model, mean, std))
-    return (images / 255 - mean) / std
+def _normalise_along(*shape):
+    """The statistics in this shape, which decides which axis they meet."""
+
+    def normalise(model, images, mean, std):
+        both = _statistics(model, mean, std)
+        mean, std = (torch.tensor(values).reshape(shape) for values in both)
+        return (images / 255 - mean) / std
+
+    return normalise
+
+
+def _normalise_by_the_model(model, images, mean, std):
+    channels = range(len(mean))
+    return torch.stack([(images[:, c] / 255 - model.mean[c]) / model.std[c] for c in channels], 1)
+
+
+def _normalise_without_brackets(model, images, mean, std):
+    mean, std = (torch.tensor(v)[:, None, None] for v in _statistics(model, mean, std))
+    return images / 255 - mean / std
+
+
+def _normalise_by_first_channel(model, images, mean, std):
+    mean, std = _statistics(model, mean, std)
+    return (images / 255 - mean[0]) / std[0]
 
 
 def _normalise_by_batch(model, images, mean, std):
@@ -172,7 +212,13 @@ def _normalise_cases(answer) -> Cases:
     def run(trained, mean, std, *shape):
         size = math.prod(shape)
         images = (torch.arange(size) * 37 % 256).to(torch.uint8).reshape(shape)
-        return call(answer, trained, images, mean, std)
+        before = trained.mean, trained.std
+        result = call(answer, trained, images, mean, std)
+        if (trained.mean, trained.std) != before:
+            raise Refused("your code changes model.mean or model.std: only look at them")
+        if isinstance(result, torch.Tensor) and result.dtype == torch.float64:
+            raise Refused("float64 came back, and should be float32: .float() makes it so")
+        return result
 
     half, photos = ((0.5,) * 3, (0.5,) * 3), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     yield (
@@ -194,6 +240,11 @@ def _normalise_cases(answer) -> Cases:
     )
 
 
+_SAYS_NONE = (
+    "A model that has not been trained has no statistics: its mean and std are None. Then use "
+    "those that are given."
+)
+
 normalise_for = Exercise(
     name="normalise_for",
     chapter="07_training",
@@ -212,9 +263,9 @@ normalise_for = Exercise(
         ),
         "statistics_of_the_model_only": (
             lambda model, images, mean, std: _shift_and_scale(images, model.mean, model.std),
-            "A model that has not been trained has no statistics: its mean and std are None. Then "
-            "use those that are given.",
+            _SAYS_NONE,
         ),
+        "statistics_of_the_model_only_by_channel": (_normalise_by_the_model, _SAYS_NONE),
         "half_and_half": (
             lambda model, images, mean, std: _shift_and_scale(
                 images, _statistics(model, mean, std)[0], std
@@ -233,8 +284,32 @@ normalise_for = Exercise(
             "The statistics are those of pixels between 0 and 1, and yours are still bytes between "
             "0 and 255. Divide by 255 first.",
         ),
+        "by_256": (
+            partial(_normalise, scale=256),
+            "You divide by 256. Bytes run from 0 to 255, and white should be 1: divide by 255.",
+        ),
+        "brackets": (
+            _normalise_without_brackets,
+            "Only the mean is divided by the deviation, since / binds tighter than −. Put brackets "
+            "around the subtraction.",
+        ),
+        "first_channel": (
+            _normalise_by_first_channel,
+            "All channels get the statistics of the first. That does no harm to grey images; a "
+            "colour image has three means and three deviations.",
+        ),
+        "tuples": (
+            lambda model, images, mean, std: images / 255 - mean,
+            "mean and std are tuples, and Python cannot subtract a tuple from a tensor. Make "
+            "tensors of them first, with torch.tensor, and give these the shape (C, 1, 1).",
+        ),
+        "rows": (
+            _normalise_along(-1, 1),
+            "The statistics are laid along the second axis from the right, the rows of pixels. "
+            "They belong to the channels, one axis further left. Give them the shape (C, 1, 1).",
+        ),
         "last_axis": (
-            _normalise_last_axis,
+            _normalise_along(-1),
             "The statistics are laid along the last axis, the columns of pixels: that is how "
             "tensors of different size are matched. They belong to the channels. Give them the "
             "shape (C, 1, 1). Only an image as wide as it has channels hides this.",
@@ -267,6 +342,12 @@ def _smooth_by_target(logits, labels, smoothing):
     return -(target * logits.log_softmax(dim=1)).sum(dim=1).mean()
 
 
+def _smooth_by_float32_target(logits, labels, smoothing):
+    classes = logits.shape[1]
+    target = torch.eye(classes)[labels] * (1 - smoothing) + smoothing / classes
+    return F.cross_entropy(logits, target.to(logits.dtype))
+
+
 def _smooth_by_gather(logits, labels, smoothing):
     log_p = logits - logits.logsumexp(dim=1, keepdim=True)
     right = log_p.gather(1, labels[:, None])
@@ -292,23 +373,38 @@ def _smooth_others(logits, labels, smoothing):
     return -((target + smoothing / others) * logits.log_softmax(dim=1)).sum(dim=1).mean()
 
 
+def _smooth_overwritten(logits, labels, smoothing):
+    target = torch.full_like(logits, smoothing / logits.shape[1])
+    target[torch.arange(len(labels)), labels] = 1 - smoothing
+    return F.cross_entropy(logits, target)
+
+
 def _smooth_cases(answer) -> Cases:
     def run(*arguments):
         loss = call(answer, *arguments)
-        # rounded, so that log(p + 1e-8) is first seen where it does harm
-        return loss.round(decimals=5) if isinstance(loss, torch.Tensor) else loss
+        # in float32: a target of torch.full is right, and log(p + 1e-8) is seen where it does harm
+        return loss.float() if isinstance(loss, torch.Tensor) else loss
+
+    def huge():
+        loss = run(1000 * logits, labels, 0.1)
+        if isinstance(loss, torch.Tensor) and loss.shape == ():
+            if not loss.isfinite():
+                raise Refused(f"the loss is {loss:.4g}", "not finite")
+            if 0 < loss < 100:
+                raise Refused(f"the loss is {loss:.4g}, and should be above 1,000", "cut off")
+        return loss
 
     toy, label = torch.tensor([[2.0, 1.0, -1.0]], dtype=torch.float64), torch.tensor([0])
     yield "the toy of the chapter, smoothing 0.1", lambda: run(toy, label, 0.1)
     logits, labels = numbers(4, 6), torch.tensor([5, 0, 2, 2])
     yield "4 images, 6 classes, smoothing 0.2", lambda: run(logits, labels, 0.2)
     yield "4 images, 6 classes, no smoothing", lambda: run(logits, labels, 0.0)
-    yield "logits in the thousands", lambda: run(1000 * logits, labels, 0.1)
+    yield "logits in the thousands", huge
 
     def gradient():
         z = logits.clone().requires_grad_()
         call(answer, z, labels, 0.2).backward()
-        return z.grad
+        return None if z.grad is None else z.grad.float()
 
     yield "the gradient that reaches the logits", gradient
 
@@ -330,13 +426,32 @@ smooth_cross_entropy = Exercise(
         "log_of_softmax": (
             _smooth_parts(log=lambda z: z.softmax(dim=1).log()),
             "The loss is infinite (or nan) where a probability is so small that it is rounded to "
-            "0: its logarithm is −∞. log_softmax computes the logarithm directly from the logits, "
-            "and never leaves the numbers.",
+            "0: its logarithm is −∞. log_softmax computes the logarithm straight from the logits, "
+            "and stays finite.",
+        ),
+        "log_of_softmax_and_a_bit": (
+            _smooth_parts(log=lambda z: (z.softmax(dim=1) + 1e-8).log()),
+            "A small number in the logarithm, such as 1e-8, or a clamp keeps the loss finite, but "
+            "cuts it off: a model that is very wrong is not told how wrong. log_softmax needs no "
+            "such help.",
         ),
         "sum_over_classes": (
             _smooth_parts(uniform="sum"),
             "The spread share counts K times too much: each class gets ε instead of ε/K. Take the "
             "mean of −log p over the classes where you took the sum.",
+        ),
+        "share_divided_twice": (
+            lambda z, labels, smoothing: (
+                (1 - smoothing) * F.cross_entropy(z, labels)
+                - smoothing * z.log_softmax(dim=1).mean() / z.shape[1]
+            ),
+            "The spread share counts K times too little: each class gets ε/K², since a mean over "
+            "the classes divides by K already.",
+        ),
+        "label_overwritten": (
+            _smooth_overwritten,
+            "The right class gets 1 − ε, and its part ε/K of the spread share is lost: the target "
+            "adds up to less than 1. Add the two.",
         ),
         "whole_label": (
             _smooth_parts(share=False),
@@ -348,6 +463,17 @@ smooth_cross_entropy = Exercise(
             "The loss is K times too small: it is averaged over images *and* classes. Add up over "
             "the classes of an image (the weights of the target add up to 1 already), and average "
             "over the images.",
+        ),
+        "fixed_share": (
+            lambda logits, labels, smoothing: _smooth(logits, labels, 0.1),
+            "The share is always 0.1. Is it a number of your own, or the chapter's `eps`, which "
+            "the notebook still knows? Use `smoothing`.",
+        ),
+        "one_for_each_image": (
+            lambda logits, labels, smoothing: F.cross_entropy(
+                logits, labels, label_smoothing=smoothing, reduction="none"
+            ),
+            "One loss for each image comes back. Take their mean.",
         ),
         "sum_over_images": (
             _smooth_parts(total="sum"),
@@ -364,8 +490,19 @@ smooth_cross_entropy = Exercise(
             "The minus is missing. Logarithms of probabilities are negative, and a loss that goes "
             "down towards −∞ would teach the model to be wrong.",
         ),
+        "number": (
+            lambda *args: _smooth(*args).item(),
+            "The value is right, but it is a number of Python, and a loss must be a tensor: "
+            "otherwise there is no backward(). Leave out .item() or float().",
+        ),
+        "torn_off": (
+            lambda *args: _smooth(*args).detach(),
+            "The value is right, but no gradient reaches the logits. torch.tensor(...), .item(), "
+            ".detach() and no_grad() keep the number and forget how it came about. Compute with "
+            "tensors from the logits to the loss.",
+        ),
     },
-    accepted=[_smooth_by_target, _smooth_by_gather, _smooth_parts()],
+    accepted=[_smooth_by_target, _smooth_by_float32_target, _smooth_by_gather, _smooth_parts()],
 )
 
 # --- 7.4 split_parameters: weight decay by the kind of layer
@@ -411,10 +548,10 @@ def _split_by_identity(model):
     return decay, no_decay
 
 
-def _split_like_the_chapter(model):
+def _split_like_the_chapter(model, skip_frozen=True):
     decay, no_decay = [], []
     for name, p in model.named_parameters():
-        if p.requires_grad:
+        if p.requires_grad or not skip_frozen:
             (no_decay if p.ndim <= 1 or name in model.no_weight_decay() else decay).append(name)
     return decay, no_decay
 
@@ -431,6 +568,21 @@ def _split_by_names(model):
 def _split_frozen_spared(model):
     decay = _split(_spare_all_but_matrices)(model)[0]
     return decay, [name for name, _ in model.named_parameters() if name not in decay]
+
+
+def _split_frozen_decay(model):
+    decay = _split(_spare_all_but_matrices, skip_frozen=False)(model)[0]
+    return decay, _split(_spare_all_but_matrices)(model)[1]
+
+
+def _split_layers_only(model):
+    decay, no_decay = [], []
+    for path, module in model.named_modules():
+        if isinstance(module, _MATRICES):
+            decay.append(f"{path}.weight")
+            if module.bias is not None:
+                no_decay.append(f"{path}.bias")
+    return decay, no_decay
 
 
 class _SomeonesModel(nn.Module):
@@ -456,15 +608,27 @@ def _split_cases(answer) -> Cases:
 
     def run(model):
         both = call(answer, model)
-        if not isinstance(both, tuple | list) or len(both) != 2:
+        if both is None or both is ...:
+            return both
+        if not isinstance(both, tuple | list) or len(both) != 2 or isinstance(both[0], dict):
             raise Refused(_NO_LISTS)
         decay, no_decay = (list(names) for names in both)
         if not all(isinstance(name, str) for name in decay + no_decay):
             raise Refused(f"{_NO_LISTS}, and not the parameters themselves")
-        found = dict.fromkeys(no_decay, "goes without") | dict.fromkeys(decay, "decays")
-        if len(found) < len(decay) + len(no_decay):
-            raise Refused("a name stands in the lists twice: each parameter belongs to one group")
-        return found
+        known = [name for name, _ in model.named_parameters()]
+        for name in decay + no_decay:
+            if name not in known:
+                raise Refused(
+                    f"no parameter of this model has the name {name!r}; named_parameters gives "
+                    f"names such as {known[0]!r} and {known[-1]!r}"
+                )
+            if (decay + no_decay).count(name) > 1:
+                raise Refused(
+                    f"{name!r} stands in the lists twice, and each parameter belongs to one group. "
+                    "Do you visit it twice? named_parameters() of a module also gives the "
+                    "parameters of the layers inside it"
+                )
+        return dict.fromkeys(no_decay, "goes without") | dict.fromkeys(decay, "decays")
 
     def frozen():
         model = ours()
@@ -479,6 +643,11 @@ def _split_cases(answer) -> Cases:
     yield "a ViT whose patch embedding is frozen", lambda: run(frozen())
     yield "someone else's model, with names of its own", lambda: run(_SomeonesModel())
 
+
+_SAYS_LIKE_THE_CHAPTER = (
+    "This works for vitlib's models only: others have no method no_weight_decay(), and call their "
+    "positions what they like. Go by the layer that the parameter belongs to."
+)
 
 split_parameters = Exercise(
     name="split_parameters",
@@ -498,7 +667,7 @@ split_parameters = Exercise(
         "spares_biases_only": (
             _split(lambda module, name, parameter: name == "bias"),
             "Only the biases are spared. The scales of the norms, the tokens and the positions "
-            "decay as well.",
+            "still decay, and should not.",
         ),
         "counts_dimensions": (
             _split(lambda module, name, parameter: parameter.ndim <= 1),
@@ -506,10 +675,21 @@ split_parameters = Exercise(
             "positions have two or three dimensions, and decay. Go by the layer that the parameter "
             "belongs to.",
         ),
-        "like_the_chapter": (
-            _split_like_the_chapter,
-            "This works for vitlib's models only: others have no method no_weight_decay(), and "
-            "call their positions what they like. Go by the layer that the parameter belongs to.",
+        "called_weight": (
+            _split(lambda module, name, parameter: name != "weight"),
+            "You go by the name `weight`. The scales of the norms bear it, too, and decay. Go by "
+            "the layer that the parameter belongs to.",
+        ),
+        "called_weight_and_a_matrix": (
+            _split(lambda module, name, parameter: name != "weight" or parameter.ndim <= 1),
+            "You go by the name `weight` and the number of dimensions. That is right until a layer "
+            "of another kind has a matrix: here positions stand in an nn.Embedding, and decay. Go "
+            "by the layer that the parameter belongs to.",
+        ),
+        "like_the_chapter": (_split_like_the_chapter, _SAYS_LIKE_THE_CHAPTER),
+        "like_the_chapter_with_frozen": (
+            partial(_split_like_the_chapter, skip_frozen=False),
+            f"{_SAYS_LIKE_THE_CHAPTER} And leave out what is frozen.",
         ),
         "names_of_our_models": (
             _split_by_names,
@@ -536,6 +716,17 @@ split_parameters = Exercise(
             "Frozen parameters are in the second list. They have requires_grad=False, and stand in "
             "neither: there is nothing to train.",
         ),
+        "frozen_decay": (
+            _split_frozen_decay,
+            "Frozen weights are in the first list. They have requires_grad=False, and stand in "
+            "neither.",
+        ),
+        "layers_only": (
+            _split_layers_only,
+            "Only the parameters of linear layers and convolutions are in the lists, and so norms, "
+            "tokens and positions would never be trained. Every other trainable parameter belongs "
+            "into the second list, and a frozen one into neither.",
+        ),
         "swapped": (
             lambda model: _split(_spare_all_but_matrices)(model)[::-1],
             "The two lists are swapped: those that decay come first.",
@@ -555,21 +746,38 @@ def _rates(steps, warmup_steps, lr, min_lr):
 
 
 def _rates_by_where(
-    shift=1, start=None, end=0, turns=0.5, scale=math.pi, low=None, on_top=False, warm=True
+    shift=1,
+    progress=lambda t, w, T: (t - w) / (T - w),
+    angle=math.pi,
+    floor=lambda lr, min_lr: min_lr,
+    height=lambda lr, floor: lr - floor,
+    warm=lambda t, w: t < w,
+    grow_from=lambda min_lr: 0.0,
 ):
     """The curve with torch.where; the options change something about it."""
 
     def rates(steps, warmup_steps, lr, min_lr):
-        floor = min_lr if low is None else low
         t = torch.arange(steps, dtype=torch.float64)
-        first = warmup_steps if start is None else start
-        progress = (t - first) / max(1, steps - first - end)
-        height = lr if on_top else lr - floor
-        cosine = floor + height * 0.5 * (1 + torch.cos(2 * turns * scale * progress))
-        growing = lr * (t + shift) / max(1, warmup_steps)
-        return torch.where(t < warmup_steps, growing, cosine) if warm else cosine
+        low, first = floor(lr, min_lr), grow_from(min_lr)
+        swing = 1 + torch.cos(angle * progress(t, warmup_steps, steps))
+        falling = low + height(lr, low) * 0.5 * swing
+        growing = first + (lr - first) * (t + shift) / warmup_steps
+        return torch.where(warm(t, warmup_steps), growing, falling)
 
     return rates
+
+
+def _rates_by_linspace(steps, warmup_steps, lr, min_lr):
+    growing = torch.linspace(0, lr, warmup_steps)
+    return torch.cat([growing, _rates(steps, warmup_steps, lr, min_lr)[warmup_steps:]])
+
+
+def _rates_by_mask(steps, warmup_steps, lr, min_lr):
+    t = torch.arange(steps)
+    progress = (t - warmup_steps) / (steps - warmup_steps)
+    falling = min_lr + (lr - min_lr) * 0.5 * (1 + torch.cos(math.pi * progress))
+    growing = lr * (t + 1) / warmup_steps
+    return (t < warmup_steps) * growing + (t >= warmup_steps) * falling
 
 
 def _rates_in_two_parts(steps, warmup_steps, lr, min_lr):
@@ -590,6 +798,15 @@ def _rates_cases(answer) -> Cases:
     yield "5 steps, all of them warm-up", lambda: run(5, 5, 2.0, 0.5)
 
 
+_SAYS_STARTS_AT_ZERO = (
+    "The first learning rate is 0: the first batch is computed for nothing. Steps are counted from "
+    "0, so the warm-up is (t + 1)/w."
+)
+_SAYS_FROM_THE_START = (
+    "The cosine counts from the first step, not from the end of the warm-up. So the rate jumps "
+    "down where the two meet. Its progress is (t − w)/(T − w)."
+)
+
 learning_rates = Exercise(
     name="learning_rates",
     chapter="07_training",
@@ -599,49 +816,83 @@ learning_rates = Exercise(
     reference=_rates,
     cases=_rates_cases,
     mutants={
-        "starts_at_zero": (
-            _rates_by_where(shift=0),
-            "The first learning rate is 0: the first batch is computed for nothing. Steps are "
-            "counted from 0, so the warm-up is (t + 1)/w.",
+        "starts_at_zero": (_rates_by_where(shift=0), _SAYS_STARTS_AT_ZERO),
+        "starts_at_zero_by_linspace": (_rates_by_linspace, _SAYS_STARTS_AT_ZERO),
+        "starts_at_min_lr": (
+            _rates_by_where(grow_from=lambda min_lr: min_lr),
+            "The warm-up starts from min_lr. Some libraries do so; by the chapter's formula it is "
+            "a share (t + 1)/w of lr, and min_lr is where the cosine goes.",
         ),
         "no_warmup": (
-            _rates_by_where(warm=False),
+            _rates_by_where(warm=lambda t, w: t < 0),
             "The warm-up is missing: the first w rates should grow from lr/w to lr.",
         ),
+        "warmup_one_longer": (
+            _rates_by_where(warm=lambda t, w: t <= w),
+            "The warm-up is one step too long, and its last rate is above lr. With steps counted "
+            "from 0, w steps of warm-up are those with t < w.",
+        ),
         "cosine_from_the_start": (
-            _rates_by_where(start=0),
-            "The cosine counts from the first step, not from the end of the warm-up. So the rate "
-            "jumps down where the two meet. Its progress is (t − w)/(T − w).",
+            _rates_by_where(progress=lambda t, w, T: t / T),
+            _SAYS_FROM_THE_START,
+        ),
+        "cosine_from_the_start_over_the_rest": (
+            _rates_by_where(progress=lambda t, w, T: t / (T - w)),
+            _SAYS_FROM_THE_START,
+        ),
+        "cosine_over_all_steps": (
+            _rates_by_where(progress=lambda t, w, T: (t - w) / T),
+            "The cosine is stretched over all the steps, and the run ends before it is down. It "
+            "has T − w steps: its progress is (t − w)/(T − w).",
+        ),
+        "cosine_one_step_ahead": (
+            _rates_by_where(progress=lambda t, w, T: (t + 1 - w) / (T - w)),
+            "The cosine is one step ahead: it should begin at lr itself, at t = w, and would reach "
+            "min_lr at step number `steps`. The 1 that is added to t belongs to the warm-up only.",
+        ),
+        "share_of_lr": (
+            lambda steps, w, lr, min_lr: _rates(steps, w, lr, min_lr) / lr,
+            "These are shares of the highest rate, as lr_factor gives them. Multiply by lr.",
+        ),
+        "floor_is_a_share": (
+            _rates_by_where(floor=lambda lr, min_lr: lr * min_lr),
+            "min_lr is taken for the formula's f. But f is a share of lr, and min_lr is a rate: "
+            "f = min_lr / lr.",
         ),
         "floor_ignored": (
-            _rates_by_where(low=0.0),
+            _rates_by_where(floor=lambda lr, min_lr: 0.0),
             "The curve falls to 0 and not to min_lr. Shrink the cosine to lr − min_lr, and lift it "
             "by min_lr.",
         ),
         "floor_on_top": (
-            _rates_by_where(on_top=True),
+            _rates_by_where(height=lambda lr, floor: lr),
             "min_lr is added to a curve of the full height, so that the rate jumps above lr after "
             "the warm-up. The cosine has the height lr − min_lr.",
         ),
         "degrees": (
-            _rates_by_where(scale=180.0),
+            _rates_by_where(angle=180.0),
             "cos takes an angle in radians, and yours is in degrees: the curve jumps up and down. "
             "Half a turn is π.",
         ),
         "whole_wave": (
-            _rates_by_where(turns=1),
+            _rates_by_where(angle=2 * math.pi),
             "This is a whole wave: the rate falls, and comes back up. Half a turn, π, is enough.",
         ),
         "quarter_wave": (
-            _rates_by_where(turns=0.25),
+            _rates_by_where(angle=math.pi / 2),
             "This is a quarter of a wave: the rate ends halfway down. The angle should run to π, "
             "not to π/2.",
         ),
         "one_step_early": (
-            _rates_by_where(end=1),
+            _rates_by_where(progress=lambda t, w, T: (t - w) / (T - w - 1)),
             "The last step has the rate min_lr already: with min_lr = 0, it is computed for "
             "nothing. The cosine would arrive one step later, at step number `steps`: divide by "
             "T − w, not by T − w − 1.",
+        ),
+        "masked": (
+            _rates_by_mask,
+            "Without warm-up, or without a cosine, a division by 0 gives inf or nan, and 0 times "
+            "that is nan, not 0. torch.where chooses, and does not multiply.",
         ),
     },
     accepted=[_rates_by_where(), _rates_in_two_parts],
@@ -710,6 +961,35 @@ def _ema_swapped_without_buffers(averaged, model, decay):
     _ema_without_buffers(averaged, model, 1 - decay)
 
 
+def _ema_shares_buffers(averaged, model, decay):
+    _ema(averaged, model, decay)
+    for a, b in zip(averaged.buffers(), model.buffers(), strict=True):
+        a.data = b.data
+
+
+def _ema_by_freezing(averaged, model, decay):
+    for module in (averaged, model):
+        module.requires_grad_(False)
+    _ema(averaged, model, decay)
+
+
+def _ema_averages_all(averaged, model, decay):
+    old, new = averaged.state_dict(), model.state_dict()
+    averaged.load_state_dict({k: decay * old[k] + (1 - decay) * new[k] for k in old})
+
+
+def _ema_averages_all_by_lerp(averaged, model, decay):
+    new = model.state_dict()
+    for name, old in averaged.state_dict().items():
+        old.lerp_(new[name], 1 - decay)
+
+
+def _ema_averages_all_by_mul(averaged, model, decay):
+    new = model.state_dict()
+    for name, old in averaged.state_dict().items():
+        old.mul_(decay).add_((1 - decay) * new[name])
+
+
 def _ema_averages_buffers(averaged, model, decay):
     old, new = averaged.state_dict(), model.state_dict()
     for name in (name for name in new if new[name].is_floating_point()):
@@ -724,15 +1004,29 @@ def _ema_with_gradients(averaged, model, decay):
 
 
 _SAYS_NEW_NAME = (
-    "The average does not change. Inside a loop, `a = ...` gives the name a to a new tensor, and "
-    "the old one stays in the model as it was. Write into it: a.copy_(...), a.lerp_(...) or "
-    "a.mul_(...).add_(...)."
+    "The average does not change. `a = ...` in a loop makes a new tensor, and so does a.lerp(...) "
+    "without the underscore, a new entry in a state_dict or a copy of the model; the tensor inside "
+    "`averaged` stays as it was. Write into it: a.copy_(...), a.lerp_(...) or a.mul_(...) and "
+    "a.add_(...)."
+)
+_SAYS_BUFFERS_AVERAGED = (
+    "The buffers are averaged like weights. Batch norm's mean and variance are averages already: "
+    "copy the model's buffers as they are, as AveragedModel of PyTorch does."
+)
+_SAYS_COUNT_AVERAGED = (
+    "One of the buffers is a whole number, how many batches a batch norm has seen, and cannot be "
+    "averaged in place. No buffer should be: average the parameters(), and copy the buffers(). (A "
+    "state_dict holds both.)"
 )
 _SAYS_SWAPPED = (
     "The decay stands on the wrong side: the average goes almost all the way to the new weights. "
     "It should keep the share `decay` of itself, and take 1 − decay of them. torch.lerp and lerp_ "
     "take the share of the new."
 )
+
+
+def _trainable(model):
+    return all(p.requires_grad for p in model.parameters())
 
 
 def _ema_cases(answer) -> Cases:
@@ -752,18 +1046,29 @@ def _ema_cases(answer) -> Cases:
 
     def updates(decay, count):
         averaged, model = pair()
+        parameters = list(averaged.parameters())
         for i in range(count):
             call(answer, averaged, model, decay)
             if i + 1 < count:
                 fill(model, seed=2 + i)
-        return {"the average": state(averaged), "the model": state(model)}
+        after = state(model)
+        model(numbers(5, 3, seed=9))  # the model trains on, which is nothing to the average
+        if any(a is not b for a, b in zip(averaged.parameters(), parameters, strict=True)):
+            raise Refused(
+                "the average has new parameters in place of its own: write into those that it has"
+            )
+        return {
+            "the average": state(averaged),
+            "the model": after,
+            "the model's weights": "trainable" if _trainable(model) else "frozen",
+        }
 
     def without_gradients():
         averaged, model = pair()
         averaged.requires_grad_(False)
         call(answer, averaged, model, 0.9)
         recorded = any(a.requires_grad for a in averaged.parameters())
-        return "gradients are recorded" if recorded else "no gradients are recorded"
+        return {"gradients": "recorded" if recorded else "not recorded"}
 
     yield "one update with decay 0.9", lambda: updates(0.9, 1)
     yield "three updates with decay 0.75", lambda: updates(0.75, 3)
@@ -803,8 +1108,20 @@ ema_update = Exercise(
         ),
         "buffers_averaged": (
             _ema_averages_buffers,
-            "The buffers are averaged like weights. Batch norm's mean and variance are averages "
-            "already: copy the model's buffers as they are, as AveragedModel of PyTorch does.",
+            _SAYS_BUFFERS_AVERAGED,
+        ),
+        "buffers_averaged_with_the_count": (_ema_averages_all, _SAYS_BUFFERS_AVERAGED),
+        "count_averaged": (_ema_averages_all_by_lerp, _SAYS_COUNT_AVERAGED),
+        "count_averaged_by_mul": (_ema_averages_all_by_mul, _SAYS_COUNT_AVERAGED),
+        "buffers_shared": (
+            _ema_shares_buffers,
+            "The average and the model now share their buffers: when the model sees its next "
+            "batch, the average changes with it. Copy the numbers: a.copy_(b).",
+        ),
+        "freezes_the_model": (
+            _ema_by_freezing,
+            "The average is right, but the model's parameters are frozen now "
+            "(requires_grad=False), and would learn nothing more. torch.no_grad() is enough.",
         ),
         "gradients": (
             _ema_with_gradients,
@@ -833,6 +1150,16 @@ def _accuracy(before="eval", after="as_before", gradients=False, axis=1, factor=
         return right.double().mean().item() * (factor(labels) if factor else 1)
 
     return accuracy_of
+
+
+def _accuracy_by_freezing(model, images, labels):
+    model.requires_grad_(False)
+    return _accuracy(gradients=True)(model, images, labels)
+
+
+def _accuracy_gradients_off(model, images, labels):
+    torch.set_grad_enabled(False)
+    return _accuracy()(model, images, labels)
 
 
 def _accuracy_by_inference(model, images, labels):
@@ -869,11 +1196,15 @@ def _accuracy_cases(answer) -> Cases:
         recorded = []
         model[-1].register_forward_hook(lambda *_: recorded.append(torch.is_grad_enabled()))
         accuracy = call(answer, model, images, labels)
+        off = not torch.is_grad_enabled()
+        torch.set_grad_enabled(True)  # for the next case
         changed = any(not torch.equal(state[k], v) for k, v in model.state_dict().items())
         return {
             "the accuracy": accuracy,
             "the mode afterwards": "training" if model.training else "eval",
             "what it leaves in the model": "changed" if changed else "unchanged",
+            "the model's weights": "trainable" if _trainable(model) else "frozen",
+            "gradients afterwards": "off" if off else "on",
             "gradients": "recorded" if any(recorded) else "not recorded",
         }
 
@@ -922,6 +1253,16 @@ accuracy_of = Exercise(
             _accuracy(gradients=True),
             "The answer is right, but gradients are recorded: every intermediate tensor is kept in "
             "memory for a backward pass that never comes. Call the model under torch.no_grad().",
+        ),
+        "freezes_the_model": (
+            _accuracy_by_freezing,
+            "The model's weights are frozen afterwards (requires_grad=False): the run goes on, and "
+            "nothing is learned. Call the model under torch.no_grad() instead.",
+        ),
+        "gradients_left_off": (
+            _accuracy_gradients_off,
+            "Gradients are switched off for good: the next loss.backward() fails. `with "
+            "torch.no_grad():` switches them off for its block only.",
         ),
         "wrong_axis": (
             _accuracy(axis=0),

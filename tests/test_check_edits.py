@@ -1,0 +1,105 @@
+"""Thousands of edits of right answers: what computes another function is rejected by its checker.
+
+Whether an edit computes another function is told by probes.py, on inputs of its own.
+"""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from edits import edited
+from probes import PROBES
+from torch import Tensor
+
+import vitlib.check.exercise as engine
+from vitlib import check
+from vitlib.check.sandbox import OutOfTime, in_time, untouched_state
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # what torch thinks of nonsense
+
+# (definition, change) -> why the task leaves free what the probe sees all the same.
+FREE = {
+    ("_init_tokens_truncated", "0.02 → 0.04"): "cut at ±0.04, the deviation is still 0.02",
+}
+
+
+def observed(name, answer):
+    """What the probe of an exercise sees of an answer; of an error, only that there is one."""
+    seen = []
+
+    def observe():
+        try:
+            runs = PROBES[name](answer)
+        except Exception:
+            seen.append("an error")
+            return
+        for run in runs:
+            torch.manual_seed(0)
+            try:
+                seen.append(run())
+            except Exception:
+                seen.append("an error")
+
+    with untouched_state():
+        try:
+            in_time(observe, 2)
+        except OutOfTime:
+            seen.append("an endless loop")
+    return seen
+
+
+def alike(a, b):
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return False
+        if not a.is_floating_point():
+            return a.equal(b)
+        close = 1e-9 if a.dtype == torch.float64 else 1e-5
+        return torch.allclose(a, b, rtol=close, atol=close, equal_nan=True)
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(alike(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(alike, a, b))
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
+    return type(a) is type(b) and a == b
+
+
+def right_answers(exercise):
+    return [exercise.reference, *exercise.accepted]
+
+
+def accepted_mistakes(exercise):
+    """The edits that compute another function and pass, and how many were tried."""
+    quick = replace(exercise, mutants={})  # which mistake it is, other tests ask
+    holes, different, seen = [], 0, set()
+    for answer in right_answers(exercise):
+        wanted = observed(exercise.name, answer)
+        for text, edit in edited(answer, seen):
+            if alike(observed(exercise.name, edit), wanted):
+                continue
+            different += 1
+            report = quick(edit)
+            assert report.message
+            free = any(text.startswith(name) and text.endswith(change) for name, change in FREE)
+            if report.passed and not free:
+                holes.append(text)
+    return holes, different
+
+
+@pytest.mark.parametrize("name", check.EXERCISES)
+def test_the_probe_finds_all_right_answers_right(name, unchecked):
+    for answer in right_answers(check.EXERCISES[name]):
+        seen = observed(name, answer)
+        assert len(seen) >= 1
+        assert "an error" not in seen, (name, answer)
+        assert alike(seen, observed(name, answer)), "the probe sees something else each time"
+
+
+@pytest.mark.parametrize("name", check.EXERCISES)
+def test_edits_that_compute_something_else_are_rejected(name, unchecked, monkeypatch):
+    monkeypatch.setattr(engine, "SECONDS", 2.0)
+    holes, different = accepted_mistakes(check.EXERCISES[name])
+    assert not holes, "accepted:\n" + "\n".join(holes)
+    assert different >= 5, "hardly any edits: is the source found?"

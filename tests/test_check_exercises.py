@@ -1,0 +1,210 @@
+"""Exercises: right answers pass, and every known mistake is rejected and diagnosed as itself."""
+
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from torch import Tensor
+
+from vitlib import check
+from vitlib.check import patches
+from vitlib.check.exercise import Exercise, call, numbers
+
+EXERCISES = list(check.EXERCISES.values())
+MUTANTS = [(exercise, name) for exercise in EXERCISES for name in exercise.mutants]
+CHAPTERS = {
+    "01_patches", "02_tokens", "03_attention", "04_block", "05_model", "07_training",
+}  # fmt: skip
+
+# (exercise, mutant, mutant) that no case of the exercise tells apart -> why none can.
+AMBIGUOUS: dict[tuple[str, str, str], str] = {}
+
+# The bugs found in the wild that belong to these chapters, by their number in the design's list;
+# all but the loud ones, which Python itself reports.
+WILD_BUGS = {
+    1: ["self_attention.thrown_away", "attention_module.thrown_away"],
+    2: ["attend.times_sqrt_d", "self_attention.times_sqrt_d"],
+    5: ["attention_module.dropout_never_called"],
+    8: ["encoder_layer.sequence_first"],
+    9: ["encoder_layer.defaults", "vision_transformer.one_block_repeated"],
+    10: ["class_token.one_for_each_image"],
+    11: ["position_embedding.plain_tensor", "vision_transformer.positions_not_learned"],
+    13: ["drop_path.mask_of_the_wrong_shape"],
+    14: ["encoder_block.act_and_norm_swapped"],
+    17: ["vision_transformer.head_width_is_num_classes"],
+    19: ["count_patches.names_the_product"],
+    20: ["layer_norm.both_axes"],
+    21: ["patchify.no_permute", "unpatchify.no_permute", "embed_patches.no_permute"],
+    22: ["kernels_from_matrix.no_transpose", "embed_patches.wrong_side"],
+    23: ["embed_patches.no_bias"],
+    24: ["patch_embed.arguments_swapped"],
+    25: ["patch_embed.reads_a_global"],
+    26: ["count_patches.drops_the_rest", "patch_embed.drops_pixels"],
+    27: ["resample_positions.sliced", "patch_embed.takes_any_image"],
+    28: ["attend.softmax_over_queries", "self_attention.softmax_over_queries"],
+    29: ["self_attention.scaled_by_dim", "attention_module.scaled_by_dim"],
+    30: ["merge_heads.no_transpose", "self_attention.no_transpose_back"],
+    31: ["self_attention.other_order", "attention_module.other_order"],
+    32: ["class_token.joined_at_the_end", "vision_transformer.class_token_last"],
+    33: [
+        "assemble_tokens.positions_before_joining",
+        "vision_transformer.positions_before_joining",
+        "vision_transformer.class_token_without_position",
+    ],
+    34: ["encoder_block.post_norm"],
+    35: ["encoder_block.residual_from_the_norm"],
+    36: ["init_tokens.deviation_one"],
+    37: ["accuracy_of.training_mode"],
+    38: ["choose_step.by_the_test"],
+    39: ["normalise_for.statistics_of_the_data"],
+    40: ["split_parameters.everything_decays"],
+    41: ["layer_norm.eps_of_torch", "encoder_layer.eps_of_torch", "gelu.tanh"],
+    46: ["init_head.bias_never_passed_on"],
+    47: ["reset_head.width_from_embed_dim"],
+}
+
+
+def each(exercises):
+    return pytest.mark.parametrize("exercise", exercises, ids=lambda exercise: exercise.name)
+
+
+# --- right answers
+
+
+@each(EXERCISES)
+def test_the_reference_passes(exercise, unchecked):
+    report = exercise(exercise.reference)
+    assert report.passed, report
+    assert (report.diagnosis, report.mutants, report.difference) == ("", (), None)
+
+
+@each(EXERCISES)
+def test_every_other_right_answer_passes(exercise, unchecked):
+    assert len(exercise.accepted) >= 2
+    for number, answer in enumerate(exercise.accepted):
+        report = exercise(answer)
+        assert report.passed, f"accepted[{number}]: {report}"
+
+
+# --- the known wrong answers
+
+
+@pytest.mark.parametrize(
+    ("exercise", "name"), MUTANTS, ids=[f"{exercise.name}.{name}" for exercise, name in MUTANTS]
+)
+def test_every_mutant_is_rejected_and_diagnosed_as_itself(exercise, name, unchecked):
+    mutant, diagnosis = exercise.mutants[name]
+    report = exercise(mutant)
+    assert not report.passed
+    assert name in report.mutants, report
+    for other in set(report.mutants) - {name}:
+        first, second = sorted([name, other])
+        assert (exercise.name, first, second) in AMBIGUOUS, f"cannot be told from {other}"
+    assert diagnosis in report.diagnosis
+    assert diagnosis in report.message
+    assert diagnosis in str(report)
+
+
+@each(EXERCISES)
+def test_diagnoses_are_distinct_sentences(exercise):
+    said = {}
+    for name, (_, diagnosis) in exercise.mutants.items():
+        assert len(diagnosis.split()) >= 5, name
+        assert diagnosis.rstrip("`)").endswith((".", "?", "!", "…")), name
+        assert diagnosis == diagnosis.strip(), name
+        assert "  " not in diagnosis, name
+        twin = said.setdefault(diagnosis, name)
+        # one mistake may come in two forms, such as with and without no_grad
+        assert name.startswith(twin), f"{twin} and {name} say the same"
+
+
+def test_mutants_that_cannot_be_told_apart_are_both_named():
+    table = {
+        "half": (lambda x: x / 2, "It is halved."),
+        "by_two": (lambda x: x * 0.5, "It is multiplied by a half."),
+        "kept": (lambda x: x, "It is not doubled."),
+    }
+
+    def cases(answer):
+        yield "five numbers", lambda: call(answer, numbers(5))
+
+    report = Exercise("double", "0", "2x", lambda x: 2 * x, cases, table)(lambda x: x - x / 2)
+    assert report.mutants == ("half", "by_two")
+    assert report.diagnosis == "It is halved.\n\nOr: It is multiplied by a half."
+    assert report.diagnosis in report.message
+
+
+def test_the_table_of_ambiguous_mutants_holds_no_others(unchecked):
+    for name, first, second in AMBIGUOUS:
+        exercise = check.EXERCISES[name]
+        assert {first, second} <= set(exercise(exercise.mutants[first][0]).mutants)
+
+
+# --- the collection as a whole
+
+
+def test_there_are_many_exercises_and_mutants_in_every_chapter():
+    assert len(EXERCISES) >= 20
+    assert len(MUTANTS) >= 60
+    assert {exercise.chapter for exercise in EXERCISES} == CHAPTERS
+    for chapter in CHAPTERS:
+        assert 4 <= sum(exercise.chapter == chapter for exercise in EXERCISES) <= 8, chapter
+
+
+@pytest.mark.parametrize("number", WILD_BUGS)
+def test_every_bug_of_the_wild_has_its_mutant(number):
+    for name in WILD_BUGS[number]:
+        exercise, mutant = name.split(".")
+        assert mutant in check.EXERCISES[exercise].mutants, name
+
+
+def test_no_exercise_is_hidden_by_a_file():
+    files = {path.stem for path in Path(check.__file__).parent.glob("*.py")}
+    assert not files & check.EXERCISES.keys()
+    for name, exercise in check.EXERCISES.items():
+        assert name.isidentifier()
+        assert exercise.name == name
+        assert getattr(check, name) is exercise
+    assert check.patches is patches
+
+
+@each(EXERCISES)
+def test_a_task_and_its_cases_are_told_plainly(exercise, unchecked):
+    assert exercise.task in repr(exercise)
+    observations = exercise._observe(exercise.reference)
+    labels = [label for label, _ in observations]
+    assert len(set(labels)) == len(labels) >= 2
+    assert all(label and not label.endswith(".") for label in labels)
+
+
+@each(EXERCISES)
+def test_cases_are_the_same_every_time(exercise, unchecked):
+    first, second = exercise(exercise.reference), exercise(exercise.reference)
+    assert first == second
+    wrong = next(iter(exercise.mutants.values()))[0]
+    assert str(exercise(wrong)) == str(exercise(wrong))
+
+
+@each(EXERCISES)
+def test_checkers_are_small(exercise, unchecked):
+    """How long one takes, benchmarks/checkers.py tells; this keeps what is compared small."""
+    observations = [seen for _, seen in exercise._observe(exercise.reference)]
+    assert len(observations) <= 16
+    assert sum(_size(seen) for seen in observations) < 100_000
+
+
+def _size(seen):
+    if isinstance(seen, Tensor):
+        return seen.numel()
+    parts = seen.values() if isinstance(seen, dict) else seen
+    return sum(map(_size, parts)) if isinstance(seen, dict | list | tuple) else 1
+
+
+def test_the_benchmark_runs(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import checkers
+
+    assert checkers.main(["count_patches", "patchify"], repeats=1) == 0
+    printed = capsys.readouterr().out
+    assert "count_patches" in printed
+    assert "2 checkers, the slowest" in printed

@@ -498,6 +498,26 @@ def init_head(answer):
 
 
 @probe
+def make_head(answer):
+    def after(width, classes, size, distilled, seed=0):
+        head = answer(width, classes, size, distilled).double()
+        order = sorted(head.parameters(), key=lambda p: tuple(p.shape))
+        for number, parameter in enumerate(order):
+            parameter.data = draw(*parameter.shape, seed=seed + number)
+        return head(draw(4, width)).detach()
+
+    def refuses():
+        try:
+            answer(9, 2, 4, True)
+        except ValueError:
+            return "refused"
+        return "accepted"
+
+    sizes = [(5, 3, None, False), (5, 3, None, True), (9, 2, 4, False), (3, 6, 8, False)]
+    return [*[partial(after, *g) for g in sizes], refuses]
+
+
+@probe
 def reset_head(answer):
     def after(**options):
         torch.manual_seed(4)

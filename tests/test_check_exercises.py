@@ -60,7 +60,8 @@ WILD_BUGS = {
     40: ["split_parameters.everything_decays"],
     41: ["layer_norm.eps_of_torch", "encoder_layer.eps_of_torch", "gelu.tanh"],
     46: ["init_head.bias_never_passed_on"],
-    47: ["reset_head.width_from_embed_dim"],
+    47: ["reset_head.width_from_embed_dim", "make_head.head_from_embed_dim"],
+    48: ["make_head.ignored_when_distilled"],
 }
 
 

@@ -17,6 +17,7 @@ from vitlib.patch import PatchEmbed
 def _count(answer, *sizes):
     """What the answer counts; 205066.0, as a ratio of 4.0 easily makes it, is whole as well."""
     count = call(answer, *sizes)
+    count = count.item() if hasattr(count, "item") else count
     return int(count) if isinstance(count, float) and count.is_integer() else count
 
 
@@ -27,9 +28,10 @@ def _parameters(
     img_size, patch_size, in_chans, embed_dim, depth, mlp_ratio, num_classes, distilled, **but
 ):
     """The right count; `but` changes one term of it."""
-    D, patches, prefix = embed_dim, (img_size // patch_size) ** 2, 2 if distilled else 1
+    D, prefix = embed_dim, 2 if distilled else 1
+    patches = but.get("patches", lambda side: side**2)(img_size // patch_size)
     hidden = int(but.get("ratio", mlp_ratio) * D)
-    embedding = (in_chans * patch_size ** but.get("power", 2) + 1) * D
+    embedding = (in_chans * patch_size**2 + but.get("embedding_bias", 1)) * D
     tokens = but.get("tokens", prefix) + but.get("prefix_positions", prefix) + patches
     attention = 4 * D**2 + but.get("attention_biases", 4) * D
     mlp = 2 * D * hidden + but.get("mlp_biases", 1) * (hidden + D)
@@ -41,6 +43,11 @@ def _parameters(
 
 def _parameters_but(**but):
     return partial(_parameters, **but)
+
+
+def _parameters_plain(*sizes):
+    *others, _ = sizes
+    return _parameters(*others, distilled=False)
 
 
 def _parameters_of_model(
@@ -100,8 +107,13 @@ count_parameters = Exercise(
         ),
         "distilled_token_only_once": (
             lambda *sizes: _parameters(*sizes, tokens=1, prefix_positions=1),
-            "The distilled model has a distillation token and a position for it, and your count "
-            "has not: 2 D numbers are missing.",
+            "The distilled model has a distillation token and a position for it. Your count has "
+            "neither: 2 D numbers are missing.",
+        ),
+        "distilled_ignored": (
+            _parameters_plain,
+            "The plain model is right. A distilled one has three things more: the distillation "
+            "token, its position, and a second head with a bias.",
         ),
         "one_head": (
             _parameters_but(heads=1),
@@ -113,6 +125,15 @@ count_parameters = Exercise(
             "The biases of query, key and value are missing, 3 D in each block. nn.Linear has a "
             "bias unless told otherwise, and ViT's have.",
         ),
+        "no_biases": (
+            _parameters_but(embedding_bias=0, attention_biases=0, mlp_biases=0, head_bias=0),
+            "No bias is counted. The patch embedding, the four linear layers of each block and the "
+            "head have one number for each output.",
+        ),
+        "embedding_bias_forgotten": (
+            _parameters_but(embedding_bias=0),
+            "The bias of the patch embedding is missing: D numbers.",
+        ),
         "mlp_bias_forgotten": (
             _parameters_but(mlp_biases=0),
             "The biases of the MLP are missing in each block: as many as it has hidden channels, "
@@ -123,9 +144,24 @@ count_parameters = Exercise(
             "The two LayerNorms of each block are missing. Each has a scale and a shift of D "
             "numbers, so 4 D a block.",
         ),
+        "norms_forgotten": (
+            _parameters_but(block_norms=0, last_norm=0),
+            "The LayerNorms are missing, two in each block and one after the last. Each has a "
+            "scale and a shift of D numbers.",
+        ),
+        "norms_without_shift": (
+            _parameters_but(block_norms=2, last_norm=1),
+            "Each LayerNorm is counted with D numbers. It has 2 D: a scale and a shift for every "
+            "channel.",
+        ),
         "last_norm_forgotten": (
             _parameters_but(last_norm=0),
             "The LayerNorm after the last block is missing: 2 D numbers.",
+        ),
+        "patches_of_one_side": (
+            _parameters_but(patches=lambda side: side),
+            "img_size // patch_size is the number of patches along one side, and there are as many "
+            "rows: square it to get N.",
         ),
         "head_bias_forgotten": (
             _parameters_but(head_bias=0),
@@ -143,9 +179,9 @@ def _work(img_size, patch_size, in_chans, embed_dim, depth, mlp_ratio, num_class
     patches = but.get("patches", lambda h, w: h * w)(height // patch_size, width // patch_size)
     T, hidden = patches + but.get("prefix", 1), int(but.get("ratio", mlp_ratio) * D)
     embedding = (patches + but.get("embedded", 0)) * in_chans * patch_size**2 * D
-    weights = T * (4 * D**2 + 2 * D * hidden)
+    weights = T * (but.get("square", 4) * D**2 + but.get("mlp_layers", 2) * D * hidden)
     products = but.get("products", 2) * T**2 * (D if but.get("with_width", True) else 1)
-    head = (T if but.get("head_on_all") else 1) * D * num_classes
+    head = but.get("heads", lambda T: 1)(T) * D * num_classes
     total = but.get("embedding", 1) * embedding + depth * (weights + products) + head
     return but.get("factor", 1) * total
 
@@ -175,8 +211,8 @@ def _work_by_list(img_size, patch_size, in_chans, embed_dim, depth, mlp_ratio, n
 
 def _count_multiply_adds_cases(answer) -> Cases:
     yield "the nano model on a digit", lambda: _count(answer, (28, 28), 7, 1, 64, 4, 4.0, 10)
-    yield "B/16 on 224 × 224", lambda: _count(answer, (224, 224), 16, 3, 768, 12, 4.0, 1000)
-    yield "B/16 on 224 × 448", lambda: _count(answer, (224, 448), 16, 3, 768, 12, 4.0, 1000)
+    yield "Ti/16 on 224 × 224", lambda: _count(answer, (224, 224), 16, 3, 192, 12, 4.0, 1000)
+    yield "Ti/16 on 224 × 448", lambda: _count(answer, (224, 448), 16, 3, 192, 12, 4.0, 1000)
     yield (
         "24 × 40, P = 8, C = 2, D = 10, depth 3, MLP ratio 2.5, K = 5",
         (lambda: _count(answer, (24, 40), 8, 2, 10, 3, 2.5, 5)),
@@ -212,13 +248,26 @@ count_multiply_adds = Exercise(
             "Each pair of tokens is counted once, but one score is a sum over all channels: T² "
             "pairs cost T²·D multiply-adds. The number of heads does not matter.",
         ),
+        "projection_forgotten": (
+            _work_but(square=3),
+            "Query, key and value are counted, 3 D² for each token. The projection behind "
+            "attention is one more matrix of D × D.",
+        ),
+        "one_layer_in_the_mlp": (
+            _work_but(mlp_layers=1),
+            "The MLP has two layers, one that widens and one that narrows again. You count one.",
+        ),
+        "head_forgotten": (
+            _work_but(heads=lambda T: 0),
+            "The head is missing: one token of D numbers times a matrix of D × K.",
+        ),
         "class_token_forgotten": (
             _work_but(prefix=0),
             "The blocks see one token more than there are patches: the class token is worked on "
             "like all others. T = N + 1.",
         ),
         "head_on_every_token": (
-            _work_but(head_on_all=True),
+            _work_but(heads=lambda T: T),
             "The head is counted for every token. It reads the class token only: D·K, once.",
         ),
         "patch_embedding_forgotten": (
@@ -314,6 +363,33 @@ pool = Exercise(
             lambda tokens, num_prefix, kind: tokens[:, 0],
             'The class token is returned whatever kind is. For "avg" average the patch tokens.',
         ),
+        "always_averaged": (
+            lambda tokens, n, kind: tokens[:, n:].mean(dim=1),
+            'The patches are averaged whatever kind is. For "token" return the class token, at '
+            "index 0.",
+        ),
+        "prefix_averaged": (
+            lambda tokens, n, kind: tokens[:, 0] if kind == "token" else tokens[:, :n].mean(1),
+            "tokens[:, :num_prefix] are the tokens that are *not* patches. The patches come after "
+            "them: tokens[:, num_prefix:].",
+        ),
+        "prefix_for_class_token": (
+            lambda tokens, n, kind: (tokens[:, :n] if kind == "token" else tokens[:, n:]).mean(1),
+            'For "token" the whole prefix is averaged. The class token alone is wanted, the one at '
+            "index 0.",
+        ),
+        "divided_by_all_tokens": (
+            lambda tokens, n, kind: (
+                tokens[:, 0] if kind == "token" else tokens[:, n:].sum(1) / tokens.shape[1]
+            ),
+            "The patches are summed and then divided by the number of all tokens. Divide by the "
+            "number of patches, T − num_prefix.",
+        ),
+        "first_image_for_first_token": (
+            lambda tokens, n, kind: tokens[0] if kind == "token" else tokens[n:].mean(0),
+            "Axis 0 counts the images, and axis 1 the tokens: tokens[0] is the whole first image. "
+            "Index as in tokens[:, 0].",
+        ),
         "axis_kept": (
             lambda tokens, n, kind: (
                 tokens[:, :1] if kind == "token" else tokens[:, n:].mean(1, keepdim=True)
@@ -363,7 +439,7 @@ class _ViT(nn.Module):
 
 
 class _ViTByEinops(nn.Module):
-    """The same with other names, a list of blocks, and einops."""
+    """The same with other names, in another order, with a list of blocks and einops."""
 
     def __init__(self, img_size, patch, channels, classes, width, depth, heads):
         super().__init__()
@@ -371,11 +447,11 @@ class _ViTByEinops(nn.Module):
         self.cls = nn.Parameter(torch.randn(1, 1, width))
         self.positions = nn.Parameter(torch.randn(1, 1 + (img_size // patch) ** 2, width))
         norm = partial(nn.LayerNorm, eps=1e-6)
+        self.last = norm(width)
+        self.classifier = nn.Linear(width, classes)
         self.layers = nn.ModuleList()
         for _ in range(depth):
             self.layers.append(Block(width, heads, qkv_bias=True, norm_layer=norm))
-        self.last = norm(width)
-        self.classifier = nn.Linear(width, classes)
 
     def forward(self, images):
         x = rearrange(self.proj(images), "b d h w -> b (h w) d")
@@ -453,6 +529,73 @@ class _MeanOfTokens(_ViT):
         return self.head(self.norm(self.blocks(self.tokens(images))).mean(dim=1))
 
 
+class _MeanOfPatches(_ViT):
+    def forward(self, images):
+        return self.head(self.norm(self.blocks(self.tokens(images)))[:, 1:].mean(dim=1))
+
+
+class _LastTokenRead(_ViT):
+    def forward(self, images):
+        return self.head(self.norm(self.blocks(self.tokens(images)))[:, -1])
+
+
+class _HeadOnEveryToken(_ViT):
+    def forward(self, images):
+        return self.head(self.norm(self.blocks(self.tokens(images))))
+
+
+class _FirstImageRead(_ViT):
+    def forward(self, images):
+        return self.head(self.norm(self.blocks(self.tokens(images)))[0])
+
+
+class _NormBeforeBlocks(_ViT):
+    def forward(self, images):
+        return self.head(self.blocks(self.norm(self.tokens(images)))[:, 0])
+
+
+class _BlocksNotUsed(_ViT):
+    def forward(self, images):
+        return self.head(self.norm(self.tokens(images))[:, 0])
+
+
+class _SoftmaxAtTheEnd(_ViT):
+    def forward(self, images):
+        return super().forward(images).softmax(dim=-1)
+
+
+class _ClassTokenNotExpanded(_ViT):
+    def class_token(self, images):
+        return self.cls_token
+
+
+class _ClassTokenNotLearned(_ViT):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        token = self.cls_token.detach().clone()
+        del self.cls_token
+        self.cls_token = token
+
+
+class _BlocksInPlainList(_ViT):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        layers = list(self.blocks)
+        del self.blocks
+        self.layers = layers
+
+    def forward(self, images):
+        x = self.tokens(images)
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(self.norm(x)[:, 0])
+
+
+class _JoinedAlongBatch(_ViT):
+    def tokens(self, images):
+        return torch.cat([self.class_token(images), self.patch_embed(images)]) + self.pos_embed
+
+
 class _NoQkvBias(_ViT):
     qkv_bias = False
 
@@ -475,30 +618,57 @@ _EPS = (
 )
 
 
-def _learns(answer, sizes):
-    """What the model learns that the right one does not, and the reverse."""
+def _shapes_right(answer, sizes):
+    """True, or a refusal that says which learned tensors are missing or too many."""
     theirs, ours = (
         Counter(tuple(p.shape) for p in build(make, *sizes).parameters()) for make in (answer, _ViT)
     )
-    missing, extra = ours - theirs, theirs - ours
-    said = [f"{name} {', '.join(map(str, sorted(shapes.elements())))}"
-            for name, shapes in [("missing", missing), ("too many", extra)] if shapes]  # fmt: skip
-    return "; ".join(said) or "the right shapes"
+    said = [
+        f"{what}: " + ", ".join(f"{n} of {shape}" for shape, n in sorted(shapes.items()))
+        for what, shapes in [("missing", ours - theirs), ("too many", theirs - ours)]
+        if shapes
+    ]
+    if said:
+        raise Refused("; ".join(said))
+    return True
+
+
+def _in_order(model):
+    """Pairs (kind, parameter), so sorted that it does not matter what is made first."""
+    blocks = tuple(f"{path}." for path, m in model.named_modules() if isinstance(m, Block))
+    pairs = [
+        ((path.startswith(blocks), isinstance(owner, nn.LayerNorm), tuple(p.shape)), p)
+        for path, owner in model.named_modules()
+        for p in owner.parameters(recurse=False)
+    ]
+    return sorted(pairs, key=lambda pair: pair[0])
+
+
+def _vit_twin(answer, *sizes):
+    """twin(); but with other names, a last norm made before the blocks keeps its own weights."""
+    module, model = build(answer, *sizes).double(), fill(build(_ViT, *sizes))
+    theirs, ours = _in_order(module), _in_order(model)
+    if [kind for kind, _ in theirs] != [kind for kind, _ in ours]:
+        return twin(answer, _ViT, *sizes)
+    with torch.no_grad():
+        for (_, mine), (_, wanted) in zip(theirs, ours, strict=True):
+            mine.copy_(wanted)
+    return module
 
 
 def _vision_transformer_cases(answer) -> Cases:
     sizes = (12, 4, 2, 5, 12, 2, 3)  # 9 patches, C ≠ P, heads ≠ batch, classes ≠ width
     yield (
         "the shapes of its parameters, for ViT(12, 4, 2, 5, 12, 2, 3)",
-        (lambda: _learns(answer, sizes)),
+        (lambda: _shapes_right(answer, sizes)),
     )
 
     def logits(batch, training):
-        model = twin(answer, _ViT, *sizes).train(training)
+        model = _vit_twin(answer, *sizes).train(training)
         return call(model, numbers(batch, 2, 12, 12))
 
     def gradients():
-        model = twin(answer, _ViT, *sizes)
+        model = _vit_twin(answer, *sizes)
         call(model, numbers(2, 2, 12, 12)).square().sum().backward()
         return sum(p.grad is None or not p.grad.any() for p in model.parameters())
 
@@ -567,6 +737,59 @@ vision_transformer = Exercise(
             "The head gets the mean of all tokens. Here it should read the class token alone, "
             "x[:, 0].",
         ),
+        "mean_of_patches": (
+            _MeanOfPatches,
+            "The head gets the mean of the patches. That is pooling of another kind; here it "
+            "should read the class token, x[:, 0].",
+        ),
+        "last_token_read": (
+            _LastTokenRead,
+            "The head reads the last token, which is a patch. The class token stands in front: "
+            "x[:, 0].",
+        ),
+        "head_on_every_token": (
+            _HeadOnEveryToken,
+            "The head is applied to every token. Pick the class token first: x[:, 0].",
+        ),
+        "first_image_read": (
+            _FirstImageRead,
+            "x[0] is all tokens of the first image. The class token of every image is x[:, 0].",
+        ),
+        "norm_before_the_blocks": (
+            _NormBeforeBlocks,
+            "The norm stands before the blocks. It belongs behind the last one, where nothing has "
+            "scaled the stream back.",
+        ),
+        "blocks_not_used": (
+            _BlocksNotUsed,
+            "The blocks are built, and forward does not use them.",
+        ),
+        "softmax_at_the_end": (
+            _SoftmaxAtTheEnd,
+            "The model returns probabilities. Logits are wanted, what the head says as it is: "
+            "cross_entropy takes the softmax itself.",
+        ),
+        "class_token_not_expanded": (
+            _ClassTokenNotExpanded,
+            "cls_token has one row, and a batch has more images: torch.cat wants the same number "
+            "of both. Expand it to the batch first: expand(len(images), -1, -1).",
+        ),
+        "joined_along_the_batch": (
+            _JoinedAlongBatch,
+            "torch.cat joins along axis 0, the images, unless told otherwise. The tokens are on "
+            "axis 1: dim=1.",
+        ),
+        "class_token_not_learned": (
+            _ClassTokenNotLearned,
+            "The class token is not among the parameters. A plain tensor is never trained and not "
+            "saved: wrap it in nn.Parameter.",
+        ),
+        "blocks_in_a_plain_list": (
+            _BlocksInPlainList,
+            "The weights of the blocks are not among the parameters, so they would never be "
+            "trained. PyTorch does not look into a Python list: use nn.Sequential or "
+            "nn.ModuleList.",
+        ),
         "no_qkv_bias": (
             _NoQkvBias,
             "Query, key and value have no bias. Block leaves it out by default and ViT has it: "
@@ -580,6 +803,27 @@ vision_transformer = Exercise(
 )
 
 # --- 5.5 init_tokens: how large the learned tokens start
+
+
+def _filled_in_place(answer, *inputs):
+    """call(), with PyTorch's two refusals of such work in plainer words."""
+    try:
+        return call(answer, *inputs)
+    except RuntimeError as error:
+        if "leaf" not in str(error):
+            raise
+        raise Refused(
+            "PyTorch stopped your code: it does not let a parameter be written to while gradients "
+            "are recorded. Do it inside `with torch.no_grad():`, or use a function of nn.init, "
+            "which sees to that itself"
+        ) from None
+    except TypeError as error:
+        if "cannot assign" not in str(error):
+            raise
+        raise Refused(
+            "PyTorch stopped your code: the place of a parameter does not take a plain tensor or "
+            "number. Write into the parameter that is there, as the functions of nn.init do"
+        ) from None
 
 
 class _WithTokens(nn.Module):
@@ -623,9 +867,17 @@ def _init_every_parameter(model):
         nn.init.normal_(parameter, std=0.02)
 
 
-def _init_uniform(model):
+def _init_nothing(model):
+    torch.randn_like(model.pos_embed) * 0.02
+
+
+def _init_class_token_only(model):
+    nn.init.normal_(model.cls_token, std=0.02)
+
+
+def _init_uniform(model, most=0.02):
     for token in (model.cls_token, model.pos_embed):
-        nn.init.uniform_(token, -0.02, 0.02)
+        nn.init.uniform_(token, -most, most)
 
 
 @torch.no_grad()
@@ -638,7 +890,10 @@ def _about(value):
     """A deviation in words, so that two honest draws give the same observation."""
     if 0.0155 < value < 0.0225:  # a normal truncated at two deviations has 0.0176
         return "about 0.02"
-    return f"about {value:.1g}" if value else "0"
+    said = f"{value:.1g}"
+    if said == "0.02":
+        return "above 0.02" if value > 0.02 else "below 0.02"
+    return f"about {said}" if value else "0"
 
 
 def _init_tokens_cases(answer) -> Cases:
@@ -646,15 +901,18 @@ def _init_tokens_cases(answer) -> Cases:
         model = _WithTokens()
         before = dict(model.named_parameters())
         head = model.head.weight.detach().clone()
-        call(answer, model)
+        _filled_in_place(answer, model)
         return observe(model, before, head)
 
     def deviation(model, name):
         return _about(getattr(model, name).detach().std().item())
 
-    def centre(model):
-        positions = model.pos_embed.detach()
-        return bool(positions.mean().abs() <= 0.1 * positions.std())
+    def centred(model):
+        tokens = model.cls_token.detach(), model.pos_embed.detach()
+        return [bool(t.mean().abs() <= 0.2 * t.std()) for t in tokens]
+
+    def tails(model):  # a normal, truncated at two deviations or not, has some
+        return bool((model.pos_embed.detach().abs() > 0.036).any())
 
     def same(model, before):
         now = dict(model.named_parameters())
@@ -665,7 +923,8 @@ def _init_tokens_cases(answer) -> Cases:
 
     yield "the deviation of pos_embed", lambda: after(lambda m, *_: deviation(m, "pos_embed"))
     yield "the deviation of cls_token", lambda: after(lambda m, *_: deviation(m, "cls_token"))
-    yield "whether the mean of pos_embed is near 0", lambda: after(lambda m, *_: centre(m))
+    yield "whether both means are near 0", lambda: after(lambda m, *_: centred(m))
+    yield "whether some of pos_embed is beyond 0.036", lambda: after(lambda m, *_: tails(m))
     yield (
         "the deviation of one channel over the positions",
         (lambda: after(lambda m, *_: _about(m.pos_embed.detach().std(dim=1).mean().item()))),
@@ -710,6 +969,11 @@ init_tokens = Exercise(
             "The numbers are uniform between −0.02 and 0.02, which has a deviation of 0.0115. Use "
             "a normal distribution.",
         ),
+        "uniform_of_that_deviation": (
+            partial(_init_uniform, most=0.02 * 3**0.5),
+            "The deviation is right, but no number is larger than 0.035: they seem to be uniform. "
+            "In a normal distribution nearly one number in ten lies beyond that.",
+        ),
         "mean_not_zero": (
             partial(_init_tokens, mean=0.02),
             "The numbers have the right spread, but around a mean that is not 0: all positions "
@@ -718,6 +982,15 @@ init_tokens = Exercise(
         "class_token_forgotten": (
             _init_positions_only,
             "pos_embed is right, and cls_token is still what it was.",
+        ),
+        "positions_forgotten": (
+            _init_class_token_only,
+            "cls_token is right, and pos_embed is still what it was.",
+        ),
+        "nothing_written": (
+            _init_nothing,
+            "Nothing in the model has changed. A tensor that you make and give a name of your own "
+            "does not reach the model: write into model.cls_token and model.pos_embed.",
         ),
         "new_parameters": (
             _init_new_parameters,
@@ -768,14 +1041,35 @@ def _init_head_by_copy(head, nlhb):
     head.load_state_dict(state)
 
 
+def _init_new_head(head, nlhb):
+    _init_head(head, nlhb)
+    head.weight, head.bias = (nn.Parameter(p.detach().clone()) for p in head.parameters())
+
+
+def _init_head_swapped(head, nlhb):
+    _init_head(head, False)
+    nn.init.constant_(head.weight, -math.log(head.out_features) if nlhb else 0.0)
+
+
+def _init_head_only_if(head, nlhb):
+    before = head.bias.detach().clone()
+    _init_head(head, True)
+    if not nlhb:
+        nn.init.zeros_(head.bias).data.add_(before)
+
+
 def _init_head_cases(answer) -> Cases:
     def observe(width, classes, nlhb):
         head = fill(nn.Linear(width, classes)).float()
         parameters = list(head.parameters())
-        call(answer, head, nlhb)
+        _filled_in_place(answer, head, nlhb)
         kept = all(a is b for a, b in zip(parameters, head.parameters(), strict=True))
         trainable = all(p.requires_grad and p.is_leaf for p in head.parameters())
-        return {"weight": head.weight, "bias": head.bias, "still the same": kept and trainable}
+        return {
+            "weight": head.weight,
+            "bias": head.bias,
+            "whether they are the same parameters, still to be trained": kept and trainable,
+        }
 
     yield "nn.Linear(6, 10), nlhb=True", lambda: observe(6, 10, True)
     yield "nn.Linear(6, 10), nlhb=False", lambda: observe(6, 10, False)
@@ -810,6 +1104,15 @@ init_head = Exercise(
             _init_head_with(lambda head: -math.log10(head.out_features)),
             "This is the logarithm to the base ten. The natural one is meant, math.log.",
         ),
+        "one_class_less": (
+            _init_head_with(lambda head: -math.log(head.out_features - 1)),
+            "This is −ln(K − 1), whose sigmoid is 1/K to the last digit. A good thought; but the "
+            "scheme has −ln K, with 1/(K + 1), and a checkpoint or a test compares with that.",
+        ),
+        "bias_in_the_weight": (
+            _init_head_swapped,
+            "−ln K stands in the weight, and the bias is 0. Look at the order of the arguments.",
+        ),
         "one_over_classes": (
             _init_head_with(lambda head: 1 / head.out_features),
             "The bias is 1/K. A logit is not a probability: the logit whose sigmoid is near 1/K "
@@ -823,6 +1126,19 @@ init_head = Exercise(
         "flag_ignored": (
             lambda head, nlhb: _init_head(head, True),
             "The bias is −ln K whatever nlhb says. With nlhb=False it should be 0.",
+        ),
+        "flag_turned_round": (
+            lambda head, nlhb: _init_head(head, not nlhb),
+            "The two cases are exchanged: −ln K belongs to nlhb=True, and 0 to nlhb=False.",
+        ),
+        "bias_left": (
+            _init_head_only_if,
+            "With nlhb=False the bias is as it was. PyTorch starts it at random: set it to 0.",
+        ),
+        "new_parameters": (
+            _init_new_head,
+            "The numbers are right, but they stand in new parameters. An optimiser that was built "
+            "before holds the old ones. Write into the parameters that are there.",
         ),
     },
     accepted=[_init_head_in_place, _init_head_by_copy],
@@ -888,6 +1204,12 @@ def _reset_one_for_both(model, num_classes):
     return model
 
 
+def _reset_two_heads(model, num_classes):
+    _reset_head(model, num_classes)
+    model.head_dist = nn.Linear(model.num_features, num_classes)
+    return model
+
+
 def _reset_on_top(model, num_classes):
     for name in ["head", "head_dist"] if model.distilled else ["head"]:
         old = getattr(model, name)
@@ -908,16 +1230,19 @@ def _reset_head_cases(answer) -> Cases:
         model = VisionTransformer(8, 4, 1, 5, embed_dim=12, depth=1, num_heads=3, **options)
         before = model.forward_features(images).detach()
         result = call(answer, model, 3)
-        if not isinstance(result, nn.Module):
+        if not isinstance(result, VisionTransformer):
             said = "nothing" if result is None else f"a {type(result).__name__}"
             raise Refused(f"your function should return the model; it returned {said}")
         return observe(result, before)
 
     def heads(model, _):
-        return {n: tuple(p.shape) for n, p in model.named_parameters() if n.startswith("head")}
+        return {n: str(tuple(p.shape)) for n, p in model.named_parameters() if n.startswith("head")}
 
     def logits(model, _):
         return tuple(model(images).shape)
+
+    def trainable(model, _):
+        return all(p.requires_grad for p in model.parameters())
 
     def distinct(model, _):
         return model.head is not model.head_dist
@@ -935,6 +1260,7 @@ def _reset_head_cases(answer) -> Cases:
         "whether the body is as it was",
         (lambda: after(lambda m, before: torch.equal(m.forward_features(images), before))),
     )
+    yield "whether all of the model can still be trained", lambda: after(trainable)
     yield (
         "whether the two heads of a distilled model are two",
         (lambda: after(distinct, distilled=True)),
@@ -962,8 +1288,9 @@ reset_head = Exercise(
         ),
         "attribute_only": (
             _reset_attribute,
-            "Writing to out_features changes what the layer says of itself and nothing else: its "
-            "weight keeps the old shape. Build a new nn.Linear.",
+            "The heads still have their old weights. Writing to num_classes or out_features "
+            "changes what a model or a layer says of itself and nothing else. Build a new "
+            "nn.Linear.",
         ),
         "number_not_updated": (
             _reset_number_kept,
@@ -987,10 +1314,159 @@ reset_head = Exercise(
         ),
         "returns_nothing": (
             _reset_returns_nothing,
-            "The function changes the model and returns something else. End with `return model`.",
+            "The model is changed, but nothing comes back. End with `return model`.",
+        ),
+        "second_head_for_all": (
+            _reset_two_heads,
+            "A plain model got a second head, which nothing ever reads. Only a distilled model has "
+            "one: ask model.distilled.",
         ),
     },
     accepted=[_reset_by_method, _reset_by_old_width],
+)
+
+# --- 5.8 make_head: options that exclude each other
+
+
+def _head(embed_dim, num_classes, representation_size, distilled):
+    if representation_size is None:
+        return nn.Linear(embed_dim, num_classes)
+    if distilled:
+        raise ValueError(f"representation_size={representation_size} with distilled=True")
+    return nn.Sequential(
+        nn.Linear(embed_dim, representation_size),
+        nn.Tanh(),
+        nn.Linear(representation_size, num_classes),
+    )
+
+
+class _HeadClass(nn.Module):
+    def __init__(self, embed_dim, num_classes, representation_size, distilled):
+        super().__init__()
+        if distilled and representation_size:
+            raise ValueError("a distilled model has no representation layer")
+        self.pre_logits = nn.Identity()
+        if representation_size:
+            self.pre_logits = nn.Linear(embed_dim, representation_size)
+        self.tanh = bool(representation_size)
+        self.head = nn.Linear(representation_size or embed_dim, num_classes)
+
+    def forward(self, x):
+        x = self.pre_logits(x)
+        return self.head(torch.tanh(x) if self.tanh else x)
+
+
+def _head_by_list(embed_dim, num_classes, representation_size, distilled):
+    if distilled and representation_size is not None:
+        raise ValueError("distilled or representation_size, not both")
+    layers, width = [], embed_dim
+    if representation_size is not None:
+        layers, width = [nn.Linear(embed_dim, representation_size), nn.Tanh()], representation_size
+    return nn.Sequential(*layers, nn.Linear(width, num_classes))
+
+
+def _head_with(make, refuse=True):
+    """The right head but for what `make` builds where there is a representation layer."""
+
+    def head(embed_dim, num_classes, representation_size, distilled):
+        if representation_size is None or (refuse and distilled):
+            return _head(embed_dim, num_classes, representation_size, distilled)
+        return make(embed_dim, num_classes, representation_size, distilled)
+
+    return head
+
+
+def _head_layers(bend=nn.Tanh, after=False, width=None):
+    def make(embed_dim, num_classes, representation_size, distilled):
+        first = nn.Linear(embed_dim, representation_size)
+        last = nn.Linear(embed_dim if width == "embed" else representation_size, num_classes)
+        return nn.Sequential(*([first, last, bend()] if after else [first, bend(), last]))
+
+    return make
+
+
+def _head_ignoring(embed_dim, num_classes, representation_size, distilled):
+    return _head(embed_dim, num_classes, None if distilled else representation_size, distilled)
+
+
+def _head_refusing_all(embed_dim, num_classes, representation_size, distilled):
+    if distilled:
+        raise ValueError("distilled")
+    return _head(embed_dim, num_classes, representation_size, distilled)
+
+
+def _make_head_cases(answer) -> Cases:
+    def logits(*sizes):
+        return call(twin(answer, _head, *sizes), numbers(3, sizes[0]))
+
+    def both():
+        try:
+            return f"a {type(build(answer, 12, 5, 7, True)).__name__}"
+        except ValueError:
+            return "a ValueError"
+
+    yield "a plain model, D = 12, K = 5", lambda: logits(12, 5, None, False)
+    yield "a distilled model without the layer", lambda: logits(12, 5, None, True)
+    yield "a representation layer of 7", lambda: logits(12, 5, 7, False)
+    yield "a representation layer as wide as the tokens", lambda: logits(6, 4, 6, False)
+    yield "both options at once", both
+
+
+make_head = Exercise(
+    name="make_head",
+    chapter="05_model",
+    task="make_head(embed_dim, num_classes, representation_size, distilled) -> a module from "
+    "(B, D) to logits (B, K): a linear layer; with a representation_size that is not None, linear "
+    "layer, tanh, linear layer; a ValueError if it is to be distilled as well",
+    reference=_head,
+    cases=_make_head_cases,
+    mutants={
+        "ignored_when_distilled": (
+            _head_ignoring,
+            "With distilled=True the representation_size is ignored in silence: whoever asked for "
+            "the layer gets a model without it, and nobody is told. Two options that exclude each "
+            "other want a ValueError.",
+        ),
+        "both_at_once": (
+            _head_with(_head_layers(), refuse=False),
+            "Both options at once are accepted. A distilled model's two heads read their tokens "
+            "directly, so there is no place for the layer: raise a ValueError.",
+        ),
+        "distilled_refused": (
+            _head_refusing_all,
+            "Every distilled model is refused. Only the two options *together* contradict each "
+            "other: ask for both in the condition.",
+        ),
+        "layer_never_built": (
+            _head_with(lambda d, k, r, distilled: nn.Linear(d, k)),
+            "The representation layer is missing: there is one linear layer where there should be "
+            "two, with a tanh between them.",
+        ),
+        "no_tanh": (
+            _head_with(_head_layers(nn.Identity)),
+            "The tanh is missing. Two linear layers in a row are no more than one.",
+        ),
+        "relu": (
+            _head_with(_head_layers(nn.ReLU)),
+            "Between the two layers stands a ReLU; the paper's representation layer has a tanh.",
+        ),
+        "gelu": (
+            _head_with(_head_layers(nn.GELU)),
+            "Between the two layers stands a GELU, as in the blocks; the paper's representation "
+            "layer has a tanh.",
+        ),
+        "tanh_on_the_logits": (
+            _head_with(_head_layers(after=True)),
+            "The tanh comes after the last layer and squeezes the logits between −1 and 1. It "
+            "belongs between the two linear layers.",
+        ),
+        "head_from_embed_dim": (
+            _head_with(_head_layers(width="embed")),
+            "The last layer takes embed_dim numbers, but behind the representation layer it is "
+            "given representation_size of them. The two happen to fit only where they are equal.",
+        ),
+    },
+    accepted=[_HeadClass, _head_by_list],
 )
 
 EXERCISES = [
@@ -1001,4 +1477,5 @@ EXERCISES = [
     init_tokens,
     init_head,
     reset_head,
+    make_head,
 ]

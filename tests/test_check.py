@@ -10,6 +10,7 @@ from torch import nn
 
 from vitlib import check
 from vitlib.check.exercise import Exercise, Refused, build, call, numbers, twin
+from vitlib.check.report import Report
 from vitlib.check.sandbox import is_stub
 
 HALF = "It is halved where it should be doubled."
@@ -347,3 +348,11 @@ def test_build_takes_an_instance_for_its_class():
     assert type(build(Scale(2), 3)) is Scale
     with pytest.raises(Refused, match="should make an"):
         build(dict)
+
+
+def test_a_report_marks_up_code_and_stress_and_nothing_else():
+    message = "One *column* of `x.T` has shape (B, N, C*P*P): (1,) * (x.ndim - 1), dim ** -0.5."
+    shown = Report("double", False, message)._repr_html_()
+    assert "One <em>column</em> of <code>x.T</code> has shape (B, N, C*P*P)" in shown
+    assert "(1,) * (x.ndim - 1), dim ** -0.5." in shown
+    assert message in str(Report("double", False, message))

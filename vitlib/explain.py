@@ -90,9 +90,7 @@ class AttentionRecorder:
         return [self._weights[m] for m in self._modules if m in self._weights]
 
     @torch.no_grad()
-    def _recompute(
-        self, module: Any, inputs: tuple[Tensor, ...], named: dict[str, Tensor]
-    ) -> None:
+    def _recompute(self, module: Any, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
         x, *_ = *inputs, *named.values()
         qkv = module.qkv(x)  # (B, N, 3D)
         q, k, _ = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=module.num_heads)

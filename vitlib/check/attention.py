@@ -8,7 +8,7 @@ from einops import einsum, rearrange
 from torch import nn
 
 import vitlib
-from vitlib.check.exercise import Cases, Exercise, call, numbers, twin
+from vitlib.check.exercise import Cases, Exercise, Refused, call, numbers, twin
 
 # --- 3.1 softmax_rows: large scores, and the axis
 
@@ -94,6 +94,34 @@ softmax_rows = Exercise(
             "The scores are divided by their sum, without the exponential. Negative scores then "
             "give negative weights, and a sum near 0 gives huge ones.",
         ),
+        "not_divided": (
+            lambda scores: (scores - scores.amax(dim=-1, keepdim=True)).exp(),
+            "The powers are right, and not yet shares: each row should sum to 1. Divide by the sum "
+            "of the row.",
+        ),
+        "clamped": (
+            lambda scores: _softmax_less(scores.clamp(max=700), 0),
+            "Large scores are cut off at a limit. No power is infinite then, but scores beyond "
+            "the limit become equal, and so do their weights: 1000 and 999 should get 0.73 and "
+            "0.27. Only what is the same for a whole row may be taken away.",
+        ),
+        "divided_by_the_maximum": (
+            lambda scores: _softmax_less(scores / scores.amax(dim=-1, keepdim=True), 0),
+            "The scores are divided by the largest of their row. That changes their differences, "
+            "and so the weights. Subtract it: a difference is all that the softmax sees.",
+        ),
+        "above_only": (
+            lambda scores: (
+                (scores - scores.amax(-1, keepdim=True)).exp() / scores.exp().sum(-1, keepdim=True)
+            ),
+            "The maximum is subtracted above the fraction line and not below. Take the sum of the "
+            "same powers that you divide.",
+        ),
+        "sum_of_the_columns": (
+            lambda scores: _softmax_less(scores, scores.amax(-1, keepdim=True), axis=-2),
+            "The sum runs down the columns. A row belongs to one query, and it is the row that "
+            "should sum to 1: the last axis.",
+        ),
     },
     accepted=[
         _softmax_by_row,
@@ -150,8 +178,8 @@ attend = Exercise(
         ),
         "no_scale": (
             lambda q, k, v: _attend(q, k, v, 1.0),
-            "The scale is missing. A score of d products has variance d; divide the scores by √d, "
-            "or the softmax closes as d grows.",
+            "The scale is missing. A score is a sum of d products, and its variance is about d. "
+            "Divide the scores by √d, or the softmax gives nearly all to one key as d grows.",
         ),
         "divided_by_d": (
             lambda q, k, v: _attend(q, k, v, 1 / q.shape[-1]),
@@ -165,8 +193,8 @@ attend = Exercise(
         ),
         "root_of_the_number_of_keys": (
             lambda q, k, v: _attend(q, k, v, k.shape[-2] ** -0.5),
-            "The number of keys stands under the root. It is the length d of a query that makes "
-            "scores large, not how many there are: q.shape[-1].",
+            "The number of keys stands under the root. It is how many numbers a query has that "
+            "makes scores large, not how many keys it meets: q.shape[-1].",
         ),
         "width_of_the_values": (
             lambda q, k, v: _attend(q, k, v, v.shape[-1] ** -0.5),
@@ -177,6 +205,16 @@ attend = Exercise(
             lambda q, k, v: _attend(q, k, v, 1.0, after=q.shape[-1] ** -0.5),
             "The weights are scaled, not the scores: then the rows sum to 1/√d, and the softmax is "
             "as closed as without a scale. Divide before the softmax.",
+        ),
+        "root_of_the_number_of_queries": (
+            lambda q, k, v: _attend(q, k, v, q.shape[-2] ** -0.5),
+            "The number of queries stands under the root. It is how many numbers a query has that "
+            "makes scores large: the last axis, q.shape[-1].",
+        ),
+        "no_softmax": (
+            lambda q, k, v: q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5 @ v,
+            "The softmax is missing: the scores themselves are used as weights, negative ones too. "
+            "Each row of the weights should sum to 1.",
         ),
     },
     accepted=[F.scaled_dot_product_attention, _attend_by_einsum, _attend_by_loop],
@@ -226,6 +264,15 @@ attention_entropy = Exercise(
             lambda w: -_entropy(w),
             "The minus sign is missing. ln w is negative for a weight below 1, and entropy is "
             "never negative.",
+        ),
+        "nan_to_zero_too_late": (
+            lambda w: (-(w * w.log()).sum(dim=-1)).nan_to_num().mean(dim=-1),
+            "The nan is replaced after the sum, and one weight of 0 then costs the entropy of the "
+            "whole row. Only that one term w ln w should be 0.",
+        ),
+        "no_mean": (
+            lambda w: -torch.xlogy(w, w).sum(dim=-1),
+            "This is the entropy of every query, (B, H, N). The mean over the queries is missing.",
         ),
         "bits": (
             lambda w: _entropy(w) / torch.tensor(2.0).log(),
@@ -332,6 +379,11 @@ split_heads = Exercise(
             _split_pattern("b n (h d) -> h b n d"),
             "The heads stand in front of everything, the images included. They belong directly in "
             "front of the tokens: (B, H, N, d).",
+        ),
+        "joined": (
+            lambda x, num_heads: torch.cat(x.chunk(num_heads, dim=-1), dim=1),
+            "The pieces are joined along the tokens, as if there were H times as many. torch.cat "
+            "uses an axis that is there; torch.stack makes a new one for the heads.",
         ),
     },
     accepted=[_split_by_slices, _split_by_reshape, _split_pattern("b n (h d) -> b h n d")],
@@ -441,6 +493,8 @@ def _pack_cases(answer) -> Cases:
         return *weights, numbers(width, seed=seed + 3, dtype=dtype), numbers(width, seed=seed + 4)
 
     def pair(result):
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            raise Refused("your function should return a pair, first the weight and then the bias")
         weight, bias = result
         return {"weight": weight, "bias": bias}
 
@@ -488,6 +542,14 @@ pack_qkv = Exercise(
             "The weights are joined along axis 1, to (D, 3D). That is right for matrices as in x @ "
             "W. nn.Linear keeps the transpose, one row for each output: join along axis 0.",
         ),
+        "transposed": (
+            lambda w_q, w_k, w_v, b_q, b_v: (
+                torch.cat([w_q.T, w_k.T, w_v.T]),
+                torch.cat([b_q, 0 * b_q, b_v]),
+            ),
+            "The matrices are transposed. They come as nn.Linear keeps them, one row for each "
+            "output, and the packed weight is kept in the same way: join them as they are.",
+        ),
         "bias_too_short": (
             lambda w_q, w_k, w_v, b_q, b_v: (torch.cat([w_q, w_k, w_v]), torch.cat([b_q, b_v])),
             "The bias has 2D numbers. The layer has 3D outputs, and those of the keys have a bias "
@@ -522,19 +584,24 @@ MERGE = "b h n d -> b n (h d)"
 
 def _whole(
     x, qkv_weight, qkv_bias, proj_weight, proj_bias, num_heads,
-    power=-0.5, by_dim=False, axis=-1, order=ORDER, merge=MERGE,
+    power=-0.5, factor=1.0, by_dim=False, axis=-1, order=ORDER, merge=MERGE, picked=(0, 1, 2),
 ):  # fmt: skip
     """Multi-head self-attention with a switch for each of its usual mistakes."""
-    q, k, v = rearrange(F.linear(x, qkv_weight, qkv_bias), order, three=3, h=num_heads)
+    parts = rearrange(F.linear(x, qkv_weight, qkv_bias), order, three=3, h=num_heads)
+    q, k, v = (parts[i] for i in picked)
     width = x.shape[-1] // (1 if by_dim else num_heads)
-    weights = (q @ k.transpose(-2, -1) * width**power).softmax(dim=axis)
+    scores = q @ k.transpose(-2, -1) * width**power * factor
+    weights = scores if axis is None else scores.softmax(dim=axis)
     out = rearrange(weights @ v, merge) if merge else (weights @ v).reshape(x.shape)
     return F.linear(out, proj_weight, proj_bias)
 
 
-def _keys_first(rows):
-    """The thirds of qkv's weight or bias in the order k, q, v."""
-    return None if rows is None else torch.cat([rows.chunk(3)[part] for part in (1, 0, 2)])
+def _whole_by_reshape(x, qkv_weight, qkv_bias, proj_weight, proj_bias, num_heads, back):
+    """Heads that are split by a reshape alone, and merged so, too, or rightly."""
+    batch, tokens, width = x.shape
+    thirds = F.linear(x, qkv_weight, qkv_bias).chunk(3, dim=-1)
+    out = _attend(*(t.reshape(batch, num_heads, tokens, width // num_heads) for t in thirds))
+    return F.linear((out if back else out.transpose(1, 2)).reshape(x.shape), proj_weight, proj_bias)
 
 
 def _whole_by_loop(x, qkv_weight, qkv_bias, proj_weight, proj_bias, num_heads):
@@ -605,7 +672,7 @@ self_attention = Exercise(
         "times_sqrt_d": (
             partial(_whole, power=0.5),
             "The scores are multiplied by √d, and they should be divided by it: d ** -0.5. The "
-            "softmax closes, and hardly any gradient gets through.",
+            "softmax gives nearly everything to one key, and hardly any gradient gets through.",
         ),
         "scaled_by_dim": (
             partial(_whole, by_dim=True),
@@ -631,7 +698,7 @@ self_attention = Exercise(
             "nothing fits.",
         ),
         "keys_first": (
-            lambda x, w, b, *rest: _whole(x, _keys_first(w), _keys_first(b), *rest),
+            partial(_whole, picked=(1, 0, 2)),
             "Queries and keys have changed places: the first third of qkv is q, the second k. The "
             "scores come out transposed, as if tokens asked with their keys.",
         ),
@@ -639,6 +706,64 @@ self_attention = Exercise(
             partial(_whole, order="b n (three h d) -> three b n h d", merge="b n h d -> b n (h d)"),
             "The heads still stand behind the tokens when q meets k: (B, N, H, d). So the heads of "
             "one token attend to each other, and no token to any other. Move H in front of N.",
+        ),
+        "values_before_keys": (
+            partial(_whole, picked=(0, 2, 1)),
+            "Keys and values have changed places: the second third of qkv is k, the last is v.",
+        ),
+        "no_qkv_bias": (
+            lambda x, w, b, *rest: _whole(x, w, None, *rest),
+            "The bias of qkv is left out. It is None in some models; where it is given, it must "
+            "be added before q, k and v are split.",
+        ),
+        "no_softmax": (
+            partial(_whole, axis=None),
+            "The softmax is missing: the scores themselves are used as weights.",
+        ),
+        "divided_by_d": (
+            partial(_whole, power=-1.0),
+            "The scores are divided by d. It should be √d: d ** -0.5.",
+        ),
+        "root_of_the_number_of_heads": (
+            lambda x, w, b, proj_weight, proj_bias, h: _whole(
+                x, w, b, proj_weight, proj_bias, h, power=0.0, factor=h**-0.5
+            ),
+            "The number of heads stands under the root. (After the split it is axis 1 of q.) The "
+            "scale is made from the width of one head, d = D / H: the last axis of q.",
+        ),
+        "every_hth_channel": (
+            partial(_whole, order="b n (three d h) -> three b h n d"),
+            "A head takes every Hth channel. Within q, k and v it should have d neighbours: the "
+            "outputs are ordered (3, H, d).",
+        ),
+        "split_by_reshape_alone": (
+            partial(_whole_by_reshape, back=False),
+            "The heads are split by a reshape alone, to (B, H, N, d) at once. It reads token by "
+            "token, so a “head” holds whole tokens. Split the width first, (B, N, H, d), then "
+            "swap H and N.",
+        ),
+        "no_transpose_at_all": (
+            partial(_whole_by_reshape, back=True),
+            "The heads are split and merged by reshapes alone. What goes in comes out in order, "
+            "but in between a “head” holds whole tokens, not a piece of each. Split the width "
+            "first, (B, N, H, d), then swap H and N, and swap them back before the merge.",
+        ),
+        "merged_by_channel": (
+            partial(_whole, merge="b h n d -> b n (d h)"),
+            "The merge interleaves the heads, (d, H). Put each head's d numbers side by side, "
+            "(H, d), or the output projection meets the wrong ones.",
+        ),
+        "no_projection": (
+            lambda x, w, b, proj_weight, proj_bias, h: _whole(
+                x, w, b, torch.eye(x.shape[-1], dtype=x.dtype), None, h
+            ),
+            "The output projection is missing: apply proj_weight and proj_bias to the merged "
+            "heads.",
+        ),
+        "projection_transposed": (
+            lambda x, w, b, proj_weight, proj_bias, h: _whole(x, w, b, proj_weight.T, proj_bias, h),
+            "The output projection multiplies by proj_weight where it needs the transpose. "
+            "nn.Linear keeps one row for each output: x @ weight.T, or F.linear.",
         ),
         "no_output_bias": (
             lambda x, w, b, proj_weight, proj_bias, h: _whole(x, w, b, proj_weight, None, h),
@@ -666,7 +791,10 @@ class _Attention(nn.Module):
     def forward(self, x):
         q, k, v = rearrange(self.qkv(x), self.order, three=3, h=self.num_heads)
         out = self.weigh(q @ k.transpose(-2, -1) * self.scale) @ v
-        return self.project(rearrange(out, MERGE), x)
+        return self.project(self.merge(out), x)
+
+    def merge(self, out):
+        return rearrange(out, MERGE)
 
     def weigh(self, scores):
         return self.attn_drop(scores.softmax(dim=-1))
@@ -690,6 +818,13 @@ class _AlwaysDropped(_Attention):
         return F.dropout(scores.softmax(dim=-1), self.attn_drop.p)
 
 
+class _NotEnlarged(_Attention):
+    def weigh(self, scores):
+        weights = scores.softmax(dim=-1)
+        kept = torch.rand_like(weights) >= self.attn_drop.p
+        return weights * kept if self.training else weights
+
+
 class _DropsScores(_Attention):
     def weigh(self, scores):
         return self.attn_drop(scores).softmax(dim=-1)
@@ -704,8 +839,33 @@ class _ByDim(_Attention):
     by_dim = True
 
 
+class _NoScale(_Attention):
+    def weigh(self, scores):
+        return super().weigh(scores / self.scale)
+
+
+class _TimesRoot(_Attention):
+    def weigh(self, scores):
+        return super().weigh(scores / self.scale**2)
+
+
+class _OverQueries(_Attention):
+    def weigh(self, scores):
+        return self.attn_drop(scores.softmax(dim=-2))
+
+
 class _OtherOrder(_Attention):
     order = "b n (h three d) -> three b h n d"
+
+
+class _NoTransposeBack(_Attention):
+    def merge(self, out):
+        return _merge_reshape(out)
+
+
+class _ProjectsInput(_Attention):
+    def project(self, out, x):
+        return self.proj(x)
 
 
 class _NoProjection(_Attention):
@@ -738,8 +898,8 @@ class _ByTorch(nn.Module):
 
 
 def _module_cases(answer) -> Cases:
-    def made(dropout=0.0):
-        return twin(answer, _Attention, 15, 3, dropout)
+    def made(*dropout):  # none given: the default must be none
+        return twin(answer, _Attention, 15, 3, *dropout)
 
     def listens():
         """Whether the output of the first token depends on the second."""
@@ -747,6 +907,8 @@ def _module_cases(answer) -> Cases:
         other = x.clone()
         other[:, 1] += 1
         before, after = call(module, x), call(module, other)
+        if not isinstance(before, torch.Tensor):
+            return before
         return not torch.allclose(before[:, 0], after[:, 0])
 
     def passes_equal(training):
@@ -754,9 +916,13 @@ def _module_cases(answer) -> Cases:
         return torch.equal(call(module, x), call(module, x))
 
     def outputs_of_one_token():
-        """A token alone has one weight a head, which is dropped or doubled: 2³ outputs."""
-        out = call(made(0.5).train(), numbers(1, 1, 15).expand(400, 1, 15).clone())
-        return len(out[:, 0].detach().round(decimals=6).unique(dim=0))
+        """A token alone has one weight a head, which is dropped or doubled: 2³ outputs.
+
+        Only if there are as many does the largest say more: whether the weight was doubled.
+        """
+        out = call(made(0.5).train(), numbers(1, 1, 15).expand(400, 1, 15).clone())[:, 0].detach()
+        count = len(out.round(decimals=6).unique(dim=0))
+        return {"different outputs": count, "largest": out.amax(dim=0) if count == 8 else 0}
 
     yield "a test whether token 0 hears of token 1", listens
     yield (
@@ -773,7 +939,7 @@ def _module_cases(answer) -> Cases:
         lambda: passes_equal(False),
     )
     yield (
-        "the number of different outputs for one token, 400 times, with dropout 0.5",
+        "one token alone, 400 times, with dropout 0.5",
         outputs_of_one_token,
     )
 
@@ -805,13 +971,45 @@ attention_module = Exercise(
         ),
         "dropout_before_the_softmax": (
             _DropsScores,
-            "The dropout acts on the scores, before the softmax. A score of 0 is not a weight of "
-            "0: the key is still looked at. Apply it to the weights, after the softmax.",
+            "The dropout acts before the softmax, on the scores or on what they are made of. A "
+            "score of 0 is not a weight of 0: the key is still looked at. Apply it to the weights, "
+            "after the softmax.",
         ),
         "dropout_on_the_output": (
             _DropsOutput,
-            "The dropout acts on the output, on single channels. That is another layer "
-            "(proj_drop). attn_drop belongs on the weights, before the product with v.",
+            "The dropout acts on single channels, of the output, the values or the input. "
+            "attn_drop belongs on the weights, between the softmax and the product with v. (A "
+            "dropout on the output is another layer, proj_drop.)",
+        ),
+        "not_enlarged": (
+            _NotEnlarged,
+            "Weights are dropped, and those that stay are not enlarged: in training the sums are "
+            "smaller on average than in evaluation. Divide by 1 − p, or let nn.Dropout do both.",
+        ),
+        "no_scale": (
+            _NoScale,
+            "The scale is missing: multiply the scores by (dim // num_heads) ** -0.5, before the "
+            "softmax.",
+        ),
+        "times_sqrt_d": (
+            _TimesRoot,
+            "The scores are multiplied by √d, and they should be divided by it: "
+            "(dim // num_heads) ** -0.5.",
+        ),
+        "softmax_over_queries": (
+            _OverQueries,
+            "The softmax runs over the queries: the columns of the weights sum to 1, and the rows "
+            "should. Use dim=-1.",
+        ),
+        "no_transpose_back": (
+            _NoTransposeBack,
+            "The heads are merged without moving them back behind the tokens. From (B, H, N, d) to "
+            "(B, N, H, d) first, then reshape.",
+        ),
+        "projects_the_input": (
+            _ProjectsInput,
+            "The attention is computed and thrown away: proj is given the input x. Give it the "
+            "merged heads.",
         ),
         "scaled_by_dim": (
             _ByDim,

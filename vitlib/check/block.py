@@ -44,14 +44,14 @@ def _by_the_variance(x, weight, bias, eps):
 
 
 def _layer_norm_cases(answer) -> Cases:
-    def run(*shape, scale=1.0, eps=1e-6):
+    def run(*shape, scale=1.0, eps=1e-2):
         x, weight = 1 + scale * numbers(*shape), numbers(shape[-1], seed=1)
         return call(answer, x, weight, numbers(shape[-1], seed=2), eps)
 
     yield "two images of 3 tokens, D = 5", lambda: run(2, 3, 5)
     yield "as many tokens as channels", lambda: run(2, 4, 4)
     yield "four axes, (2, 3, 4, 6)", lambda: run(2, 3, 4, 6)
-    yield "tokens that hardly vary, eps = 1e-6", lambda: run(2, 3, 5, scale=1e-3)
+    yield "tokens that hardly vary, eps = 1e-6", lambda: run(2, 3, 5, scale=1e-3, eps=1e-6)
     yield "a large eps, 0.5", lambda: run(2, 3, 5, eps=0.5)
 
 
@@ -74,6 +74,33 @@ layer_norm = Exercise(
             "Each channel is normalised over the tokens. LayerNorm goes the other way: each token "
             "over its channels, dim=-1.",
         ),
+        "over_everything": (
+            partial(_normalised, dims=None),
+            "There is one mean and one variance for the whole tensor: mean() without dim takes all "
+            "axes. Each token has its own: dim=-1, keepdim=True.",
+        ),
+        "over_axis_1": (
+            partial(_normalised, dims=1),
+            "Mean and variance are taken over axis 1. The channels are the last axis, wherever it "
+            "is: dim=-1.",
+        ),
+        "over_axis_2": (
+            partial(_normalised, dims=2),
+            "Mean and variance are taken over axis 2. With three axes that is the last, with four "
+            "it is not: dim=-1 always is.",
+        ),
+        "over_all_but_the_last": (
+            lambda x, weight, bias, eps: _normalised(
+                x, weight, bias, eps, tuple(range(x.ndim - 1))
+            ),
+            "Each channel is normalised over all images and tokens: that is BatchNorm. LayerNorm "
+            "takes the channels of one token, dim=-1.",
+        ),
+        "keepdim_forgotten": (
+            lambda x, weight, bias, eps: x - x.mean(-1),
+            "The mean has lost the axis over which it was taken: (B, N) does not fit to "
+            "(B, N, D), or fits wrongly. keepdim=True makes it (B, N, 1).",
+        ),
         "unbiased_variance": (
             partial(_normalised, correction=1),
             "The variance is divided by D − 1. That is PyTorch's default for var and std, and "
@@ -84,6 +111,19 @@ layer_norm = Exercise(
             _eps_outside,
             "eps is added to the standard deviation. It belongs under the root, beside the "
             "variance: √(variance + eps). The two part where a token hardly varies.",
+        ),
+        "eps_outside_and_unbiased": (
+            lambda x, weight, bias, eps: (
+                (x - x.mean(-1, True)) / (x.std(-1, keepdim=True) + eps) * weight + bias
+            ),
+            "This is a form that is often copied, and two things are different in it: std divides "
+            "by D − 1, and eps stands outside the root. You want √(variance + eps), with the "
+            "variance divided by D.",
+        ),
+        "no_eps": (
+            lambda x, weight, bias, eps: _layer_norm(x, weight, bias, 0),
+            "eps is not used. It belongs under the root: √(variance + eps). Without it a token "
+            "whose channels are all equal becomes 0/0.",
         ),
         "eps_of_torch": (
             lambda x, weight, bias, eps: _layer_norm(x, weight, bias, 1e-5),
@@ -105,6 +145,14 @@ layer_norm = Exercise(
             lambda x, weight, bias, eps: _layer_norm(x, 1.0, 0.0, eps),
             "Weight and bias are not used. In a fresh layer they are 1 and 0, so that a test on a "
             "fresh layer does not notice.",
+        ),
+        "weight_forgotten": (
+            lambda x, weight, bias, eps: _layer_norm(x, 1.0, bias, eps),
+            "The weight is not used: multiply each channel by it, before the bias is added.",
+        ),
+        "bias_forgotten": (
+            lambda x, weight, bias, eps: _layer_norm(x, weight, 0.0, eps),
+            "The bias is not used: add it at the end.",
         ),
         "bias_before_weight": (
             lambda x, weight, bias, eps: (_layer_norm(x, 1.0, 0.0, eps) + bias) * weight,
@@ -128,9 +176,14 @@ def _gelu(x):
 
 def _gelu_cases(answer) -> Cases:
     grid = torch.linspace(-4, 4, 17, dtype=torch.float64)
-    yield "17 numbers from −4 to 4", lambda: call(answer, grid)
-    yield "tokens (2, 3, 5)", lambda: call(answer, numbers(2, 3, 5))
-    yield "large numbers, ±30", lambda: call(answer, 30 * torch.tensor([-1.0, 1.0]).double())
+
+    def run(x):  # 5 decimals: √2 may come from a float32 tensor
+        result = call(answer, x)
+        return result.round(decimals=5) if isinstance(result, torch.Tensor) else result
+
+    yield "17 numbers from −4 to 4", lambda: run(grid)
+    yield "tokens (2, 3, 5)", lambda: run(numbers(2, 3, 5))
+    yield "large numbers, ±30", lambda: run(30 * torch.tensor([-1.0, 1.0]).double())
 
 
 gelu = Exercise(
@@ -165,6 +218,20 @@ gelu = Exercise(
             "The √2 is missing: Φ(x) = (1 + erf(x / √2)) / 2. erf(x) belongs to a normal "
             "distribution of variance 1/2.",
         ),
+        "times_root_two": (
+            lambda x: 0.5 * x * (1 + torch.erf(x * math.sqrt(2))),
+            "x is multiplied by √2 inside erf. Divide: Φ(x) = (1 + erf(x / √2)) / 2.",
+        ),
+        "without_the_one": (
+            lambda x: 0.5 * x * torch.erf(x / math.sqrt(2)),
+            "The 1 is missing: erf runs from −1 to 1, and a gate must run from 0 to 1. "
+            "Φ(x) = (1 + erf(x / √2)) / 2.",
+        ),
+        "mirrored": (
+            lambda x: x - _gelu(x),
+            "The gate is mirrored: it lets negative numbers through and holds back positive ones. "
+            "It is 1 + erf, not 1 − erf.",
+        ),
         "without_the_half": (
             lambda x: 2 * _gelu(x),
             "Everything is twice too large: 1 + erf runs from 0 to 2, and Φ from 0 to 1. Take half "
@@ -179,6 +246,7 @@ gelu = Exercise(
         F.gelu,
         lambda x: x * torch.special.ndtr(x),
         lambda x: x / 2 * torch.special.erfc(-x * 0.5**0.5),
+        lambda x: x / 2 * (1 + torch.erf(x / torch.sqrt(torch.tensor(2.0)))),  # √2 in float32
         nn.GELU(),
     ],
 )
@@ -249,6 +317,21 @@ class _WholeBatch(_DropPath):
         return (1,) * x.ndim
 
 
+class _MaskWithoutOnes(_DropPath):
+    def shape(self, x):
+        return (x.shape[0],)
+
+
+class _OneOneTooMany(_DropPath):
+    def shape(self, x):
+        return (x.shape[0],) + (1,) * x.ndim
+
+
+class _PerChannel(_DropPath):
+    def shape(self, x):
+        return (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
+
+
 class _NotRescaled(_DropPath):
     def forward(self, x):
         return super().forward(x) * (1 - self.drop_prob) if self.training else x
@@ -262,6 +345,27 @@ class _ScaledInTheTest(_NotRescaled):
 class _KeepsWhatItShouldDrop(_DropPath):
     def __init__(self, drop_prob):
         super().__init__(1 - drop_prob if drop_prob else 0)
+
+
+class _ComparedTheWrongWay(_DropPath):
+    def forward(self, x):
+        if self.drop_prob == 0 or not self.training:
+            return x
+        keep = 1 - self.drop_prob
+        return x * (torch.rand(self.shape(x)) > keep) / keep
+
+
+class _OnlyInEvaluation(_DropPath):
+    def forward(self, x):
+        if self.drop_prob == 0 or self.training:
+            return x
+        return _AlwaysDrops.forward(self, x)
+
+
+class _TheSameEachTime(_DropPath):
+    def forward(self, x):
+        torch.manual_seed(0)
+        return super().forward(x)
 
 
 class _DropsOneScalesOther(_DropPath):
@@ -289,14 +393,24 @@ def _fates(passes):
     alone = any(bool((f[:, 0].eq(0)).any() and (f[:, 0].ne(0)).any()) for f in factors)
     share = factors.eq(0).double().mean().item()
     kept = factors[factors != 0]
-    if mixed:
-        parts = factors.reshape(*factors.shape[:2], *x.shape[1:])
-        wholes = x.ndim > 2 and bool((parts.eq(0).all(-1) | parts.ne(0).all(-1)).all())
-        seen["drawn for"] = "each token" if wholes else "each number"
+    if share == 0:
+        seen["drawn for"] = "nobody: nothing is dropped"
+    elif mixed:
+        zero = factors.reshape(*factors.shape[:2], *x.shape[1:]).eq(0)
+        tokens, channels = zero.flatten(3).flatten(0, 1), zero.flatten(2, -2).flatten(0, 1)
+        if x.ndim > 2 and bool((tokens == tokens[..., :1]).all()):
+            seen["drawn for"] = "each token"
+        elif x.ndim > 2 and bool((channels == channels[:, :1]).all()):
+            seen["drawn for"] = "each channel"
+        else:
+            seen["drawn for"] = "each number"
     else:
         seen["drawn for"] = "each sample" if alone else "the whole batch"
+        if alone and bool((factors == factors[:1]).all()):
+            seen["drawn for"] += ", but the same in every pass"
     # far enough from the borders that luck does not matter, except where one draw decides all
-    seen["dropped"] = f"about {25 * round(4 * share)} %" if mixed or alone else "all or none"
+    drawn = mixed or alone or share == 0
+    seen["dropped"] = f"about {25 * round(4 * share)} %" if drawn else "all or none"
     if kept.numel():
         seen["the kept ones are multiplied by"] = round(kept.median().item(), 6)
     return seen
@@ -305,12 +419,14 @@ def _fates(passes):
 def _drop_path_cases(answer) -> Cases:
     def train(*shape, p=0.25):
         layer, x = build(answer, p).train(), 1 + numbers(*shape).abs()
-        passes = [(x, call(layer, x)) for _ in range(8)]
+        passes = [(x, call(layer, x)) for _ in range(32)]
         return _fates(passes)
 
     def unchanged(p, training):
-        x = numbers(6, 3, 4)
-        return call(build(answer, p).train(training), x)
+        out = call(build(answer, p).train(training), numbers(40, 3, 4))
+        drops = isinstance(out, torch.Tensor) and bool((out == 0).any())
+        # whom it hits is luck, and says nothing about the mistake
+        return {"something is dropped": drops, "what comes back": "changed" if drops else out}
 
     def gradient():
         x = (1 + numbers(40, 3, 4).abs()).requires_grad_()
@@ -325,9 +441,12 @@ def _drop_path_cases(answer) -> Cases:
     yield "width 1", lambda: train(80, 3, 1)
     yield "one vector a sample, (80, 5)", lambda: train(80, 5)
     yield "pictures, (80, 3, 4, 5)", lambda: train(80, 3, 4, 5)
-    yield "evaluation: nothing changes", lambda: unchanged(0.25, training=False)
-    yield "training with drop_prob 0: nothing changes", lambda: unchanged(0.0, training=True)
-    yield "the gradient passes where the branch is kept", gradient
+    yield "evaluation, where nothing should change", lambda: unchanged(0.25, training=False)
+    yield (
+        "training with drop_prob 0, where nothing should change",
+        (lambda: unchanged(0.0, training=True)),
+    )
+    yield "the gradient, which should pass where the branch is kept", gradient
 
 
 drop_path = Exercise(
@@ -343,14 +462,28 @@ drop_path = Exercise(
             _MaskOfTheWrongShape,
             "The mask has the shape (B, 1, x.ndim − 1), where the last entry is a *number of axes* "
             "used as a size. At width 2 that goes unnoticed, as a mask for each channel; at width "
-            "1 the result grows; elsewhere it clashes. You want B, followed by x.ndim − 1 ones: "
-            "(B,) + (1,) * (x.ndim − 1).",
+            "1 the result grows; elsewhere it clashes. You want B, followed by a 1 for each of the "
+            "other axes.",
         ),
         "mask_of_three_axes": (
             _MaskOfThreeAxes,
             "The mask is (B, 1, 1) whatever x is. That is right for tokens (B, N, D) only: a "
-            "(B, D) becomes (B, B, D), and pictures clash. Give it as many axes as x: "
-            "(B,) + (1,) * (x.ndim − 1).",
+            "(B, D) becomes (B, B, D), and pictures clash. Give it as many axes as x has.",
+        ),
+        "mask_without_ones": (
+            _MaskWithoutOnes,
+            "The mask is (B,), and the last axes are matched first: it meets the channels instead "
+            "of the samples. Append a 1 for each of the other axes.",
+        ),
+        "one_one_too_many": (
+            _OneOneTooMany,
+            "The mask has one axis more than x, and so has the result. B is an axis, too: "
+            "x.ndim − 1 ones follow it.",
+        ),
+        "each_channel": (
+            _PerChannel,
+            "Channels are dropped one by one. DropPath drops a sample's whole branch, all tokens "
+            "and channels together: for tokens, a mask of shape (B, 1, 1).",
         ),
         "each_number": (
             _PerElement,
@@ -382,10 +515,25 @@ drop_path = Exercise(
             "drop_prob and 1 − drop_prob are exchanged: three quarters are dropped where one "
             "should be. bernoulli_(q) gives 1, which keeps, with probability q.",
         ),
+        "compared_the_wrong_way": (
+            _ComparedTheWrongWay,
+            "Three quarters are dropped where one should be. rand() < keep is true with "
+            "probability keep; with > it is true with probability drop_prob.",
+        ),
         "divided_by_the_wrong_one": (
             _DropsOneScalesOther,
             "The kept samples are divided by drop_prob. Divide by 1 − drop_prob, the share that is "
             "kept: only then does the mean stay the same.",
+        ),
+        "only_in_evaluation": (
+            _OnlyInEvaluation,
+            "It drops in evaluation and not in training: it should be the other way round. "
+            "self.training is true in training.",
+        ),
+        "the_same_each_time": (
+            _TheSameEachTime,
+            "The same samples are dropped in every pass. The coins must be tossed anew each time, "
+            "without a fixed seed.",
         ),
         "drops_in_evaluation": (
             _AlwaysDrops,
@@ -445,6 +593,15 @@ drop_path_rates = Exercise(
             "Every block has the same rate. It should grow from 0 in the first block to the rate "
             "in the last.",
         ),
+        "rate_forgotten": (
+            lambda rate, depth: _rates(1.0, depth),
+            "The last block has 1, whatever the rate is: it would always be dropped. Multiply by "
+            "rate.",
+        ),
+        "chance_to_be_kept": (
+            lambda rate, depth: [1 - r for r in _rates(rate, depth)],
+            "These are the probabilities to be *kept*. The rate is the probability to be dropped.",
+        ),
         "no_steps_for_one_block": (
             lambda rate, depth: [rate * i / (depth - 1) for i in range(depth)],
             "It divides by depth − 1, which is 0 for a single block. Treat that case, or use "
@@ -493,51 +650,131 @@ class _BlockByLoop(_Block):
         return x
 
 
-class _PostNorm(_Block):
-    def forward(self, x):
-        x = self.norm1(x + self.attn(x))
-        return self.norm2(x + self.mlp(x))
+def _with_forward(forward):
+    return type("Block", (_Block,), {"forward": forward})
 
 
-class _ResidualFromTheNorm(_Block):
-    def forward(self, x):
-        x = self.norm1(x)
-        x = x + self.attn(x)
-        x = self.norm2(x)
-        return x + self.mlp(x)
+@_with_forward
+def _post_norm(self, x):
+    x = self.norm1(x + self.attn(x))
+    return self.norm2(x + self.mlp(x))
 
 
-class _NoSecondResidual(_Block):
-    def forward(self, x):
-        x = x + self.attn(self.norm1(x))
-        return self.mlp(self.norm2(x))
+@_with_forward
+def _norm_after_the_branch(self, x):
+    x = x + self.norm1(self.attn(x))
+    return x + self.norm2(self.mlp(x))
 
 
-class _NoResidual(_Block):
-    def forward(self, x):
-        return self.mlp(self.norm2(self.attn(self.norm1(x))))
+@_with_forward
+def _residual_from_the_norms(self, x):
+    x = self.norm1(x)
+    x = x + self.attn(x)
+    x = self.norm2(x)
+    return x + self.mlp(x)
 
 
-class _MlpAddedToTheInput(_Block):
-    def forward(self, x):
-        return x + self.mlp(self.norm2(x + self.attn(self.norm1(x))))
+@_with_forward
+def _residual_from_norm1(self, x):
+    x = self.norm1(x)
+    x = x + self.attn(x)
+    return x + self.mlp(self.norm2(x))
 
 
-class _Parallel(_Block):
-    def forward(self, x):
-        return x + self.attn(self.norm1(x)) + self.mlp(self.norm2(x))
+@_with_forward
+def _residual_from_norm2(self, x):
+    x = self.norm2(x + self.attn(self.norm1(x)))
+    return x + self.mlp(x)
 
 
-class _OneNormTwice(_Block):
-    def forward(self, x):
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm1(x))
+@_with_forward
+def _no_first_residual(self, x):
+    x = self.attn(self.norm1(x))
+    return x + self.mlp(self.norm2(x))
 
 
-class _NormsForgotten(_Block):
-    def forward(self, x):
-        x = x + self.attn(x)
-        return x + self.mlp(x)
+@_with_forward
+def _no_second_residual(self, x):
+    x = x + self.attn(self.norm1(x))
+    return self.mlp(self.norm2(x))
+
+
+@_with_forward
+def _no_residual(self, x):
+    return self.mlp(self.norm2(self.attn(self.norm1(x))))
+
+
+@_with_forward
+def _mlp_added_to_the_input(self, x):
+    return x + self.mlp(self.norm2(x + self.attn(self.norm1(x))))
+
+
+@_with_forward
+def _parallel(self, x):
+    return x + self.attn(self.norm1(x)) + self.mlp(self.norm2(x))
+
+
+@_with_forward
+def _mlp_first(self, x):
+    x = x + self.mlp(self.norm2(x))
+    return x + self.attn(self.norm1(x))
+
+
+@_with_forward
+def _one_norm_twice(self, x):
+    x = x + self.attn(self.norm1(x))
+    return x + self.mlp(self.norm1(x))
+
+
+@_with_forward
+def _norms_swapped(self, x):
+    x = x + self.attn(self.norm2(x))
+    return x + self.mlp(self.norm1(x))
+
+
+@_with_forward
+def _norms_forgotten(self, x):
+    x = x + self.attn(x)
+    return x + self.mlp(x)
+
+
+@_with_forward
+def _norm1_forgotten(self, x):
+    x = x + self.attn(x)
+    return x + self.mlp(self.norm2(x))
+
+
+@_with_forward
+def _norm2_forgotten(self, x):
+    x = x + self.attn(self.norm1(x))
+    return x + self.mlp(x)
+
+
+class _OneNormShared(_Block):
+    def __init__(self, *arguments, **layers):
+        super().__init__(*arguments, **layers)
+        self.norm2 = self.norm1
+
+
+class _NoQkvBias(_Block):
+    def __init__(self, dim, num_heads, *rest, **layers):
+        super().__init__(dim, num_heads, *rest, **layers)
+        self.attn = vitlib.Attention(dim, num_heads)
+
+
+class _NormIgnored(_Block):
+    def __init__(self, dim, num_heads, mlp_ratio, act_layer=nn.GELU, norm_layer=nn.LayerNorm):
+        super().__init__(dim, num_heads, mlp_ratio, act_layer)
+
+
+class _EpsAdded(_Block):
+    def __init__(self, dim, num_heads, mlp_ratio, act_layer=nn.GELU, norm_layer=nn.LayerNorm):
+        super().__init__(dim, num_heads, mlp_ratio, act_layer, partial(norm_layer, eps=1e-6))
+
+
+class _RatioCutOff(_Block):
+    def __init__(self, dim, num_heads, mlp_ratio, **layers):
+        super().__init__(dim, num_heads, int(mlp_ratio), **layers)
 
 
 class _ActAndNormSwapped(_Block):
@@ -584,43 +821,86 @@ encoder_block = Exercise(
     cases=_block_cases,
     mutants={
         "post_norm": (
-            _PostNorm,
+            _post_norm,
             "This is post-norm, the order of the first Transformer: the norm stands on the sum, "
             "and no path leads around it. ViT is pre-norm: x + branch(norm(x)). The shapes are the "
             "same, and weights trained for one give nonsense in the other.",
         ),
         "residual_from_the_norm": (
-            _ResidualFromTheNorm,
+            _residual_from_the_norms,
             "The normalised x replaces x, and the branch is added to *that*. So the identity path "
             "is lost: x itself must stay as it is, and only the branch sees norm(x). Do not assign "
             "norm(x) to x.",
         ),
+        "residual_from_norm1": (
+            _residual_from_norm1,
+            "Before attention, norm(x) replaces x, and the branch is added to *that*. x itself "
+            "must stay as it is: x = x + attn(norm1(x)). The MLP's line is right.",
+        ),
+        "residual_from_norm2": (
+            _residual_from_norm2,
+            "Before the MLP, norm(x) replaces x, and the branch is added to *that*. x itself must "
+            "stay as it is, as it does in your attention line.",
+        ),
+        "norm_after_the_branch": (
+            _norm_after_the_branch,
+            "The norms stand behind the branches. They belong before them: what a branch reads is "
+            "norm(x), and what it writes is added as it is.",
+        ),
+        "no_first_residual": (
+            _no_first_residual,
+            "Attention's output replaces the tokens instead of being added to them. Each of the "
+            "two branches needs its own x + …",
+        ),
         "no_second_residual": (
-            _NoSecondResidual,
+            _no_second_residual,
             "The MLP's output replaces the tokens instead of being added to them. Each of the two "
             "branches needs its own x + …",
         ),
         "no_residual": (
-            _NoResidual,
+            _no_residual,
             "Nothing is added to x: both residual connections are missing.",
         ),
         "mlp_added_to_the_input": (
-            _MlpAddedToTheInput,
+            _mlp_added_to_the_input,
             "The MLP's branch is added to the input of the block, so that attention's result is "
             "lost but for what the MLP makes of it. Add it to x *after* attention.",
         ),
         "parallel": (
-            _Parallel,
+            _parallel,
             "Attention and MLP both read the input of the block, side by side. There are large "
             "models that do so, but ViT's MLP reads what attention has already written.",
         ),
+        "mlp_first": (
+            _mlp_first,
+            "The MLP comes first and attention second. It is the other way round: tokens read from "
+            "each other, and then each works on what it has read.",
+        ),
+        "norms_swapped": (
+            _norms_swapped,
+            "norm1 and norm2 are exchanged. In a fresh block they are alike, but with trained "
+            "weights they are not: norm1 stands before attention.",
+        ),
+        "norm1_forgotten": (
+            _norm1_forgotten,
+            "Attention reads x itself. Give it norm1(x).",
+        ),
+        "norm2_forgotten": (
+            _norm2_forgotten,
+            "The MLP reads x itself, without a norm. Give it norm2(x).",
+        ),
+        "one_norm_shared": (
+            _OneNormShared,
+            "norm1 and norm2 are one and the same module, so that they share weight and bias. Make "
+            "two: norm_layer(dim) for each.",
+        ),
         "one_norm_twice": (
-            _OneNormTwice,
+            _one_norm_twice,
             "norm1 is used for both branches. Each has its own norm, with its own weight and "
             "bias: norm2 stands before the MLP.",
         ),
         "norms_forgotten": (
-            _NormsForgotten,
+            _norms_forgotten,
             "The branches see x itself: the norms are made and not used. Give each branch norm(x).",
         ),
         "act_and_norm_swapped": (
@@ -632,6 +912,25 @@ encoder_block = Exercise(
         "act_ignored": (
             _ActIgnored,
             "act_layer is not passed on to the MLP: it is always GELU.",
+        ),
+        "norm_ignored": (
+            _NormIgnored,
+            "norm_layer is not used: both norms are always nn.LayerNorm. Write norm_layer(dim).",
+        ),
+        "eps_added": (
+            _EpsAdded,
+            "You pass eps=1e-6 to the norm. It is asked for as norm_layer(dim), with the norm's "
+            "own eps: whoever wants another passes a partial, and not every norm has an eps.",
+        ),
+        "no_qkv_bias": (
+            _NoQkvBias,
+            "Attention has no bias for queries, keys and values: that is vitlib's default. ViT has "
+            "one: qkv_bias=True.",
+        ),
+        "ratio_cut_off": (
+            _RatioCutOff,
+            "mlp_ratio is made a whole number before it multiplies: 2.5 becomes 2. Multiply first, "
+            "then cut off: int(dim * mlp_ratio).",
         ),
         "ratio_ignored": (
             _RatioIgnored,
@@ -678,6 +977,14 @@ def _reach_by_a_sum(f, x):
     return torch.stack([row[0].abs().amax(-1) > 1e-9 for row in rows])
 
 
+def _reach_by_signed_sums(f, x):
+    return torch.autograd.functional.jacobian(f, x)[0, :, :, 0].sum((1, 3)).abs() > 1e-9
+
+
+def _reach_by_positive(f, x):
+    return (torch.autograd.functional.jacobian(f, x)[0, :, :, 0] > 0).any(3).any(1)
+
+
 def _reach_not_restored(f, x):
     with torch.no_grad():
         before, columns, x = f(x)[0], [], x.clone()
@@ -687,31 +994,46 @@ def _reach_not_restored(f, x):
     return torch.stack(columns, dim=1)
 
 
+def _far(a, b):
+    return (a - b).abs().amax(-1) > 1e-9
+
+
+def _first_channel(token):
+    return token + F.one_hot(torch.tensor(0), len(token))
+
+
 def _reach_cases(answer) -> Cases:
     torch.manual_seed(0)
+    exact = partial(nn.LayerNorm, eps=1e-12)  # a factor leaves no trace through eps
     attention = vitlib.Attention(6, 2, qkv_bias=True).double()
-    block, mlp = vitlib.Block(6, 2).double(), vitlib.Mlp(6, 12).double()
+    block, mlp = vitlib.Block(6, 2, norm_layer=exact).double(), vitlib.Mlp(6, 12).double()
     attention.fused = block.attn.fused = False  # the fused kernel has no forward derivative
-    norm, both = nn.LayerNorm(6).double(), nn.LayerNorm((4, 6)).double()
+    norm, both = exact(6).double(), exact((4, 6)).double()
+    x = numbers(1, 4, 6, seed=3).mul(64).round() / 64  # whole numbers can be added exactly
 
-    def neighbour(x, channel):  # each token takes one channel of the token before it
-        shifted = F.pad(x[:, :-1], (0, 0, 1, 0))
-        return x + shifted * F.one_hot(torch.tensor(channel), x.shape[-1])
+    def neighbour(x, read, written):  # less one channel of the token before, in another channel
+        before = F.pad(x[:, :-1, read], (1, 0))
+        return x - before[..., None] * F.one_hot(torch.tensor(written), x.shape[-1])
 
     def run(f):
-        result = call(answer, f, numbers(1, 4, 6, seed=3))
-        return result.bool() if isinstance(result, torch.Tensor) else result
+        result = call(answer, f, x)
+        whole = isinstance(result, torch.Tensor) and not result.is_floating_point()
+        return result.bool() if whole else result
 
     yield "an MLP", lambda: run(mlp)
     yield "attention", lambda: run(attention)
     yield "a LayerNorm over the last axis", lambda: run(norm)
     yield "a LayerNorm over tokens and channels", lambda: run(both)
-    yield "a centring of each token, x − its mean", lambda: run(lambda x: x - x.mean(-1, True))
-    for channel in (0, 5):
+    yield "a LayerNorm, then an MLP", lambda: run(lambda x: mlp(norm(x)))
+    yield "an MLP, then a LayerNorm", lambda: run(lambda x: norm(mlp(x)))
+    yield "each channel minus the next one", lambda: run(lambda x: x - x.roll(-1, dims=-1))
+    yield "each token divided by its length", lambda: run(lambda x: F.normalize(x, dim=-1))
+    for read, written in ((0, 5), (5, 0), (0, 0)):
         yield (
-            f"a function that adds the token before, in channel {channel} only",
-            partial(run, partial(neighbour, channel=channel)),
+            f"channel {read} of the token before, taken away from channel {written}",
+            partial(run, partial(neighbour, read=read, written=written)),
         )
+    yield "the token before, taken away", lambda: run(lambda x: x - F.pad(x, (0, 0, 1, 0))[:, :-1])
     yield "a block", lambda: run(block)
 
 
@@ -729,14 +1051,43 @@ reach = Exercise(
             "input token.",
         ),
         "adds_a_constant": (
-            lambda f, x: _poked(f, x, lambda t: t + 1, lambda a, b: (a - b).abs().amax(-1) > 1e-9),
+            lambda f, x: _poked(f, x, lambda t: t + 1, _far),
+            "You add the same number to all channels of a token. LayerNorm takes the mean away, so "
+            "it cannot see that. Add different numbers to the channels.",
+        ),
+        "adds_a_constant_and_compares_exactly": (
+            lambda f, x: _poked(f, x, lambda t: t + 1),
             "You add the same number to all channels of a token. LayerNorm takes the mean away, so "
             "it cannot see that. Add different numbers to the channels.",
         ),
         "multiplies": (
-            lambda f, x: _poked(f, x, lambda t: t * 2, lambda a, b: (a - b).abs().amax(-1) > 1e-3),
+            lambda f, x: _poked(f, x, lambda t: t * 2, _far),
             "You multiply a token by a number. LayerNorm divides by the standard deviation, so it "
-            "hardly sees that. Add different numbers to the channels.",
+            "cannot see that. Add different numbers to the channels.",
+        ),
+        "multiplies_and_compares_exactly": (
+            lambda f, x: _poked(f, x, lambda t: t * 2),
+            "You multiply a token by a number. LayerNorm divides by the standard deviation, so it "
+            "cannot see that. Add different numbers to the channels.",
+        ),
+        "one_channel_poked": (
+            lambda f, x: _poked(f, x, _first_channel),
+            "Only the first channel of the input token is changed. The function may read another "
+            "one: change all channels, each by another number.",
+        ),
+        "one_channel_unmoved": (
+            lambda f, x: _poked(f, x, lambda t: t + torch.arange(len(t))),
+            "The first channel gets 0 added to it, so it does not move, and the function may read "
+            "just that one. Change every channel, each by another number.",
+        ),
+        "derivatives_cancel": (
+            _reach_by_signed_sums,
+            "You add up derivatives of both signs, and behind or before a LayerNorm they cancel "
+            "to zero. Take abs() before the sum, or ask for != 0 and any.",
+        ),
+        "positive_only": (
+            _reach_by_positive,
+            "You ask for derivatives above zero. A negative one is a dependence, too: != 0.",
         ),
         "sum_over_the_channels": (
             _reach_by_a_sum,
@@ -788,9 +1139,11 @@ class _LayerClass(nn.TransformerEncoderLayer):
 
 def _layer_cases(answer) -> Cases:
     def settings():
-        layer = build(answer, 12, 3)
+        layer = build(answer, 20, 4)
         if not isinstance(layer, nn.TransformerEncoderLayer):
-            raise Refused(f"an nn.TransformerEncoderLayer should come back, not {type(layer)}")
+            raise Refused(
+                f"an nn.TransformerEncoderLayer should come back, not a {type(layer).__name__}"
+            )
         return {
             "batch_first": layer.self_attn.batch_first,
             "norm_first": layer.norm_first,
@@ -801,10 +1154,10 @@ def _layer_cases(answer) -> Cases:
         }
 
     def run(training, scale=1.0):
-        layer = twin(answer, _layer, 12, 3).train(training)
-        return call(layer, scale * numbers(2, 5, 12))
+        layer = twin(answer, _layer, 20, 4).train(training)
+        return call(layer, scale * numbers(2, 5, 20))
 
-    yield "how encoder_layer(12, 3) is set up", settings
+    yield "how encoder_layer(20, 4) is set up", settings
     yield "2 images of 5 tokens, evaluation", lambda: run(False)
     yield "the same in training", lambda: run(True)
     yield "tokens that hardly vary", lambda: run(False, scale=1e-3)
@@ -851,6 +1204,16 @@ encoder_layer = Exercise(
             partial(_layer, dim_feedforward=2048),
             "The hidden width is 2048 whatever the width is, the default. It should be 4·D: "
             "dim_feedforward=4 * dim.",
+        ),
+        "width_of_the_text": (
+            partial(_layer, dim_feedforward=48),
+            "The hidden width is 48 whatever the width is: that fitted the text's block of width "
+            "12. It should be 4·D: dim_feedforward=4 * dim.",
+        ),
+        "activation_class": (
+            partial(_layer, activation=nn.GELU),
+            "activation is the class nn.GELU, and calling it makes a module instead of numbers. "
+            "Give 'gelu', the function F.gelu, or an object, nn.GELU().",
         ),
         "eps_of_torch": (
             partial(_layer, layer_norm_eps=1e-5),

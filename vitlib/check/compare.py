@@ -84,9 +84,9 @@ def _raising(yours: Any, target: Any) -> str:
     if not isinstance(target, Raised):
         at = f"\n    {yours.line}" if yours.line else ""
         return f"{yours.kind}: {yours.text}{at}" if yours.kind != "Refused" else yours.text
-    expected = f"a {target.kind} should be raised"
+    expected = f"{_with_article(target.kind)} should be raised"
     if isinstance(yours, Raised):
-        return f"{expected}, and a {yours.kind} was: {yours.text}"
+        return f"{expected}, and {_with_article(yours.kind)} was: {yours.text}"
     return f"{expected}, and {_kind(yours)} came back"
 
 
@@ -197,7 +197,11 @@ def _kind(value: Any) -> str:
         return "None (is a `return` missing?)"
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
-    return f"a {type(value).__name__}"
+    return _with_article(type(value).__name__)
+
+
+def _with_article(name: str) -> str:
+    return f"an {name}" if name[0] in "aeioAEIO" else f"a {name}"
 
 
 def _say(value: Any) -> str:

@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import nn
 
 import vitlib
-from vitlib.check.exercise import Cases, Exercise, build, call, numbers, twin
+from vitlib.check.exercise import Cases, Exercise, Refused, build, call, numbers, twin
 
 # --- 1.1 count_patches: one that does not divide must be refused
 
@@ -37,20 +37,32 @@ def _refuse(height, width, patch_size, refused, number):
     return height * width // patch_size**2
 
 
+def _count_with_assert(height, width, patch_size):
+    assert height % patch_size == 0, f"{height} is no multiple of {patch_size}"
+    assert width % patch_size == 0, f"{width} is no multiple of {patch_size}"
+    return (height // patch_size) * (width // patch_size)
+
+
 def _count_cases(answer) -> Cases:
     def refusal(*sizes):
         try:
-            return f"{call(answer, *sizes)} patches"
+            result = call(answer, *sizes)
         except ValueError as error:
-            named = all(str(size) in str(error) for size in sizes)
-            return "refused" if named else f"the message “{error}”"
+            missing = ", ".join(str(size) for size in sizes if str(size) not in str(error))
+            if not missing:
+                return "refused"
+            reason = f"the message of your ValueError does not name {missing}"
+            raise Refused(f"{reason}. It says “{error}”", reason) from None
+        text = f"no ValueError was raised, and {result!r} came back"
+        raise Refused(text)
 
     yield "28 × 28 pixels, P = 7", lambda: call(answer, 28, 28, 7)
     yield "32 × 48 pixels, P = 8", lambda: call(answer, 32, 48, 8)
-    yield "30 × 32 pixels, P = 8: a ValueError that names all three", (lambda: refusal(30, 32, 8))
-    yield "32 × 30 pixels, P = 8: a ValueError that names all three", (lambda: refusal(32, 30, 8))
+    yield "5 × 3 pixels, P = 1", lambda: call(answer, 5, 3, 1)
+    yield "30 × 32 pixels, P = 8, to be refused", (lambda: refusal(30, 32, 8))
+    yield "32 × 30 pixels, P = 8, to be refused", (lambda: refusal(32, 30, 8))
     # P² divides the number of pixels, and P does not divide the sides
-    yield "12 × 27 pixels, P = 18: a ValueError that names all three", (lambda: refusal(12, 27, 18))
+    yield "12 × 27 pixels, P = 18, to be refused", (lambda: refusal(12, 27, 18))
 
 
 count_patches = Exercise(
@@ -80,6 +92,21 @@ count_patches = Exercise(
             lambda h, w, p: _refuse(h, w, p, h % p, f"{h}×{w}") and (h // p) * (w // p),
             "Only the height is checked. A width that the patch does not divide gets through, and "
             "its last columns of pixels are dropped.",
+        ),
+        "checks_the_width_only": (
+            lambda h, w, p: _refuse(h, w, p, w % p, f"{h}×{w}") and (h // p) * (w // p),
+            "Only the width is checked. A height that the patch does not divide gets through, and "
+            "its last rows of pixels are dropped.",
+        ),
+        "and_for_or": (
+            lambda h, w, p: _refuse(h, w, p, h % p and w % p, f"{h}×{w}") and (h // p) * (w // p),
+            "An image is refused only if *both* its sides are wrong. One side that the patch does "
+            "not divide is enough: `or`, not `and`.",
+        ),
+        "asserts": (
+            _count_with_assert,
+            "The right images are refused, but by an `assert`: it raises an AssertionError, and "
+            "`python -O` leaves it out. Say `if ...: raise ValueError(...)`.",
         ),
         "names_the_product": (
             lambda h, w, p: _refuse(h, w, p, h % p or w % p, h * w),
@@ -117,6 +144,12 @@ def _by_unfold(images, patch_size):
 
 def _strips(images, patch_size):
     return images.reshape(len(images), -1, images.shape[1] * patch_size**2)
+
+
+def _windows_by_reshape(images, patch_size, stride=None):
+    stride = stride or patch_size
+    windows = images.unfold(2, patch_size, stride).unfold(3, patch_size, stride)
+    return windows.reshape(len(images), -1, images.shape[1] * patch_size**2)
 
 
 def _pattern(pattern):
@@ -169,6 +202,19 @@ patchify = Exercise(
             "patch takes every (H/P)th pixel instead of P neighbours. The outer factor of a split "
             "comes first.",
         ),
+        "unfold_reshaped": (
+            lambda images, patch_size: F.unfold(images, patch_size, stride=patch_size).reshape(
+                len(images), -1, images.shape[1] * patch_size**2
+            ),
+            "F.unfold puts one patch in each *column*, and a reshape to (B, N, C·P·P) reads along "
+            "the rows: it mixes all patches. Transpose the last two axes instead.",
+        ),
+        "channels_not_moved": (
+            _windows_by_reshape,
+            "With one channel this is right; with more, patches of one channel only are run "
+            "together. Before you flatten, the axes should be (B, H/P, W/P, C, P, P): the channels "
+            "belong inside the patch, behind the two axes of the grid.",
+        ),
         "unfold_without_transpose": (
             lambda images, patch_size: F.unfold(images, patch_size, stride=patch_size),
             "This is what F.unfold returns: (B, C·P·P, N), with one patch in each column. "
@@ -213,6 +259,13 @@ def _back_reshape(patches, patch_size, img_size):
     return patches.reshape(len(patches), -1, *img_size)
 
 
+def _back_unpermuted(patches, patch_size, img_size):
+    pattern = "b n (c p q) -> b c n p q"
+    return rearrange(patches, pattern, p=patch_size, q=patch_size).reshape(
+        len(patches), -1, *img_size
+    )
+
+
 def _unpatchify_cases(answer) -> Cases:
     toy = torch.arange(24.0, dtype=torch.float64).reshape(1, 1, 4, 6)
     yield (
@@ -221,8 +274,8 @@ def _unpatchify_cases(answer) -> Cases:
     )
     patches = vitlib.patchify(numbers(2, 3, 8, 12), 2)
     yield "two colour images of 8 × 12 pixels, P = 2", lambda: call(answer, patches, 2, (8, 12))
-    square = vitlib.patchify(numbers(2, 2, 9, 9), 3)
-    yield "two square images of two channels, P = 3", lambda: call(answer, square, 3, (9, 9))
+    square = vitlib.patchify(numbers(2, 3, 10, 10), 5)
+    yield "two square colour images, P = 5", lambda: call(answer, square, 5, (10, 10))
 
 
 unpatchify = Exercise(
@@ -238,6 +291,12 @@ unpatchify = Exercise(
             "A reshape alone lays the first patch out along the first line of the image. Split the "
             "axes into (B, H/P, W/P, C, P, P), permute so that H/P stands beside its P and W/P "
             "beside its P, and only then reshape.",
+        ),
+        "not_interleaved": (
+            _back_unpermuted,
+            "The channels are in front, but each patch is still laid out in one piece, along a "
+            "line. Before the last reshape, H/P must stand beside its P and W/P beside its P: "
+            "(B, C, H/P, P, W/P, P).",
         ),
         "channels_last": (
             _back_pattern("b (h w) (p q c) -> b c (h p) (w q)"),
@@ -293,6 +352,14 @@ def _windows_beyond(images, patch_size, stride):
     return torch.stack(cut, 1)
 
 
+def _windows_pattern(pattern):
+    def cut(images, patch_size, stride):
+        windows = images.unfold(2, patch_size, stride).unfold(3, patch_size, stride)
+        return rearrange(windows, pattern)
+
+    return cut
+
+
 def _windows_short(images, patch_size, stride):
     height, width = images.shape[-2:]
     rows, columns = (height - patch_size) // stride, (width - patch_size) // stride
@@ -324,6 +391,11 @@ overlapping_patches = Exercise(
             "The window moves on by the patch size, whatever the stride is: the patches do not "
             "overlap. Look at the stride that you pass on.",
         ),
+        "stride_by_position": (
+            lambda images, patch_size, stride: F.unfold(images, patch_size, stride).mT,
+            "The third argument of F.unfold is not the stride but `dilation`, which pulls the "
+            "pixels of a window apart. Name it: stride=stride.",
+        ),
         "stride_one": (
             lambda images, patch_size, stride: _windows(images, patch_size, 1),
             "The window always moves on by one pixel. Pass the stride on: the default is 1.",
@@ -343,6 +415,21 @@ overlapping_patches = Exercise(
             "This is what F.unfold returns: (B, C·P·P, N), with one patch in each column. "
             "Transpose the last two axes.",
         ),
+        "along_the_columns": (
+            _windows_pattern("b c h w p q -> b (w h) (c p q)"),
+            "The windows are right, but counted down the columns. Count along the rows: the loop "
+            "over the columns is the inner one.",
+        ),
+        "channels_last": (
+            _windows_pattern("b c h w p q -> b (h w) (p q c)"),
+            "Each window is flattened as (p, p, c), and it should be (c, p, p): the channel first.",
+        ),
+        "no_permute": (
+            _windows_by_reshape,
+            "With one channel this is right; with more, the windows of one channel are run "
+            "together with those of the next. images.unfold leaves (B, C, rows, columns, P, P): "
+            "bring C behind the rows and columns before you flatten.",
+        ),
         "patch_and_stride_swapped": (
             lambda images, patch_size, stride: _windows(images, stride, patch_size),
             "Patch size and stride are swapped: the windows have the size of the stride.",
@@ -351,50 +438,66 @@ overlapping_patches = Exercise(
     accepted=[_windows_by_loop, _windows_by_view],
 )
 
-# --- 1.5 kernels_from_matrix: on which side the transpose stands
+# --- 1.5 kernels_from_matrix: on which side the transpose stands, and where the channels do
 
 
 def _kernels(matrix, in_chans, patch_size):
-    return matrix.T.reshape(-1, in_chans, patch_size, patch_size)
+    """matrix (P*P*C, D)"""
+    folded = matrix.reshape(patch_size, patch_size, in_chans, -1)  # (P, P, C, D)
+    return folded.permute(3, 2, 0, 1)
 
 
 def _kernels_by_einops(matrix, in_chans, patch_size):
-    return rearrange(matrix, "(c p q) d -> d c p q", c=in_chans, p=patch_size)
+    return rearrange(matrix, "(p q c) d -> d c p q", c=in_chans, p=patch_size)
 
 
 def _kernels_by_loop(matrix, in_chans, patch_size):
     columns = [matrix[:, d] for d in range(matrix.shape[1])]
-    return torch.stack([c.reshape(in_chans, patch_size, patch_size) for c in columns])
+    folded = [c.reshape(patch_size, patch_size, in_chans) for c in columns]
+    return torch.stack([kernel.permute(2, 0, 1) for kernel in folded])
 
 
 def _kernels_cases(answer) -> Cases:
     yield "a matrix of 12 × 5: 3 channels, P = 2, D = 5", lambda: call(answer, numbers(12, 5), 3, 2)
-    # C·P² = D: here a missing transpose does not even change a shape
+    # P·P·C = D: here a missing transpose does not even change a shape
     yield "a matrix of 18 × 18: 2 channels, P = 3", lambda: call(answer, numbers(18, 18), 2, 3)
+    # C = P: nor does a missing permute
+    yield "a matrix of 27 × 4: 3 channels, P = 3", lambda: call(answer, numbers(27, 4), 3, 3)
 
 
 kernels_from_matrix = Exercise(
     name="kernels_from_matrix",
     chapter="01_patches",
     task="kernels_from_matrix(matrix, in_chans, patch_size) -> (D, C, P, P): the convolution "
-    "weight that does what patches @ matrix does, for a matrix (C·P·P, D)",
+    "weight that does what patches @ matrix does, for a matrix (P·P·C, D) and patches that are "
+    "flattened as (p, p, c)",
     reference=_kernels,
     cases=_kernels_cases,
     mutants={
-        "no_transpose": (
-            lambda matrix, c, p: matrix.reshape(-1, c, p, p),
-            "The transpose is missing. One kernel is one *column* of the matrix, and a reshape "
-            "without .T cuts kernels out of its rows. The shape is right all the same.",
+        "channels_first": (
+            lambda matrix, c, p: matrix.T.reshape(-1, c, p, p),
+            "The columns are folded as (c, p, p), as in the chapter. But this matrix was made for "
+            "patches flattened as (p, p, c): fold a column as (P, P, C), then move C to the front.",
         ),
-        "channels_last": (
-            lambda matrix, c, p: matrix.T.reshape(-1, p, p, c).permute(0, 3, 1, 2),
-            "A column is folded as (p, p, c). Our patches are flattened as (c, p, p), so fold it "
-            "as (C, P, P).",
+        "no_transpose": (
+            lambda matrix, c, p: matrix.reshape(-1, p, p, c).permute(0, 3, 1, 2),
+            "The transpose is missing. One kernel is one *column* of the matrix, and a reshape to "
+            "(D, ...) without .T cuts kernels out of its rows. The shape is right all the same.",
+        ),
+        "neither": (
+            lambda matrix, c, p: matrix.reshape(-1, c, p, p),
+            "Two things are missing. One kernel is one *column* of the matrix, and a reshape cuts "
+            "it out of the rows. And a column is in the order (p, p, c), not (c, p, p).",
+        ),
+        "not_moved": (
+            lambda matrix, c, p: matrix.T.reshape(-1, p, p, c),
+            "This is (D, P, P, C). Each kernel is folded as it should be, but its channels still "
+            "come last, and a convolution's weight has them first: permute.",
         ),
         "axes_reversed": (
-            lambda matrix, c, p: matrix.reshape(c, p, p, -1).permute(3, 0, 2, 1),
-            "The two pixel axes are swapped: each kernel is flipped at its diagonal. `.T` on more "
-            "than two axes reverses them all, so transpose first and fold then.",
+            lambda matrix, c, p: matrix.reshape(p, p, c, -1).permute(3, 2, 1, 0),
+            "The two pixel axes are swapped: each kernel is flipped at its diagonal. Reversing all "
+            "four axes swaps these two as well; they should keep their order.",
         ),
         "flipped": (
             lambda matrix, c, p: _kernels(matrix, c, p).flip(-2, -1),
@@ -446,8 +549,12 @@ def _embed_cases(answer) -> Cases:
     def gradient():
         kernel = weight.clone().requires_grad_()
         out = (answer() if isinstance(answer, type) else answer)(images, kernel, bias)
-        out.square().sum().backward()
-        return kernel.grad
+        found = None
+        if out.requires_grad:
+            (found,) = torch.autograd.grad(out.square().sum(), kernel, allow_unused=True)
+        if found is None:
+            raise Refused("no gradient reaches the weight")
+        return found
 
     yield "the gradient that reaches the weight", gradient
 
@@ -502,7 +609,7 @@ embed_patches = Exercise(
         "weight_detached": (
             lambda images, weight, bias: vitlib.embed_conv(images, weight.detach(), bias),
             "The numbers are right, but no gradient reaches the weight: it would never learn. Look "
-            "for .data, .detach(), .numpy() or torch.tensor(...) around it.",
+            "for .data, .detach(), .numpy(), torch.tensor(...) or nn.Parameter(...) around it.",
         ),
     },
     accepted=[_embed_by_einsum, _embed_by_loop],
@@ -542,10 +649,39 @@ class _ForgetsToCheckTheImage(_PatchEmbed):
         pass
 
 
+class _ChecksOneSide(_PatchEmbed):
+    def check(self, images):
+        if images.shape[-1] != self.img_size:
+            raise ValueError(f"expected {self.img_size}, got {images.shape[-1]}")
+
+
+class _ChecksTheHeight(_PatchEmbed):
+    def check(self, images):
+        if images.shape[-2] != self.img_size:
+            raise ValueError(f"expected {self.img_size}, got {images.shape[-2]}")
+
+
+class _ChecksByThePatch(_PatchEmbed):
+    """Refuses only what the patch does not divide, in forward and not in __init__."""
+
+    def check(self, images):
+        if images.shape[-1] % self.patch_size or images.shape[-2] % self.patch_size:
+            raise ValueError(f"{self.patch_size} does not divide {tuple(images.shape[-2:])}")
+
+
 class _ForgetsToCheckTheSizes(_PatchEmbed):
     def __init__(self, img_size, patch_size, in_chans, embed_dim):
         super().__init__(patch_size, patch_size, in_chans, embed_dim)
         self.img_size = img_size
+
+
+class _Asserts(_PatchEmbed):
+    def __init__(self, img_size, patch_size, in_chans, embed_dim):
+        assert img_size % patch_size == 0
+        super().__init__(img_size, patch_size, in_chans, embed_dim)
+
+    def check(self, images):
+        assert images.shape[-2:] == (self.img_size, self.img_size)
 
 
 class _ArgumentsSwapped(_PatchEmbed):
@@ -582,6 +718,25 @@ class _NotTransposed(_PatchEmbed):
         return self.proj(images).flatten(2)
 
 
+class _Reshaped(_PatchEmbed):
+    def forward(self, images):
+        self.check(images)
+        x = self.proj(images)
+        return x.reshape(len(x), -1, x.shape[1])
+
+
+class _AlongTheColumns(_PatchEmbed):
+    def forward(self, images):
+        self.check(images)
+        return rearrange(self.proj(images), "b d h w -> b (w h) d")
+
+
+class _ChecksTheArea(_PatchEmbed):
+    def check(self, images):
+        if images[0, 0].numel() != self.img_size**2:
+            raise ValueError(f"expected {self.img_size**2} pixels, got {images[0, 0].numel()}")
+
+
 class _NoBias(_PatchEmbed):
     def __init__(self, img_size, patch_size, in_chans, embed_dim):
         super().__init__(img_size, patch_size, in_chans, embed_dim)
@@ -594,7 +749,7 @@ def _patch_embed_cases(answer) -> Cases:
             run()
         except ValueError:
             return "refused"
-        return "accepted"
+        raise Refused("no ValueError was raised")
 
     def embed(*sizes):
         module = twin(answer, _PatchEmbed, *sizes)
@@ -607,16 +762,22 @@ def _patch_embed_cases(answer) -> Cases:
 
     # P = C: two swapped arguments of Conv2d cancel here
     yield "two images of 9 × 9 pixels, 3 channels, P = 3, D = 5", lambda: embed(9, 3, 3, 5)
-    yield "two images of 12 × 12 pixels, 3 channels, P = 4, D = 7", lambda: embed(12, 4, 3, 7)
+    yield "two images of 20 × 20 pixels, 3 channels, P = 4, D = 7", lambda: embed(20, 4, 3, 7)
     yield "two models side by side, with different patch sizes", with_a_second_model
     yield (
         "an image size that the patch does not divide: PatchEmbed(30, 8, 1, 4)",
         (lambda: refused(lambda: build(answer, 30, 8, 1, 4))),
     )
-    yield (
-        "a smaller image than the model was built for",
-        (lambda: refused(lambda: build(answer, 32, 8, 1, 4)(torch.zeros(1, 1, 16, 16)))),
-    )
+
+    def other_image(height, width):
+        model = build(answer, 32, 8, 1, 4)
+        return refused(lambda: model(torch.zeros(1, 1, height, width)))
+
+    yield "a smaller image than the model was built for", lambda: other_image(16, 16)
+    yield "an image of another size that no patch divides: 30 × 30", lambda: other_image(30, 30)
+    yield "an image that is too wide: 32 × 40 for 32 × 32", lambda: other_image(32, 40)
+    yield "an image that is too high: 40 × 32 for 32 × 32", lambda: other_image(40, 32)
+    yield "an image with as many pixels: 16 × 64 for 32 × 32", lambda: other_image(16, 64)
 
 
 patch_embed = Exercise(
@@ -648,9 +809,23 @@ patch_embed = Exercise(
             "This is (B, D, N). A Transformer reads tokens along the second axis: transpose the "
             "last two axes, to (B, N, D).",
         ),
+        "reshaped": (
+            _Reshaped,
+            "The feature map (B, D, H/P, W/P) is reshaped to (B, N, D). That mixes the channels of "
+            "several places in one token: flatten the grid first, then transpose.",
+        ),
+        "along_the_columns": (
+            _AlongTheColumns,
+            "The tokens are right, but counted down the columns of the grid. Count along the rows.",
+        ),
+        "checks_the_area": (
+            _ChecksTheArea,
+            "forward compares the number of pixels only, and a long narrow image may have as many "
+            "as a square one. Compare height and width, each with img_size.",
+        ),
         "no_bias": (
             _NoBias,
-            "The convolution has no bias. ViT's has one: leave out bias=False, or the world's "
+            "The convolution has no bias. ViT's has one: leave out bias=False, or published "
             "weights will not load.",
         ),
         "drops_pixels": (
@@ -658,10 +833,31 @@ patch_embed = Exercise(
             "An image size that the patch does not divide is accepted, and the rest of the pixels "
             "is dropped in silence. Raise a ValueError in __init__.",
         ),
+        "checks_by_the_patch": (
+            _ChecksByThePatch,
+            "An image is refused if the patch does not divide it, but one of another size than the "
+            "model was built for gets through. It would have another number of tokens. Compare its "
+            "height and width with img_size.",
+        ),
+        "checks_the_width_only": (
+            _ChecksOneSide,
+            "forward compares the width of the image with img_size, and not its height. Check "
+            "both.",
+        ),
+        "checks_the_height_only": (
+            _ChecksTheHeight,
+            "forward compares the height of the image with img_size, and not its width. Check "
+            "both.",
+        ),
+        "asserts": (
+            _Asserts,
+            "The right sizes are refused, but by an `assert`: it raises an AssertionError, and "
+            "`python -O` leaves it out. Say `if ...: raise ValueError(...)`.",
+        ),
         "takes_any_image": (
             _ForgetsToCheckTheImage,
-            "An image of another size than the model was built for is accepted. It makes fewer "
-            "tokens, and the positions of chapter 2 would be added to the wrong ones. Raise a "
+            "An image of another size than the model was built for is accepted. It makes another "
+            "number of tokens, and what follows in the model counts on this one. Raise a "
             "ValueError in forward.",
         ),
     },

@@ -45,6 +45,15 @@ def _gradient(module, tokens):
     return torch.cat([grad.flatten() for grad in grads])
 
 
+def _gradients(function, given, *more):
+    """The gradients that one weighted sum of function(*given, *more) sends to the given tensors."""
+    given = [part.requires_grad_() for part in given]
+    out = (function() if isinstance(function, type) else function)(*given, *more)
+    if out.requires_grad:
+        (out * numbers(*out.shape, seed=7)).sum().backward()
+    return [torch.zeros_like(part) if part.grad is None else part.grad for part in given]
+
+
 # --- 2.1 ClassToken: one for all images, learned, in front
 
 
@@ -142,8 +151,9 @@ class_token = Exercise(
         ),
         "plain_tensor": (
             _PlainClassToken,
-            "The class token is a plain tensor: it is not among the parameters, so no optimiser "
-            "ever changes it, and it is not saved with the model. Wrap it in nn.Parameter.",
+            "The class token is not among the module's parameters, so no optimiser ever changes "
+            "it. A plain tensor, a buffer, a list, or a Parameter made in forward is not enough: "
+            "in __init__, set self.something = nn.Parameter(...).",
         ),
         "joined_at_the_end": (
             _ClassTokenLast,
@@ -247,6 +257,11 @@ class _DetachedPositions(_PositionEmbedding):
         return tokens + self.pos_embed.detach()
 
 
+class _PositionsScaledInForward(_LargePositions):
+    def forward(self, tokens):
+        return tokens + 0.02 * self.pos_embed
+
+
 class _MultipliedPositions(_PositionEmbedding):
     def forward(self, tokens):
         return tokens * self.pos_embed
@@ -306,7 +321,8 @@ position_embedding = Exercise(
             _PlainPositions,
             "The positions are a plain tensor. They are added, so the shapes and even the losses "
             "look well, but they are not among the parameters: no optimiser changes them, and "
-            "they are not saved. List your module's parameters() and see.",
+            "they are not saved. List your module's parameters() and see. (What comes of "
+            "arithmetic on a Parameter is a plain tensor again.)",
         ),
         "buffer": (
             _BufferedPositions,
@@ -346,6 +362,11 @@ position_embedding = Exercise(
             _DetachedPositions,
             "The numbers are right, but no gradient reaches the positions, and they stay as they "
             "started. Look for .data, .detach(), requires_grad=False or torch.no_grad().",
+        ),
+        "scaled_in_forward": (
+            _PositionsScaledInForward,
+            "The positions are scaled in forward, at every call. What is learned then starts with "
+            "deviation 1 and is not what is added. Scale once, in __init__, before nn.Parameter.",
         ),
         "multiplied": (
             _MultipliedPositions,
@@ -405,10 +426,9 @@ def _assemble_cases(answer) -> Cases:
         )
 
     def gradients():
-        given = [part.requires_grad_() for part in parts(3, 4, 2)]
-        out = (answer() if isinstance(answer, type) else answer)(*given)
-        (out * numbers(*out.shape, seed=7)).sum().backward()
-        return ["none" if part.grad is None else part.grad for part in given]
+        given = parts(3, 4, 2)
+        names = ("patch_tokens", "cls_token", "reg_tokens", "pos_embed")
+        return dict(zip(names, _gradients(answer, given), strict=True))
 
     yield "3 images of 4 patches, 2 registers, D = 5", lambda: call(answer, *parts(3, 4, 2))
     yield "one image of 6 patches, 3 registers", lambda: call(answer, *parts(1, 6, 3))
@@ -431,8 +451,8 @@ assemble_tokens = Exercise(
         ),
         "registers_last": (
             lambda x, c, r, p: _join(x, c, x, r) + p,
-            "The registers stand behind the patches, so the patches get the positions of registers "
-            "and every map of them is shifted. The order is class, registers, patches.",
+            "The registers stand behind the patches, so the first patches get the registers' "
+            "positions. The order is class, registers, patches.",
         ),
         "registers_first": (
             lambda x, c, r, p: _join(x, r, c, x) + p,
@@ -453,6 +473,16 @@ assemble_tokens = Exercise(
             _assemble_no_register_positions,
             "The registers get no position. Some models do it so, but here pos_embed has a row for "
             "every token: add it whole, after joining.",
+        ),
+        "patch_positions_twice": (
+            lambda x, c, r, p: _assemble(x + p[:, 1 + r.shape[1] :], c, r, p),
+            "The patches get their positions twice, before joining and after it. Add pos_embed "
+            "once, when all tokens are joined.",
+        ),
+        "detached": (
+            lambda x, c, r, p: _assemble(x, c.detach(), r.detach(), p.detach()),
+            "The numbers are right, but what is learned here gets no gradient. Look for .data, "
+            ".detach(), torch.no_grad() or torch.tensor(...).",
         ),
         "no_positions": (
             lambda x, c, r, p: _join(x, c, r, x),
@@ -488,6 +518,12 @@ def _sincos_1d_by_loop(length, dim):
         angle = place / 10_000 ** (2 * i / dim)
         columns += [angle.sin(), angle.cos()]
     return torch.stack(columns, dim=1)
+
+
+def _sincos_1d_each_channel(length, dim, factor=1.0):
+    channel = torch.arange(dim, dtype=torch.float64)
+    angles = torch.arange(length)[:, None] * 10_000.0 ** (-factor * channel / dim)
+    return torch.where(channel % 2 == 0, angles.sin(), angles.cos())
 
 
 def _in_halves(table):
@@ -534,8 +570,25 @@ sincos_1d = Exercise(
         ),
         "one_frequency": (
             lambda length, dim: _sincos_1d(length, dim, exponent=0.0),
-            "All pairs of channels turn at the same frequency, so that the wide table holds no "
-            "more than two numbers. Divide the position by 10000^(2i/D).",
+            "All pairs of channels turn at the same frequency, so that each row holds no more than "
+            "two different numbers. Divide the position by 10000^(2i/D), and 2i by D with / and "
+            "not with //.",
+        ),
+        "frequency_for_each_channel": (
+            _sincos_1d_each_channel,
+            "Each cosine turns at another frequency than the sine before it. Channels 2i and "
+            "2i + 1 share one angle: count pairs of channels, not channels.",
+        ),
+        "frequency_for_each_channel_doubled": (
+            lambda length, dim: _sincos_1d_each_channel(length, dim, factor=2.0),
+            "Each cosine turns at another frequency than the sine before it. Channels 2i and "
+            "2i + 1 share one angle: count pairs of channels, not channels.",
+        ),
+        "reaches_the_end": (
+            lambda length, dim: _sincos_1d(length, dim, exponent=dim / (dim // 2 - 1)),
+            "Your slowest frequency is exactly 1/10000, as linspace or logspace would have it. In "
+            "the formula the last exponent stays one step short of 1: i runs to D/2 − 1, and is "
+            "divided by D/2.",
         ),
         "counts_from_one": (
             lambda length, dim: _sincos_1d(length, dim, first=1),
@@ -598,9 +651,19 @@ def _sincos_2d_sequence(embed_dim, rows, columns):
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-def _sincos_2d_columns_twice(embed_dim, rows, columns):
-    _, x = _places(rows, columns)
-    return torch.cat([_halves(embed_dim, x)] * 2, dim=1)
+def _sincos_2d_one_twice(axis, embed_dim, rows, columns):
+    place = _places(rows, columns)[axis]
+    return torch.cat([_halves(embed_dim, place)] * 2, dim=1)
+
+
+def _sincos_2d_divided_by_rows(embed_dim, rows, columns):
+    n = torch.arange(rows * columns)
+    return torch.cat([_halves(embed_dim, n % rows), _halves(embed_dim, n // rows)], dim=1)
+
+
+def _sincos_2d_in_turn(embed_dim, rows, columns):
+    table = _sincos_2d(embed_dim, rows, columns)
+    return rearrange(table, "n (half wave k) -> n (half k wave)", half=2, wave=2)
 
 
 def _sincos_2d_added(embed_dim, rows, columns):
@@ -643,8 +706,25 @@ sincos_2d = Exercise(
         ),
         "frequencies_fall_too_slowly": (
             lambda dim, rows, columns: _sincos_2d(dim, rows, columns, denominator=dim // 2),
-            "The frequencies fall half as fast as they should. Each axis has D/4 of them, so the "
-            "exponent is k / (D/4).",
+            "The frequencies fall half as fast as they should. Each direction has D/4 of them, so "
+            "the exponent is k / (D/4).",
+        ),
+        "frequencies_fall_too_fast": (
+            lambda dim, rows, columns: _sincos_2d(dim, rows, columns, denominator=dim / 8),
+            "The frequencies fall twice as fast as they should. Each direction has D/4 of them, so "
+            "the exponent is k / (D/4), without a further factor of 2.",
+        ),
+        "reaches_the_end": (
+            lambda dim, rows, columns: _sincos_2d(dim, rows, columns, denominator=dim // 4 - 1),
+            "Your slowest frequency is exactly 1/10000, as linspace or logspace would have it. In "
+            "the formula the last exponent stays one step short of 1: k runs to D/4 − 1, and is "
+            "divided by D/4.",
+        ),
+        "divided_by_rows": (
+            _sincos_2d_divided_by_rows,
+            "You divide the token's number by the number of rows. A row of the grid holds as many "
+            "tokens as there are columns: token n stands in row n // columns. On a square grid you "
+            "would never see it.",
         ),
         "counts_the_sequence": (
             _sincos_2d_sequence,
@@ -657,10 +737,25 @@ sincos_2d = Exercise(
             "Sine and cosine are swapped in both halves. The first patch, at row 0 and column 0, "
             "has sines of 0 in its first quarter.",
         ),
+        "sines_first": (
+            _quarters((0, 2, 1, 3)),
+            "Both sines come first and both cosines after them. The numbers are right; asked for "
+            "are sine and cosine of the column, and then sine and cosine of the row.",
+        ),
+        "in_turn": (
+            _sincos_2d_in_turn,
+            "Sine and cosine alternate from channel to channel, as in the exercise before. Here "
+            "all sines of a direction come first, and then its cosines.",
+        ),
         "column_twice": (
-            _sincos_2d_columns_twice,
+            lambda *sizes: _sincos_2d_one_twice(1, *sizes),
             "Both halves describe the column. All the patches of one column get the same position, "
             "and the row is lost.",
+        ),
+        "row_twice": (
+            lambda *sizes: _sincos_2d_one_twice(0, *sizes),
+            "Both halves describe the row. All the patches of one row get the same position, and "
+            "the column is lost.",
         ),
         "added": (
             _sincos_2d_added,
@@ -713,6 +808,24 @@ def _resample_no_permute(pos_embed, old_grid, new_grid, num_prefix):
     return torch.cat([prefix, grid.reshape(1, -1, pos_embed.shape[2])], dim=1)
 
 
+def _resample_no_permute_back(pos_embed, old_grid, new_grid, num_prefix):
+    resampled = _resample(pos_embed, old_grid, new_grid, num_prefix)
+    prefix, patches = resampled[:, :num_prefix], resampled[:, num_prefix:]
+    return torch.cat([prefix, patches.mT.reshape(patches.shape)], dim=1)
+
+
+def _resample_down(pos_embed, old_grid, new_grid, num_prefix):
+    resampled = _resample(pos_embed, old_grid, new_grid, num_prefix)
+    prefix, patches = resampled[:, :num_prefix], resampled[:, num_prefix:]
+    patches = rearrange(patches, "1 (r c) d -> 1 (c r) d", r=new_grid[0])
+    return torch.cat([prefix, patches], dim=1)
+
+
+def _resample_prefix_last(pos_embed, old_grid, new_grid, num_prefix):
+    resampled = _resample(pos_embed, old_grid, new_grid, num_prefix)
+    return torch.cat([resampled[:, num_prefix:], resampled[:, :num_prefix]], dim=1)
+
+
 def _resample_sequence(pos_embed, old_grid, new_grid, num_prefix):
     prefix, patches = pos_embed[:, :num_prefix], pos_embed[:, num_prefix:]
     count = new_grid[0] * new_grid[1]
@@ -733,10 +846,8 @@ def _resample_cases(answer) -> Cases:
         return call(answer, numbers(1, prefix + old[0] * old[1], 5), old, new, prefix)
 
     def gradient():
-        pos_embed = numbers(1, 10, 5).requires_grad_()
-        function = answer() if isinstance(answer, type) else answer
-        function(pos_embed, (3, 3), (2, 4), 1).square().sum().backward()
-        return pos_embed.grad
+        (gradient,) = _gradients(answer, [numbers(1, 10, 5)], (3, 3), (2, 4), 1)
+        return gradient
 
     yield "a grid of 2 × 3 for one of 4 × 5, one prefix token", lambda: resample((2, 3), (4, 5), 1)
     yield "a grid of 6 × 4 for one of 3 × 3, one prefix token", lambda: resample((6, 4), (3, 3), 1)
@@ -766,14 +877,29 @@ resample_positions = Exercise(
         "one_prefix_token": (
             _resample_one_prefix,
             "You take it that there is exactly one token before the patches. With a distillation "
-            "token or registers there are more, and after average pooling there may be none: use "
-            "num_prefix.",
+            "token or registers there are more, and a model without a class token may have none: "
+            "use num_prefix.",
         ),
         "no_permute": (
             _resample_no_permute,
             "The positions (N, D) are reshaped to (D, rows, columns) without a permute: channels "
             "and places are mixed. Reshape to (rows, columns, D) first, then move D to the front, "
             "and back afterwards.",
+        ),
+        "no_permute_back": (
+            _resample_no_permute_back,
+            "The way there is right. On the way back (D, rows, columns) is reshaped to (N, D) "
+            "without a permute, which mixes channels and places: move D to the end first.",
+        ),
+        "down_the_columns": (
+            _resample_down,
+            "The new grid is read down its columns, but tokens run along its rows. Look at the "
+            "permute or the pattern that makes a list of the grid again.",
+        ),
+        "prefix_last": (
+            _resample_prefix_last,
+            "The prefix stands behind the patches, so that every token gets the position of "
+            "another. Put it first in torch.cat.",
         ),
         "one_dimensional": (
             _resample_sequence,
@@ -790,6 +916,22 @@ resample_positions = Exercise(
             lambda *given: _resample(*given, mode="bilinear"),
             "This is bilinear interpolation. It works as well, and the first ViT code used a "
             'linear one, but asked for is mode="bicubic".',
+        ),
+        "bilinear_without_antialias": (
+            lambda *given: _resample(*given, mode="bilinear", antialias=False),
+            "This is bilinear interpolation. It works as well, and the first ViT code used a "
+            'linear one, but asked for is mode="bicubic".',
+        ),
+        "nearest": (
+            lambda *given: _resample(*given, mode="nearest", antialias=False),
+            "Every new place gets a copy of the nearest old position. That is what F.interpolate "
+            'does if it is not told a mode: asked for is mode="bicubic", with antialias=True.',
+        ),
+        "detached": (
+            lambda pos_embed, *sizes: _resample(pos_embed.detach(), *sizes),
+            "The numbers are right, but no gradient reaches the positions, so that they could not "
+            "be trained at the new size. Look for .data, .detach(), torch.no_grad() or a detour "
+            "by NumPy.",
         ),
         "corners_aligned": (
             lambda *given: _resample(*given, align_corners=True),
@@ -843,10 +985,23 @@ def _similarity_wrong_axis(pos_embed, num_prefix):
     return patches @ patches.T
 
 
+def _similarity_squared(pos_embed, num_prefix):
+    products = _similarity_dot(pos_embed, num_prefix)
+    return products / torch.outer(products.diagonal(), products.diagonal())
+
+
+def _similarity_same_length_twice(pos_embed, num_prefix):
+    products = _similarity_dot(pos_embed, num_prefix)
+    return products / products.diagonal()
+
+
 def _similarity_cases(answer) -> Cases:
-    yield "one prefix token and 6 patches, D = 5", lambda: call(answer, numbers(1, 7, 5), 1)
-    yield "two prefix tokens and 4 patches, D = 8", lambda: call(answer, numbers(1, 6, 8), 2)
-    yield "no prefix token and 3 patches, D = 4", lambda: call(answer, numbers(1, 3, 4), 0)
+    def compare(tokens, dim, prefix):  # in float32: a small number added to the lengths is no bug
+        return _single(call(answer, numbers(1, tokens, dim), prefix))
+
+    yield "one prefix token and 6 patches, D = 5", lambda: compare(7, 5, 1)
+    yield "two prefix tokens and 4 patches, D = 8", lambda: compare(6, 8, 2)
+    yield "no prefix token and 3 patches, D = 4", lambda: compare(3, 4, 0)
 
 
 position_similarity = Exercise(
@@ -854,7 +1009,7 @@ position_similarity = Exercise(
     chapter="02_tokens",
     task="position_similarity(pos_embed, num_prefix) -> (N, N): the cosine between the positions "
     "of every two patches; pos_embed is (1, num_prefix + N, D)",
-    reference=_similarity,
+    reference=lambda pos_embed, num_prefix: _similarity(pos_embed, num_prefix).float(),
     cases=_similarity_cases,
     mutants={
         "prefix_included": (
@@ -875,6 +1030,25 @@ position_similarity = Exercise(
         "one_length": (
             _similarity_one_sided,
             "You divide by one of the two lengths only, so the result is not symmetric.",
+        ),
+        "one_length_of_the_other": (
+            lambda *given: _similarity_one_sided(*given).T,
+            "You divide by one of the two lengths only, so the result is not symmetric.",
+        ),
+        "same_length_twice": (
+            _similarity_same_length_twice,
+            "The diagonal is right, and the rest is not: you divide twice by the length of the "
+            "same vector. A cosine has the lengths of both in it, |a| · |b|, and is symmetric.",
+        ),
+        "same_length_twice_of_the_other": (
+            lambda *given: _similarity_same_length_twice(*given).T,
+            "The diagonal is right, and the rest is not: you divide twice by the length of the "
+            "same vector. A cosine has the lengths of both in it, |a| · |b|, and is symmetric.",
+        ),
+        "squared_lengths": (
+            _similarity_squared,
+            "You divide by the *squares* of both lengths. The diagonal of the dot products holds "
+            "squares: take the root before you divide. The diagonal of a cosine is 1.",
         ),
         "wrong_axis": (
             _similarity_wrong_axis,

@@ -61,7 +61,9 @@ def edits_of(node: ast.AST, arguments: Sequence[str]) -> Iterator[ast.AST]:
         case ast.Call(function, arguments, keywords):
             if isinstance(function, ast.Attribute) and function.attr in DROPPED:
                 yield function.value
-            yield from (ast.Call(function, swap, keywords) for swap in _swapped(arguments))
+            if not any(isinstance(a, ast.Constant) and isinstance(a.value, str) for a in arguments):
+                # a name in a number's place would be multiplied into gigabytes of text
+                yield from (ast.Call(function, swap, keywords) for swap in _swapped(arguments))
             for i, keyword in enumerate(keywords):
                 if keyword.arg is not None:
                     yield ast.Call(function, arguments, keywords[:i] + keywords[i + 1 :])

@@ -174,3 +174,10 @@ def test_an_exercise_that_is_not_there_names_the_nearest():
     with pytest.raises(AttributeError, match=r"no exercise 'zzz': see vitlib\.check\.EXERCISES"):
         check.zzz  # noqa: B018
     assert {"patchify", "EXERCISES"} <= set(dir(check))
+
+
+def test_a_long_text_is_cut():
+    found = difference("ha" * 10**6, 3)
+    assert found is not None
+    assert "haha" in found.text
+    assert len(found.text) < 400

@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+SHORT = reprlib.Repr()
+SHORT.maxstring = 300  # an answer may be a text of any length
 
 
 @dataclass(frozen=True)
@@ -206,7 +210,7 @@ def _with_article(name: str) -> str:
 
 def _say(value: Any) -> str:
     if isinstance(value, bool | str):
-        return repr(value)
+        return SHORT.repr(value)
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.6g}" if isinstance(value, float) else _kind(value)

@@ -7,17 +7,15 @@ Writes positions.json, which chapter 2 shows. Everything but the positions is th
 """
 
 import json
-import os
 import statistics
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vitlib import TrainConfig, create_model, evaluate, fit, load_data
+from vitlib.runs.in_parallel import one_core_each
 
 LOG = Path(__file__).with_name("positions.json")
 NAME, SEEDS, KINDS = "vit_nano_patch7_28", (0, 1, 2), ("learned", "sincos", "none")
@@ -25,8 +23,7 @@ RECIPE = TrainConfig(progress=False, val_fraction=0.0)
 
 
 def run(kind: str, seed: int) -> dict[str, Any]:
-    """One training on one core, and what came of it."""
-    torch.set_num_threads(1)
+    """One training, and what came of it."""
     data = load_data("mnist5k")
     torch.manual_seed(seed)
     model = create_model(NAME, pos_embed=kind)
@@ -45,9 +42,7 @@ def run(kind: str, seed: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
-        pending = [pool.submit(run, kind, seed) for kind in KINDS for seed in SEEDS]
-        runs = [future.result() for future in pending]
+    runs = one_core_each(run, [(kind, seed) for kind in KINDS for seed in SEEDS])
     log = {
         "model": NAME,
         "recipe": RECIPE.to_dict(),

@@ -67,7 +67,7 @@ def in_time(function: Callable[[], T], seconds: float | None = None) -> T:
 
 
 @contextmanager
-def untouched_state(seed: int = 0) -> Iterator[None]:
+def untouched_state() -> Iterator[None]:
     """Inside: seeded, and float32. Afterwards: everything as it was before.
 
     Covers what all threads share: the random numbers of torch, NumPy and Python, the default dtype
@@ -78,7 +78,7 @@ def untouched_state(seed: int = 0) -> Iterator[None]:
     try:
         with torch.random.fork_rng(range(torch.cuda.device_count())):
             torch.set_default_dtype(torch.float32)
-            reseed(seed)
+            reseed(0)
             yield
     finally:
         random.setstate(numbers[0])

@@ -1,0 +1,178 @@
+"""What every figure that a reader can touch has in common.
+
+A `Figure` is an anywidget: live in Jupyter and Colab, where its traits and the controls follow each
+other. Beside that it shows itself as HTML that needs neither a kernel nor a network: the same
+JavaScript, with the traits as they stand, and a small object in place of the kernel's model. The
+book shows that one.
+"""
+
+import base64
+import hashlib
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import torch
+from torch import Tensor
+from traitlets import TraitError, Unicode
+
+from vitlib.model import VisionTransformer
+
+STATIC = Path(__file__).parent / "static"
+KIT = (STATIC / "figure.js").read_text("utf8")
+STYLE = (STATIC / "figure.css").read_text("utf8")
+
+# In a page: finds the first element of this figure that nobody has brought to life, and does so.
+_MOUNT = """
+const el = document.querySelector('[data-figure="%(key)s"]:not([data-live])');
+el.dataset.live = "";
+render({ model: standIn(%(state)s), el });
+"""
+
+
+class BadValue(TraitError, ValueError):
+    """A value that a figure cannot show: what was expected, and what was got."""
+
+
+class Figure(anywidget.AnyWidget):
+    """Base of the figures; a subclass names its file: `class Mine(Figure, script="mine.js")`.
+
+    The file defines `render({ model, el })`, with the functions of static/figure.js in scope. Every
+    synced trait of the subclass reaches it by `model.get(name)`; Bytes arrive as a DataView.
+    """
+
+    title = Unicode(help="names the figure to a screen reader").tag(sync=True)
+    alt = Unicode(help="says in words what is to be seen, also where no script runs").tag(sync=True)
+
+    _esm = KIT
+    _css = STYLE
+    _script = ""
+
+    def __init_subclass__(cls, script: str | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if script is not None:  # traitlets derives classes of its own, too
+            cls._script = (STATIC / script).read_text("utf8")
+            cls._esm = f"{KIT}\n{cls._script}\nexport default {{ render }};\n"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}: {self.alt}"
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict] | None:
+        bundle = super()._repr_mimebundle_(**options)
+        if bundle is None:
+            return None
+        data, metadata = bundle
+        return {**data, "text/plain": repr(self), "text/html": self.to_html()}, metadata
+
+    def to_html(self) -> str:
+        """The figure as it stands, as HTML that loads nothing: for a page, or a file of its own."""
+        state = json.dumps(self._shown_state(), sort_keys=True).replace("<", "\\u003c")
+        name = type(self).__name__
+        key = f"{name}-{hashlib.sha256((state + self._script).encode()).hexdigest()[:12]}"
+        return (
+            f"<style>{STYLE}</style>\n"
+            f'<div class="vitlib-figure" data-figure="{key}"><p>{escape(self.alt)}</p></div>\n'
+            f'<script type="module">\n{KIT}\n{self._script}\n'
+            f"{_MOUNT % {'key': key, 'state': state}}</script>"
+        )
+
+    def _shown_state(self) -> dict[str, Any]:
+        """The traits that the figure's own classes declare, as JSON; bytes become base64."""
+        own = set(self.traits(sync=True)) - set(anywidget.AnyWidget.class_traits(sync=True))
+        values = {name: getattr(self, name) for name in own if not name.startswith("_")}
+        return {
+            name: {"base64": base64.b64encode(value).decode()}
+            if isinstance(value, bytes)
+            else value
+            for name, value in values.items()
+        }
+
+
+def check_index(name: str, value: int, count: int, of: str) -> int:
+    """`value` if it counts one of `count` things, `of` naming them; else a BadValue."""
+    if not 0 <= value < count:
+        raise BadValue(f"{name} must be from 0 to {count - 1}, for {count} {of}: got {value}")
+    return value
+
+
+def check_model(model: Any) -> VisionTransformer:
+    """`model` if it is a VisionTransformer; else a ValueError that says what it is."""
+    if not isinstance(model, VisionTransformer):
+        what = model.__name__ if isinstance(model, type) else type(model).__name__
+        raise ValueError(f"expected a vitlib.VisionTransformer, got {what}")
+    return model
+
+
+def pixels_of(image: Any) -> np.ndarray:
+    """A picture as uint8 pixels (H, W, C), from what people have.
+
+    Taken are tensors (C, H, W) or (H, W) and arrays (H, W, C) or (H, W), of 1 or 3 channels: floats
+    from 0 to 1, or uint8. Raises ValueError for anything else, normalised images included.
+    """
+    if isinstance(image, Tensor):
+        image = image.detach().cpu()
+        array = (image.permute(1, 2, 0) if image.ndim == 3 else image).numpy()
+    else:
+        array = np.asarray(image)
+    array = array[..., None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[-1] not in (1, 3) or 0 in array.shape:
+        raise ValueError(
+            "expected one picture, a tensor (C, H, W) or an array (H, W, C) of 1 or 3 channels, "
+            f"got the shape {tuple(image.shape) if hasattr(image, 'shape') else array.shape}"
+        )
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if array.dtype.kind != "f":
+        raise ValueError(
+            f"expected floats from 0 to 1, or uint8 from 0 to 255, got the type {array.dtype}"
+        )
+    if not np.isfinite(array).all():
+        raise ValueError("the picture holds values that are not finite (NaN or infinity)")
+    if array.min() < 0 or array.max() > 1:
+        raise ValueError(
+            f"expected values from 0 to 1, got {array.min():.3g} to {array.max():.3g}: is the "
+            "picture normalised? Then undo that first: image * std + mean"
+        )
+    return np.round(array * 255).astype(np.uint8)
+
+
+def shown_pixels(model: VisionTransformer, images: Tensor) -> np.ndarray:
+    """What a model is given, (B, C, H, W), as uint8 pixels (B, H, W, C) to look at.
+
+    The normalisation is undone with the model's own mean and std. Where these are unknown, each
+    image is stretched to the full range.
+    """
+    images = images.detach().float().cpu()
+    if model.mean is not None and model.std is not None:
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (model.mean, model.std))
+        images = images * std + mean
+    else:
+        low = images.amin(dim=(1, 2, 3), keepdim=True)
+        high = images.amax(dim=(1, 2, 3), keepdim=True)
+        images = (images - low) / (high - low).clamp_min(1e-12)
+    array = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    return np.ascontiguousarray(array.numpy())
+
+
+def check_model_images(model: VisionTransformer, images: Any) -> Tensor:
+    """`images` as a batch (B, C, H, W) that `model` can take; one image (C, H, W) is a batch of 1.
+
+    Raises ValueError for another type, shape or dtype, and for values that are not finite.
+    """
+    if not isinstance(images, Tensor):
+        raise ValueError(f"expected a tensor of images (B, C, H, W), got {type(images).__name__}")
+    batch = images[None] if images.ndim == 3 else images
+    wanted = (model.in_chans, *model.img_size)
+    if batch.ndim != 4 or tuple(batch.shape[1:]) != wanted or not len(batch):
+        raise ValueError(
+            f"the model takes images of shape {('B', *wanted)}".replace("'", "")
+            + f", got {tuple(images.shape)}"
+        )
+    if not batch.is_floating_point():
+        raise ValueError(f"expected normalised float images, as from load_data, got {images.dtype}")
+    if not batch.isfinite().all():
+        raise ValueError("the images hold values that are not finite (NaN or infinity)")
+    return batch

@@ -1,0 +1,121 @@
+function render({ model, el }) {
+  const [height, width, channels, dim] = ["height", "width", "channels", "dim"].map((key) => model.get(key));
+  const pixels = uint8(model, "pixels"), kernels = float32(model, "kernels");
+  const sizes = model.get("patch_sizes");
+  const colour = (i) => [0, 1, 2].map((c) => pixels[(channels === 3 ? c : 0) * height * width + i]);
+
+  // What the chosen patch size makes of the picture: the grid, and the pixel behind each number.
+  const layout = () => {
+    const size = model.get("patch_size");
+    const [rows, columns, length] = [height / size, width / size, channels * size * size];
+    const pixelOf = (patch, j) => {
+      if (model.get("mode") === "view") return patch * length + j; // as the numbers lie in memory
+      const [channel, y, x] = [Math.floor(j / (size * size)), Math.floor(j / size) % size, j % size];
+      const [top, left] = [Math.floor(patch / columns) * size, (patch % columns) * size];
+      return (channel * height + top + y) * width + left + x;
+    };
+    const row = (patch) => Array.from({ length }, (_, j) => pixels[pixelOf(patch, j)] / 255);
+    const start = sizes.slice(0, sizes.indexOf(size)).reduce((sum, p) => sum + dim * channels * p * p, 0);
+    const kernel = (d) => kernels.subarray(start + d * length, start + (d + 1) * length);
+    const token = (patch) => {
+      const values = row(patch);
+      return Array.from({ length: dim }, (_, d) => kernel(d).reduce((sum, w, j) => sum + w * values[j], 0));
+    };
+    return { size, rows, columns, length, count: rows * columns, pixelOf, row, kernel, token };
+  };
+  // A larger patch size leaves fewer patches: this runs before anything is drawn of them.
+  observe(model, ["patch_size"], () => {
+    if (model.get("patch") >= layout().count) assign(model, "patch", 0);
+  });
+
+  const place = (patch) => {
+    const { rows, columns, count } = layout();
+    return `patch ${patch} of ${count}, row ${Math.floor(patch / columns)} of ${rows}, column ${patch % columns} of ${columns}`;
+  };
+  const photo = raster(width, height), shade = raster(width, height);
+  paint(photo, colour);
+  const picture = picker(model, "patch", {
+    label: "Patch of the picture", describe: place, keys: ["patch_size"],
+    size: () => [layout().rows, layout().columns],
+  }, photo, shade);
+  picture.style.aspectRatio = `${width}/${height}`;
+
+  const table = raster(1, 1);
+  const matrix = picker(model, "patch", {
+    label: "Row of the matrix", describe: place, keys: ["patch_size"], size: () => [layout().count, 1],
+  }, table);
+  matrix.style.aspectRatio = `${width}/${height}`;
+  const matrixCaption = element("span");
+
+  const status = statusLine();
+  const vectorCaption = element("span"), vector = element("div", { class: "vf-numbers", "data-part": "vector" });
+  const cells = element("div", { class: "vf-panels", "data-part": "pixels", "aria-hidden": "true" });
+  const token = element("div", { class: "vf-numbers", "data-part": "token" });
+
+  frame(model, el).append(
+    controls(
+      slider(model, "patch_size", { label: "Patch size", values: sizes, show: (p) => `${p} × ${p} pixels` }),
+      choice(model, "mode", {
+        label: "Rows by",
+        options: [["unfold", "unfold"], ["conv", "conv"], ["view", "view (wrong)"]],
+      }),
+    ),
+    status,
+    element("div", { class: "vf-panels vf-pair" },
+      panel("Point, or use the arrow keys", picture),
+      panel(matrixCaption, matrix),
+    ),
+    panel(vectorCaption, cells, vector),
+    panel(`Its token: the ${dim} kernels' sums`, token),
+  );
+
+  observe(model, ["patch", "patch_size", "mode"], () => {
+    const { size, columns, length, count, pixelOf, row, kernel, token: tokenOf } = layout();
+    const [patch, mode] = [model.get("patch"), model.get("mode")];
+    const area = height * width;
+    const inside = new Set(Array.from({ length }, (_, j) => pixelOf(patch, j) % area));
+    paint(shade, (i) => [0, 0, 0, inside.has(i) ? 0 : 110]);
+
+    const values = row(patch);
+    const wide = mode === "conv" ? dim : length;
+    const rows = Array.from({ length: count }, (_, n) => (mode === "conv" ? tokenOf(n) : row(n)));
+    [table.width, table.height] = [wide, count];
+    if (mode === "conv") {
+      const most = Math.max(...rows.flat().map(Math.abs)) || 1;
+      paint(table, (i) => diverging(rows[Math.floor(i / wide)][i % wide] / most));
+    } else {
+      paint(table, (i) => Array(3).fill(255 * rows[Math.floor(i / wide)][i % wide]));
+    }
+    matrixCaption.textContent = mode === "conv"
+      ? `${count} tokens of ${dim} numbers`
+      : `${count} rows of ${length} numbers`;
+
+    const squares = mode === "conv" ? Array.from({ length: dim }, (_, d) => kernel(d)) : [values];
+    cells.replaceChildren(...squares.flatMap((square) => drawSquares(square, size, channels, mode === "conv")));
+    vectorCaption.textContent = mode === "conv"
+      ? `The ${dim} kernels of ${channels} × ${size} × ${size}, and the ${length} pixels under them`
+      : `The row as ${channels} × ${size} × ${size} pixels, and its ${length} numbers`;
+    const most = 64;
+    vector.textContent = values.slice(0, most).map((v) => decimals(v)).join("  ") + (length > most ? `  … (${length} in all)` : "");
+    token.textContent = tokenOf(patch).map((v) => decimals(v)).join("  ");
+
+    const [top, left] = [Math.floor(patch / columns) * size, (patch % columns) * size];
+    status.textContent = mode === "view"
+      ? `Row ${patch} of view(${count}, −1): pixels ${patch * length} to ${(patch + 1) * length - 1} as they lie in memory. They are not those of the square.`
+      : `Patch ${patch} of ${count}: rows ${top} to ${top + size - 1}, columns ${left} to ${left + size - 1} of the picture.`;
+  });
+}
+
+// One small picture a channel; kernels have signs, pixels have not.
+function drawSquares(values, size, channels, signed) {
+  const most = signed ? Math.max(...values.map(Math.abs)) : 1;
+  return Array.from({ length: channels }, (_, channel) => {
+    const canvas = raster(size, size);
+    paint(canvas, (i) => {
+      const value = values[channel * size * size + i];
+      return signed ? diverging(value / most) : Array(3).fill(255 * value);
+    });
+    canvas.style.cssText = `width:${signed ? 3 : 5}rem;height:${signed ? 3 : 5}rem`;
+    return canvas;
+  });
+}

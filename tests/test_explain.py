@@ -48,7 +48,7 @@ def hooks(model):
 @both_paths
 def test_recorded_weights_are_those_of_an_unfused_forward(options, gradients):
     model = make(**options).eval()
-    with AttentionRecorder(model, gradients) as recorder:
+    with AttentionRecorder(model, gradients=gradients) as recorder:
         model(images())
     tokens = model.num_prefix_tokens + 6
     assert recorder.attention.shape == (4, 3, 2, tokens, tokens)
@@ -62,7 +62,7 @@ def test_recorded_weights_are_those_of_an_unfused_forward(options, gradients):
 @pytest.mark.parametrize("training", [False, True])
 def test_rows_sum_to_one(options, gradients, training):
     model = make(**options).train(training)
-    with AttentionRecorder(model, gradients) as recorder:
+    with AttentionRecorder(model, gradients=gradients) as recorder:
         model(images())
     sums = recorder.attention.sum(dim=-1)
     torch.testing.assert_close(sums, torch.ones_like(sums))
@@ -97,7 +97,7 @@ def test_the_fused_kernel_stays_on_and_no_graph_is_kept():
 def test_nothing_is_left_behind(gradients):
     model = make()
     model.blocks[1].attn.fused = False
-    with AttentionRecorder(model, gradients) as recorder:
+    with AttentionRecorder(model, gradients=gradients) as recorder:
         assert len(hooks(model)) == 3
         model(images())
     assert hooks(model) == []
@@ -110,7 +110,10 @@ def test_nothing_is_left_behind(gradients):
 @both_paths
 def test_nothing_is_left_behind_by_an_exception(gradients):
     model = make()
-    with pytest.raises(ValueError, match="expected images"), AttentionRecorder(model, gradients):
+    with (
+        pytest.raises(ValueError, match="expected images"),
+        AttentionRecorder(model, gradients=gradients),
+    ):
         model(torch.zeros(1, 1, 4, 4))
     assert hooks(model) == []
     assert all(block.attn.fused for block in model.blocks)
@@ -119,7 +122,7 @@ def test_nothing_is_left_behind_by_an_exception(gradients):
 @both_paths
 def test_each_forward_replaces_the_last(gradients):
     model = make().eval()
-    with AttentionRecorder(model, gradients) as recorder:
+    with AttentionRecorder(model, gradients=gradients) as recorder:
         model(images())
         model(images(2) + 1)
         second = recorder.attention
@@ -131,9 +134,49 @@ def test_each_forward_replaces_the_last(gradients):
 
 
 @both_paths
+@pytest.mark.parametrize("layers", [[0], [1, 2], [-1], [0, -1], (1,), range(3), range(1, 3)])
+def test_some_layers(layers, gradients):
+    model = make().eval()
+    with AttentionRecorder(model, layers, gradients) as recorder:
+        assert len(hooks(model)) == len(layers)
+        on = [block.attn.fused for block in model.blocks]
+        model(images() + 1)
+        model(images())
+    with AttentionRecorder(model) as whole:
+        model(images())
+    assert recorder.attention.shape == (4, len(layers), 2, 7, 7)
+    torch.testing.assert_close(recorder.attention, whole.attention[:, list(layers)])
+    recorded = {range(3)[i] for i in layers}
+    assert on == [not (gradients and i in recorded) for i in range(3)]  # only these are unfused
+    assert hooks(model) == []
+    assert all(block.attn.fused for block in model.blocks)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([3], r"layer 3 is out of range: the model has 3 layers, 0 to 2, or -3 to -1 counted"),
+        ([0, -4], "layer -4 is out of range: the model has 3 layers"),
+        ([2, 0], r"forward order, each once, got \[2, 0\]: of 3 layers these are \[2, 0\]"),
+        ([-1, 0], r"forward order, each once, got \[-1, 0\]: of 3 layers these are \[2, 0\]"),
+        ([2, -1], r"forward order, each once, got \[2, -1\]: of 3 layers these are \[2, 2\]"),
+        ([], r"a list of block numbers such as \[0, -1\], got \[\]"),
+        (True, "a list of block numbers .*, got True"),
+        (1, "a list of block numbers .*, got 1"),
+        ("12", "a list of block numbers .*, got '12'"),
+        ([0.0], r"a list of block numbers .*, got \[0.0\]"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_layers_that_do_not_exist_are_refused(layers, message):
+    with pytest.raises(ValueError, match=message):
+        AttentionRecorder(make(), layers)
+
+
+@both_paths
 def test_recording_nothing_is_an_error(gradients):
     model = make()
-    recorder = AttentionRecorder(model, gradients)
+    recorder = AttentionRecorder(model, gradients=gradients)
     model(images())
     for _ in range(2):  # the second time, the first recording is forgotten
         with recorder:
@@ -246,3 +289,18 @@ def test_a_module_called_by_keyword_is_recorded():
     with AttentionRecorder(model := Named()) as recorder:
         model(torch.rand(1, 3, 8))
     assert recorder.attention.shape == (1, 1, 2, 3, 3)
+
+
+def test_attention_with_a_mask_is_refused():
+    class Masked(Attention):
+        def forward(self, x, attn_mask=None, is_causal=False):
+            return super().forward(x)
+
+    model = Masked(8, 2)
+    x, mask = torch.rand(1, 3, 8), torch.ones(3, 3)
+    with AttentionRecorder(model) as recorder:
+        model(x, attn_mask=None, is_causal=False)
+        assert recorder.attention.shape == (1, 1, 2, 3, 3)
+        for call in lambda: model(x, mask), lambda: model(x, attn_mask=mask):
+            with pytest.raises(ValueError, match="Masked was called with more than its tokens"):
+                call()

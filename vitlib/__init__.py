@@ -6,7 +6,16 @@ from vitlib.attention import Attention, attention_weights
 from vitlib.blocks import Block, DropPath, LayerScale, Mlp
 from vitlib.checkpoints import load_checkpoint, save_checkpoint
 from vitlib.data import ImageData, ImageSet, augment, load_data
-from vitlib.explain import AttentionRecorder
+from vitlib.explain import (
+    AttentionRecorder,
+    attention_distance,
+    attention_rollout,
+    gradient_rollout,
+    logit_lens,
+    occlusion,
+    read_by_head,
+    tokens_to_grid,
+)
 from vitlib.init import init_weights
 from vitlib.model import VisionTransformer, create_model, list_models
 from vitlib.patch import PatchEmbed, embed_conv, embed_unfold, patchify, unpatchify
@@ -36,6 +45,8 @@ __all__ = [
     "PatchEmbed",
     "TrainConfig",
     "VisionTransformer",
+    "attention_distance",
+    "attention_rollout",
     "attention_weights",
     "augment",
     "create_model",
@@ -43,14 +54,19 @@ __all__ = [
     "embed_unfold",
     "evaluate",
     "fit",
+    "gradient_rollout",
     "init_weights",
     "list_models",
     "load_checkpoint",
     "load_data",
+    "logit_lens",
+    "occlusion",
     "param_groups",
     "patchify",
+    "read_by_head",
     "resample_pos_embed",
     "save_checkpoint",
     "sincos_2d",
+    "tokens_to_grid",
     "unpatchify",
 ]

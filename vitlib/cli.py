@@ -1,4 +1,4 @@
-"""The command line: `vitlib train` and `vitlib eval`.
+"""The command line: `vitlib train`, `vitlib eval` and `vitlib attend`.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0, 2 for an error in what was
 asked (one line, no traceback), 130 after Ctrl-C.
@@ -17,6 +17,7 @@ from typing import TextIO
 import torch
 
 import vitlib
+from vitlib.attend import DEFAULT_MODEL, METHODS, attend
 from vitlib.checkpoints import load_checkpoint, read_checkpoint, refuse_non_file
 from vitlib.data import ImageData, load_data
 from vitlib.evaluation import Evaluation, evaluate
@@ -200,7 +201,7 @@ def _show_warning(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="vitlib", description="Train and evaluate Vision Transformers."
+        prog="vitlib", description="Train, evaluate and look into Vision Transformers."
     )
     parser.add_argument("--version", action="version", version=f"vitlib {vitlib.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
@@ -264,6 +265,39 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--data", required=True, help='"mnist5k", "digits", a folder, or a Hub id')
     p.add_argument("--batch-size", type=int, default=500, help="(default: %(default)s)")
     p.add_argument("--device", default="auto", help="auto or a device that torch knows")
+
+    p = commands.add_parser(
+        "attend", help="draw maps of where a model looked", description=attend.__doc__
+    )
+    p.set_defaults(run=attend)
+    p.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files")
+    source = p.add_mutually_exclusive_group()
+    source.add_argument("--checkpoint", type=Path, metavar="FILE", help="a model that was trained")
+    source.add_argument(
+        "--model", metavar="NAME", help="a model whose weights come with vitlib (default: "
+        f"{DEFAULT_MODEL}, which reads digits, white on black)",
+    )  # fmt: skip
+    p.add_argument(
+        "--method", choices=METHODS, default="attention",
+        help="the map: attention weights; their rollout; gradient rollout; or occlusion, which "
+        "covers each patch in turn and measures what that costs (default: %(default)s)",
+    )  # fmt: skip
+    p.add_argument(
+        "--layer", type=int, metavar="N", help="of attention: the block, counted from 0, or from "
+        "-1 backwards (default: the last)",
+    )  # fmt: skip
+    p.add_argument(
+        "--head", type=int, metavar="N", help="of attention: the head, counted likewise (default: "
+        "the mean of all)",
+    )  # fmt: skip
+    p.add_argument(
+        "--target", metavar="CLASS", help="of gradient and occlusion: the class asked about, by "
+        "name or number (default: the predicted one)",
+    )  # fmt: skip
+    p.add_argument(
+        "--out", type=Path, default=Path(), metavar="FOLDER",
+        help="where IMAGE-METHOD.png goes (default: the current folder)",
+    )  # fmt: skip
     return parser
 
 

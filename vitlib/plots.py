@@ -2,7 +2,12 @@
 (Okabe and Ito 2008), so that a figure reads the same on light and dark pages.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from vitlib.history import History, TrainState
 
@@ -44,6 +49,93 @@ def plot_history(history: History) -> Any:
         ax.spines[["top", "right"]].set_visible(False)
     plt.close(figure)  # else a notebook shows it twice: when pyplot ends the cell, and as a value
     return figure
+
+
+def plot_maps(
+    images: Float[Tensor, "B C H W"],
+    maps: Mapping[str, Float[Tensor, "B h w"]],
+    titles: Sequence[str] | None = None,
+    *,
+    alone: bool = False,
+    cmap: str = "gray",
+) -> Any:
+    """Figure with a row for each image: the image, then each map over it.
+
+    Args:
+        images: pixels in [0, 1], grey (C = 1) or colour (C = 3).
+        maps: title: one map an image, in any coarser grid; see `overlay` for its colours. Below
+            each stands the range of its values, since each has a scale of its own.
+        titles: one for each image.
+        alone: show each map by itself, too, on white.
+        cmap: of grey images: "gray", or "gray_r" for black ink on white.
+
+    Raises ValueError for pixels outside [0, 1], maps that are not finite, and numbers of images,
+    maps and titles that differ.
+    """
+    import matplotlib.pyplot as plt
+
+    batch, channels, height, width = images.shape
+    if channels not in (1, 3):
+        raise ValueError(f"expected images with 1 or 3 channels, got {channels}")
+    if images.min() < 0 or images.max() > 1:
+        raise ValueError(
+            f"expected pixels in [0, 1], got {images.min():.3g} to {images.max():.3g}: "
+            f"undo the normalisation first, as ImageSet.denormalize does"
+        )
+    for name, values in {"titles": titles, **maps}.items():
+        if values is not None and len(values) != batch:
+            raise ValueError(f"{batch} images, but {len(values)} of {name}")
+
+    columns = 1 + len(maps) * (2 if alone else 1)
+    side = 6.4 / max(columns, 3)
+    figure, grid = plt.subplots(
+        batch, columns, squeeze=False, facecolor="white", layout="constrained",
+        figsize=(side * columns, batch * (side * height / width + 0.35)),
+    )  # fmt: skip
+    for ax in grid.flat:
+        ax.set(xticks=[], yticks=[], facecolor="white")
+        ax.spines[:].set_color(GREY)
+    for row, image in enumerate(images.detach().cpu().permute(0, 2, 3, 1)):  # (H, W, C)
+        picture, *panels = grid[row]
+        pictures = [picture]
+        picture.set_title(titles[row] if titles else "", fontsize=9)
+        for name, values in maps.items():
+            low, high = float(values[row].min()), float(values[row].max())
+            named = panels[0]
+            if alone:
+                overlay(panels.pop(0), values[row], (height, width), strength=1.0)
+            overlay(panels[0], values[row], (height, width))
+            pictures.append(panels.pop(0))
+            named.set_title(name if row == 0 else "", fontsize=8)
+            named.set_xlabel(f"{low:.2g} to {high:.2g}", fontsize=7, color="#555555", labelpad=2)
+        for ax in pictures:
+            ax.imshow(image.numpy(), cmap=cmap, vmin=0, vmax=1, zorder=0)
+    plt.close(figure)  # else a notebook shows it twice: when pyplot ends the cell, and as a value
+    return figure
+
+
+def overlay(
+    ax: Any, values: Float[Tensor, "h w"], size: tuple[int, int], strength: float = 0.75
+) -> None:
+    """Lay a map over an image of `size` (H, W) in the matplotlib axes `ax`.
+
+    Orange where the map is positive, blue where it is negative, the less opaque the nearer to 0;
+    at the value farthest from 0 the opacity is `strength`. Raises ValueError for NaN or infinity.
+    """
+    from matplotlib.colors import to_rgb
+
+    values = values.detach().cpu().float()
+    if not values.isfinite().all():
+        raise ValueError("the map holds NaN or infinity")
+    positive, negative = torch.tensor(to_rgb(ORANGE)), torch.tensor(to_rgb(BLUE))
+    colours = torch.where(values[..., None] < 0, negative, positive)  # (h, w, 3)
+    opacity = strength * values.abs() / values.abs().max().clamp(min=1e-30)
+    ax.imshow(
+        torch.cat([colours, opacity[..., None]], dim=-1).numpy(),
+        extent=(-0.5, size[1] - 0.5, size[0] - 0.5, -0.5),
+        interpolation="nearest",
+        zorder=1,
+    )
 
 
 class LivePlot:

@@ -99,6 +99,13 @@ def decode(source: Path | bytes, size: tuple[int, int] | None) -> UInt8[np.ndarr
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
+def in_channels(pixels: UInt8[np.ndarray, "C H W"], channels: int) -> UInt8[np.ndarray, "c H W"]:
+    """Grey (C = 1) or colour (C = 3) as `channels`, 1 or 3, of them."""
+    if len(pixels) > channels:
+        return np.asarray(Image.fromarray(pixels.transpose(1, 2, 0)).convert("L"))[None]
+    return np.repeat(pixels, channels // len(pixels), axis=0)
+
+
 def flatten(image: Image.Image) -> Image.Image:
     """Any colour mode as L (grey) or RGB, with nothing transparent."""
     if image.mode == "F":

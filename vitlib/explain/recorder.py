@@ -1,7 +1,9 @@
-"""Looking inside: read the attention weights of a model while it runs as always."""
+"""Read the attention weights of a model while it runs as always."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -13,11 +15,11 @@ from vitlib.attention import attention_weights, unfused
 
 
 class AttentionRecorder:
-    """Reads every layer's attention weights while the model runs.
+    """Reads the attention weights of every layer, or of some, while the model runs.
 
         with AttentionRecorder(model) as recorder:
             logits = model(images)
-        recorder.attention      # (B, L, H, N, N): image, layer, head, query token, key token
+        recorder.attention      # (B, L, H, T, T): image, layer, head, query token, key token
 
     Rows sum to 1: they are the weights before attention dropout. Each forward replaces the last.
     The model's own computation is left alone: a hook sees each attention module's input, and the
@@ -25,18 +27,27 @@ class AttentionRecorder:
     uncompiled inside. With `gradients=True` the unfused path runs instead, and `recorder.layers`
     are the graph's own tensors, for `torch.autograd.grad(score, recorder.layers)`.
 
-    Works on any model whose attention modules have `qkv`, `num_heads` and `scale`, as vitlib's,
-    timm's and the book's own have; for `gradients` they need `fused` and `attn_drop` too.
-    Raises ValueError if the model has no such modules, RuntimeError if nothing was recorded.
+    Args:
+        model: any model whose attention modules have `qkv`, `num_heads` and `scale`, as vitlib's,
+            timm's and the book's own have; for `gradients` they need `fused` and `attn_drop` too.
+        layers: which blocks to record, counted from 0 in forward order, or from -1 backwards.
+            They must be named in forward order, so that the result always is; None means all.
+        gradients: whether to record tensors that gradients can reach.
+
+    Raises ValueError if the model has no such modules or not that many layers, and RuntimeError if
+    nothing was recorded.
     """
 
-    def __init__(self, model: nn.Module, gradients: bool = False):
-        self._modules: list[Any] = [m for m in model.modules() if _is_attention(m)]
-        if not self._modules:
+    def __init__(
+        self, model: nn.Module, layers: Sequence[int] | None = None, gradients: bool = False
+    ):
+        modules: list[Any] = [m for m in model.modules() if _is_attention(m)]
+        if not modules:
             raise ValueError(
                 f"{type(model).__name__} has no attention module to record: expected modules "
                 f"with qkv, num_heads and scale"
             )
+        self._modules = modules if layers is None else [modules[i] for i in _find(layers, modules)]
         for module in self._modules:
             if not isinstance(getattr(module, "q_norm", nn.Identity()), nn.Identity):
                 raise ValueError(
@@ -76,12 +87,12 @@ class AttentionRecorder:
         self._stance.__exit__(*exception)
 
     @property
-    def attention(self) -> Float[Tensor, "B L H N N"]:
+    def attention(self) -> Float[Tensor, "B L H T T"]:
         """The weights of the last forward, stacked."""
         return torch.stack(self.layers, dim=1)
 
     @property
-    def layers(self) -> list[Float[Tensor, "B H N N"]]:
+    def layers(self) -> list[Float[Tensor, "B H T T"]]:
         """The weights of the last forward, layer by layer in the order in which modules stand."""
         if not self._weights:
             raise RuntimeError(
@@ -90,9 +101,14 @@ class AttentionRecorder:
         return [self._weights[m] for m in self._modules if m in self._weights]
 
     @torch.no_grad()
-    def _recompute(self, module: Any, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
-        x, *_ = *inputs, *named.values()
-        qkv = module.qkv(x)  # (B, N, 3D)
+    def _recompute(self, module: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        x, *others = *inputs, *named.values()
+        if any(isinstance(other, Tensor) for other in others):
+            raise ValueError(
+                f"{type(module).__name__} was called with more than its tokens, perhaps with a "
+                f"mask, which AttentionRecorder does not recompute"
+            )
+        qkv = module.qkv(x)  # (B, T, 3D)
         q, k, _ = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=module.num_heads)
         self._keep(module, attention_weights(q, k, module.scale))
 
@@ -109,3 +125,24 @@ class AttentionRecorder:
 
 def _is_attention(module: nn.Module) -> bool:
     return all(hasattr(module, name) for name in ("qkv", "num_heads", "scale"))
+
+
+def _find(layers: Sequence[int], modules: list[Any]) -> list[int]:
+    """The layers counted from 0, or a ValueError that says which there are."""
+    is_list = isinstance(layers, Sequence) and not isinstance(layers, str)
+    if not is_list or not layers or not all(isinstance(layer, Integral) for layer in layers):
+        raise ValueError(f"layers must be a list of block numbers such as [0, -1], got {layers!r}")
+    count = len(modules)
+    for layer in layers:
+        if not -count <= layer < count:
+            raise ValueError(
+                f"layer {layer} is out of range: the model has {count} layers, 0 to {count - 1}, "
+                f"or -{count} to -1 counted from the last"
+            )
+    found = [int(layer) % count for layer in layers]
+    if found != sorted(set(found)):
+        raise ValueError(
+            f"layers must stand in forward order, each once, got {list(layers)}: "
+            f"of {count} layers these are {found}"
+        )
+    return found

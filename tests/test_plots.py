@@ -1,0 +1,85 @@
+"""Maps drawn over images: colours, scales, and what is refused."""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitlib.plots import BLUE, ORANGE, overlay, plot_maps
+
+GREY = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+MAPS = {"one": torch.rand(2, 4, 4), "two": torch.randn(2, 7, 5)}
+
+
+def rgb(colour):
+    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+
+
+def test_a_row_an_image_and_each_map_over_it():
+    figure = plot_maps(GREY, MAPS, ["a", "b"])
+    axes = np.array(figure.axes).reshape(2, 3)
+    assert [ax.get_title() for ax in axes.flat] == ["a", "one", "two", "b", "", ""]
+    for row in range(2):
+        for ax in axes[row]:
+            np.testing.assert_array_equal(ax.images[-1].get_array(), GREY[row, 0])
+        assert [len(ax.images) for ax in axes[row]] == [1, 2, 2]
+        low, high = MAPS["two"][row].min(), MAPS["two"][row].max()
+        assert axes[row, 2].get_xlabel() == f"{low:.2g} to {high:.2g}"
+    assert plt.get_fignums() == []
+
+
+def test_maps_alone_too():
+    figure = plot_maps(GREY[:1], {"one": MAPS["one"][:1]}, alone=True, cmap="gray_r")
+    picture, alone, over = figure.axes
+    assert [len(ax.images) for ax in figure.axes] == [1, 1, 2]
+    assert alone.images[0].get_array()[..., 3].max() == 1
+    assert (alone.get_title(), over.get_title()) == ("one", "")
+    assert picture.images[0].get_cmap().name == "gray_r"
+
+
+def test_a_patch_is_coloured_where_it_lies_in_the_image():
+    """In the pixels of the PNG: white image, one positive and one negative cell."""
+    values = torch.zeros(1, 2, 3)
+    values[0, 0, 2], values[0, 1, 0] = 2.0, -1.0
+    figure = plot_maps(torch.ones(1, 3, 20, 30), {"map": values}, alone=True)
+    figure.savefig(png := io.BytesIO(), dpi=100)
+    pixels = np.asarray(Image.open(png).convert("RGB")) / 255
+    for ax, strength in zip(figure.axes[1:], (1.0, 0.75), strict=True):
+        box = ax.get_window_extent()
+        for row in range(2):
+            for column in range(3):
+                x = box.x0 + (column + 0.5) / 3 * box.width
+                y = len(pixels) - (box.y1 - (row + 0.5) / 2 * box.height)
+                colour, share = {(0, 2): (ORANGE, 1.0), (1, 0): (BLUE, 0.5)}.get(
+                    (row, column), (ORANGE, 0.0)
+                )
+                expected = 1 - strength * share * (1 - rgb(colour))
+                np.testing.assert_allclose(pixels[int(y), int(x)], expected, atol=0.01)
+
+
+def test_a_map_of_zeros_is_transparent():
+    figure = plot_maps(GREY[:1], {"none": torch.zeros(1, 2, 2)})
+    assert figure.axes[1].images[0].get_array()[..., 3].max() == 0
+
+
+def test_what_cannot_be_drawn_is_refused():
+    nan = torch.full((2, 2, 2), torch.nan)
+    for images, maps, titles, message in [
+        (GREY * 3 - 1, MAPS, None, r"pixels in \[0, 1\], got -.* undo the normalisation"),
+        (GREY.expand(2, 2, 28, 28), MAPS, None, "1 or 3 channels, got 2"),
+        (GREY, MAPS, ["a"], "2 images, but 1 of titles"),
+        (GREY, {"nan": nan}, None, "the map holds NaN or infinity"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            plot_maps(images, maps, titles)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        overlay(None, nan[0] / 0, (4, 4))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_another_number_of_maps_is_refused():
+    with pytest.raises(ValueError, match="2 images, but 3 of occlusion"):
+        plot_maps(GREY, {"occlusion": torch.zeros(3, 4, 4)})

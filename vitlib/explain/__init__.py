@@ -1,0 +1,31 @@
+"""Looking inside: what the attention weights were, what the answer rests on, and when.
+
+    recorder.py  AttentionRecorder       the weights of every layer and head, while the model runs
+    maps.py      tokens_to_grid, read_by_head, attention_rollout, attention_distance
+                                         sums made of those weights; no model needed
+    answers.py   gradient_rollout, occlusion, logit_lens
+                                         questions put to a VisionTransformer about its own answer
+    methods.py   find_method             any of these by its name, as one map an image
+
+The functions take batches, change neither the model nor its gradients, and answer as in eval mode.
+"""
+
+from vitlib.explain.answers import gradient_rollout, logit_lens, occlusion
+from vitlib.explain.maps import (
+    attention_distance,
+    attention_rollout,
+    read_by_head,
+    tokens_to_grid,
+)
+from vitlib.explain.recorder import AttentionRecorder
+
+__all__ = [
+    "AttentionRecorder",
+    "attention_distance",
+    "attention_rollout",
+    "gradient_rollout",
+    "logit_lens",
+    "occlusion",
+    "read_by_head",
+    "tokens_to_grid",
+]

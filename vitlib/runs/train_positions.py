@@ -2,8 +2,9 @@
 
     python -m vitlib.runs.train_positions
 
-Writes positions.json, which chapter 2 shows. Everything but the positions is the book's recipe,
-`vitlib.TrainConfig`; the 4,000 training digits are used whole, and each run is tested once.
+Writes positions.json, which chapter 2 shows (record.py says what such a file holds). Everything but
+the positions is the book's recipe, `vitlib.TrainConfig`; the 4,000 training digits are used whole,
+and each run is tested once.
 """
 
 import json
@@ -20,6 +21,8 @@ from vitlib.runs.in_parallel import one_core_each
 LOG = Path(__file__).with_name("positions.json")
 NAME, SEEDS, KINDS = "vit_nano_patch7_28", (0, 1, 2), ("learned", "sincos", "none")
 RECIPE = TrainConfig(progress=False, val_fraction=0.0)
+WINDOW = 50  # steps whose mean loss is one point of the curve: enough to draw, short enough to read
+ENDS = list(range(WINDOW, RECIPE.steps + 1, WINDOW))
 
 
 def run(kind: str, seed: int) -> dict[str, Any]:
@@ -33,10 +36,8 @@ def run(kind: str, seed: int) -> dict[str, Any]:
         "seed": seed,
         "test_accuracy": round(evaluate(model, data.test).accuracy, 4),
         "last_loss": round(statistics.mean(history.loss[-50:]), 4),
-        # the mean of every 50 steps: enough to draw, short enough to read
-        "loss": [round(statistics.mean(history.loss[i : i + 50]), 3)
-                 for i in range(0, RECIPE.steps, 50)],
-    }  # fmt: skip
+        "loss": [round(statistics.mean(history.loss[end - WINDOW : end]), 3) for end in ENDS],
+    }
     print(kind, seed, result["test_accuracy"], flush=True)
     return result
 
@@ -46,6 +47,9 @@ if __name__ == "__main__":
     log = {
         "model": NAME,
         "recipe": RECIPE.to_dict(),
+        "settings": {"pos_embed": "Position embedding"},
+        "curves": {"loss": {"label": f"Training loss, mean of {WINDOW} steps", "steps": ENDS}},
+        "results": {"test_accuracy": {"label": "Test accuracy", "percent": True}},
         "runs": runs,
         "torch": torch.__version__,
     }

@@ -106,6 +106,12 @@ def check_model(model: Any) -> VisionTransformer:
     return model
 
 
+def prefix_names(model: VisionTransformer) -> list[str]:
+    """What the tokens before the patches are called, in their order."""
+    names = ["class token"] + ["distillation token"] * model.distilled
+    return names + [f"register {i}" for i in range(model.num_prefix_tokens - len(names))]
+
+
 def pixels_of(image: Any) -> np.ndarray:
     """A picture as uint8 pixels (H, W, C), from what people have.
 

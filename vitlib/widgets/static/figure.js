@@ -59,10 +59,23 @@ function element(tag, properties = {}, ...children) {
   return node;
 }
 
+// The same for a drawing of lines: svg("line", { x1: 0, ... }). The parser knows the namespace, so no
+// address stands here, and a page can be checked for naming none.
+function svg(tag, properties = {}, ...children) {
+  const holder = document.createElement("div");
+  holder.innerHTML = "<svg></svg>";
+  const node = document.createElementNS(holder.firstChild.namespaceURI, tag);
+  for (const [name, value] of Object.entries(properties)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
 // Empties `el`, names it to a screen reader, and returns it.
 function frame(model, el) {
   el.replaceChildren();
   el.classList.add("vitlib-figure");
+  // JupyterLab takes arrow keys for itself, unless the very element that has the focus says no.
+  el.addEventListener("focusin", (event) => { event.target.dataset.lmSuppressShortcuts = "true"; });
   el.setAttribute("role", "group");
   el.setAttribute("aria-label", model.get("title"));
   el.append(element("p", { class: "vf-hidden" }, model.get("alt")));
@@ -126,13 +139,15 @@ function paint(canvas, colour) {
   const context = canvas.getContext("2d");
   const data = context.createImageData(canvas.width, canvas.height);
   for (let i = 0; i < canvas.width * canvas.height; i++) {
-    const [red, green, blue, alpha = 255] = colour(i);
-    data.data.set([red, green, blue, alpha], 4 * i);
+    const of = colour(i); // one by one: a picture may have 100,000 pixels
+    for (let k = 0; k < 4; k++) data.data[4 * i + k] = of[k] ?? 255;
   }
   context.putImageData(data, 0, 0);
 }
 
-// One of the cells of a picture, chosen by pointing, tapping, or with the arrow keys.
+// One of the cells of a picture, chosen by pointing, tapping, or with the arrow keys. With a mouse,
+// pointing looks at a cell and a click keeps it: when the mouse leaves, the cell that was kept comes
+// back, so that a reader gets to the other controls without choosing on the way.
 // size(): [rows, columns]; describe(cell): words for it; `key`: the trait that holds `first` plus
 // the cell, counted row by row. Smaller values are something without a place: nothing is ringed.
 function picker(model, key, { label, size, describe, keys = [], first = 0 }, ...pictures) {
@@ -144,8 +159,12 @@ function picker(model, key, { label, size, describe, keys = [], first = 0 }, ...
     const place = (position, length, count) => Math.min(count - 1, Math.max(0, Math.floor((position / length) * count)));
     assign(model, key, first + place(event.clientY - area.top, area.height, rows) * columns + place(event.clientX - area.left, area.width, columns));
   };
+  let kept = model.get(key);
+  const keep = () => { kept = model.get(key); };
+  box.addEventListener("pointerenter", keep);
   box.addEventListener("pointermove", point);
-  box.addEventListener("pointerdown", point);
+  box.addEventListener("pointerdown", (event) => { point(event); keep(); });
+  box.addEventListener("pointerleave", ({ pointerType }) => { if (pointerType === "mouse") assign(model, key, kept); });
   box.addEventListener("keydown", (event) => {
     const [rows, columns] = size();
     const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
@@ -154,6 +173,7 @@ function picker(model, key, { label, size, describe, keys = [], first = 0 }, ...
     if (Number.isNaN(chosen)) return;
     event.preventDefault();
     if (chosen >= 0 && chosen < rows * columns) assign(model, key, first + chosen);
+    keep();
   });
   observe(model, [key, ...keys], () => {
     const [rows, columns] = size();
@@ -165,16 +185,6 @@ function picker(model, key, { label, size, describe, keys = [], first = 0 }, ...
     ring.hidden = cell < 0;
     ring.style.cssText = `left:${(100 * (cell % columns)) / columns}%;top:${(100 * Math.floor(cell / columns)) / rows}%;width:${100 / columns}%;height:${100 / rows}%`;
   });
-  return box;
-}
-
-// With a mouse, pointing looks at a cell and a click keeps it: when the mouse leaves, the cell that
-// was kept comes back, so that a reader gets to the other controls without choosing on the way.
-function keepClicked(model, key, box) {
-  let kept = model.get(key);
-  const keep = () => { kept = model.get(key); };
-  for (const event of ["pointerenter", "pointerdown", "keydown"]) box.addEventListener(event, keep);
-  box.addEventListener("pointerleave", ({ pointerType }) => { if (pointerType === "mouse") assign(model, key, kept); });
   return box;
 }
 

@@ -60,11 +60,12 @@ function render({ model, el }) {
         options: [["unfold", "unfold"], ["conv", "conv"], ["view", "view (wrong)"]],
       }),
     ),
-    status,
+    // Words stand below the pictures: where they take more lines, nothing moves under the pointer.
     element("div", { class: "vf-panels vf-pair" },
-      panel("Point, or use the arrow keys", picture),
+      panel("Point at a patch; a click keeps it", picture),
       panel(matrixCaption, matrix),
     ),
+    status,
     panel(vectorCaption, cells, vector),
     panel(`Its token: the ${dim} kernels' sums`, token),
   );

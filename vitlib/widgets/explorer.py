@@ -1,0 +1,246 @@
+"""The explorer: any picture, model and method, for a live kernel, of plain ipywidgets."""
+
+import warnings
+from collections.abc import Mapping
+from html import escape
+from importlib.resources import files
+from io import BytesIO
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from vitlib.data import load_data
+from vitlib.explain.answers import in_eval_mode
+from vitlib.explain.methods import METHODS, class_names, find_method
+from vitlib.model import VisionTransformer, create_model, list_models
+from vitlib.plots import plot_maps
+from vitlib.read_images import decode, in_channels
+from vitlib.widgets.figure import check_model
+
+_DIGITS = "72345"  # one test digit of each of these classes
+_PHOTOS = {"photo: astronaut": "astronaut", "photo: cat": "chelsea"}  # of scikit-image
+_MOST_BYTES, _MOST_PIXELS = 20_000_000, 50_000_000  # of an upload
+_NAMES = {"attention": "attention", "rollout": "attention rollout",
+          "gradient": "gradient rollout", "occlusion": "occlusion"}  # fmt: skip
+_NONE = "none"  # no head or class in particular; a Dropdown takes None for "nothing is chosen"
+_WITHOUT_KERNEL = (
+    "<p><em>In a live notebook, an explorer stands here: upload a picture, choose a model, layer, "
+    "head and method, and see the maps. Open this chapter in Jupyter or Colab to use it.</em></p>"
+)
+
+
+def attention_explorer(models: Mapping[str, VisionTransformer] | None = None) -> "Explorer":
+    """Controls for a live kernel: upload a picture, choose a model and a method, see the map.
+
+    Args:
+        models: name: model, each with a head and with the `mean` and `std` of its data. Default:
+            the pretrained models that come with vitlib, which know digits, white on black.
+
+    Raises ValueError for models that can't be used.
+    """
+    return Explorer(models)
+
+
+class Explorer(ipywidgets.VBox):
+    """What `attention_explorer` makes. Errors are told in `said`, in words; the controls follow the
+    model: as many layers, heads and classes as it has, and only those that the method takes.
+    """
+
+    def __init__(self, models: Mapping[str, VisionTransformer] | None = None) -> None:
+        self._models: dict[str, VisionTransformer] = {}
+        for name, model in (models or {}).items():
+            self._models[name] = _check(name, model)
+        names = list(self._models) or _packaged()
+        self._pictures = _examples()
+        self._waiting = True  # while controls are being set, nothing is drawn
+
+        wide = {"style": {"description_width": "4.5rem"}}
+        self.picture = ipywidgets.Dropdown(
+            options=list(self._pictures), description="Picture", **wide
+        )
+        self.upload = ipywidgets.FileUpload(
+            accept="image/*", description="Upload a picture", layout=ipywidgets.Layout(width="auto")
+        )
+        self.invert = ipywidgets.Checkbox(
+            description="Invert (dark ink on light paper)", indent=False,
+            layout=ipywidgets.Layout(width="auto"),
+        )  # fmt: skip
+        self.model = ipywidgets.Dropdown(options=names, description="Model", **wide)
+        self.method = ipywidgets.Dropdown(
+            options=[(_NAMES[name], name) for name in METHODS], description="Method", **wide
+        )
+        self.layer = ipywidgets.IntSlider(min=0, max=0, description="Layer", **wide)
+        self.head = ipywidgets.Dropdown(description="Head", **wide)
+        self.target = ipywidgets.Dropdown(description="Class", **wide)
+        self.said = ipywidgets.HTML()
+        self.shown = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%"))
+        super().__init__([
+            ipywidgets.HBox([self.picture, self.upload, self.invert],
+                            layout=ipywidgets.Layout(flex_flow="row wrap")),
+            ipywidgets.HBox([self.model, self.method, self.layer, self.head, self.target],
+                            layout=ipywidgets.Layout(flex_flow="row wrap")),
+            self.said,
+            self.shown,
+        ])  # fmt: skip
+        self._follow_model()
+        for control in (self.picture, self.invert, self.layer, self.head, self.target):
+            control.observe(self._draw, "value")
+        self.upload.observe(self._take_upload, "value")
+        self.model.observe(self._follow_model, "value")
+        self.method.observe(self._follow_method, "value")
+
+    def __repr__(self) -> str:
+        return "Explorer: upload a picture, choose a model and a method, see the map"
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        data = dict(super()._repr_mimebundle_(**options) or {})
+        return {**data, "text/plain": repr(self), "text/html": _WITHOUT_KERNEL}
+
+    # The controls
+
+    def _follow_model(self, change: Any = None) -> None:
+        """Offer the chosen model's layers, heads and classes; keep what was chosen where it can."""
+        model = self._chosen_model()
+        heads: int = model.config["num_heads"]
+        layer, head, target = self.layer.value, self.head.value, self.target.value
+        first = change is None
+        self._waiting = True
+        self.layer.max = len(model.blocks) - 1
+        self.layer.value = self.layer.max if first else min(layer, self.layer.max)
+        self.head.options = [("mean of all", _NONE), *((str(h), h) for h in range(heads))]
+        self.head.value = head if head in range(heads) else _NONE
+        classes = [(name, number) for number, name in enumerate(class_names(model))]
+        self.target.options = [("as predicted", _NONE), *classes]
+        self.target.value = target if target in range(len(classes)) else _NONE
+        self._follow_method()
+
+    def _follow_method(self, change: Any = None) -> None:
+        for name in ("layer", "head", "target"):
+            getattr(self, name).disabled = name not in METHODS[self.method.value]
+        self._waiting = False
+        self._draw()
+
+    def _take_upload(self, change: Any) -> None:
+        """The uploaded picture becomes one of the choices, or it is said why it can't."""
+        for file in self.upload.value:
+            name, content = f"uploaded: {file['name']}", bytes(file["content"])
+            if trouble := _trouble_with(content):
+                self._say(f"{file['name']} {trouble}. The picture below is still the former one.")
+                continue
+            self._pictures[name] = content
+            self._waiting = True
+            self.picture.options = list(self._pictures)
+            self.picture.value = name
+            self._waiting = False
+            self._draw()
+
+    # The picture
+
+    def _draw(self, change: Any = None) -> None:
+        if self._waiting:
+            return
+        try:
+            self._draw_map()
+        except Exception as error:  # in a callback, a traceback would end in the kernel's log
+            self.shown.value = b""
+            self._say(f"This can't be drawn: {type(error).__name__}: {error}")
+
+    def _draw_map(self) -> None:
+        model, method = self._chosen_model(), self.method.value
+        pixels = torch.from_numpy(self._chosen_pixels(model)) / 255  # (1, C, H, W)
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (model.mean, model.std))
+        weight = model.cls_token
+        inputs = ((pixels - mean) / std).to(weight.device, weight.dtype)
+        values = {name: getattr(self, name).value for name in METHODS[method]}
+        chosen = {name: None if value == _NONE else value for name, value in values.items()}
+        title, _, make_map = find_method(model, method, **chosen)
+        grid = make_map(inputs).cpu()  # (1, h, w)
+        with in_eval_mode(model), torch.no_grad():
+            probability, answer = model(inputs)[0].float().softmax(dim=0).max(dim=0)
+        figure = plot_maps(pixels, {title: grid}, ["picture"], alone=True)
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png", dpi=110)
+        self.shown.value = buffer.getvalue()
+        row, column = divmod(int(grid.argmax()), grid.shape[-1])
+        self._say(
+            f"The model's answer: {class_names(model)[int(answer)]} ({probability:.1%}). The map, "
+            f"{title}, is largest in row {row}, column {column} of {grid.shape[-2]} × "
+            f"{grid.shape[-1]}: {float(grid.max()):.3g}."
+        )
+
+    def _chosen_model(self) -> VisionTransformer:
+        name = self.model.value
+        if name not in self._models:  # packaged models are loaded when they are asked for
+            self._models[name] = create_model(name, pretrained=True)
+        return self._models[name]
+
+    def _chosen_pixels(self, model: VisionTransformer) -> np.ndarray:
+        pixels = decode(self._pictures[self.picture.value], model.img_size)
+        batch = np.array([in_channels(pixels, model.in_chans)])  # a copy, which torch may own
+        return 255 - batch if self.invert.value else batch
+
+    def _say(self, text: str) -> None:
+        self.said.value = escape(text)
+
+
+def _check(name: str, model: VisionTransformer) -> VisionTransformer:
+    """The model, if pictures can be brought into its form and it has an answer to explain."""
+    model = check_model(model)
+    if not model.num_classes or not len(model.blocks):
+        raise ValueError(f"{name} has no {'blocks' if model.num_classes else 'head'}: no answer")
+    if model.mean is None or model.std is None:
+        raise ValueError(
+            f"{name} does not say by what mean and std its images were normalised: set model.mean "
+            "and model.std"
+        )
+    if model.in_chans not in (1, 3):
+        raise ValueError(f"{name} takes {model.in_chans} channels, pictures have 1 or 3")
+    return model
+
+
+def _packaged() -> list[str]:
+    """The presets whose weights come with vitlib, the finest patches first."""
+    weights = files("vitlib") / "weights"
+    return [name for name in list_models() if (weights / f"{name}.safetensors").is_file()]
+
+
+def _examples() -> dict[str, bytes]:
+    """Pictures to begin with, as files: some test digits, and photos that no digit model knows."""
+    from skimage import data as photos  # takes a while to import
+
+    test = load_data("mnist5k").test
+    pictures = {}
+    for digit in _DIGITS:
+        first = int((test.labels == int(digit)).nonzero()[0])
+        pictures[f"test digit {first}: a {digit}"] = _as_file(test.images[first, 0].numpy())
+    for name, photo in _PHOTOS.items():
+        pictures[name] = _as_file(getattr(photos, photo)())
+    return pictures
+
+
+def _as_file(pixels: np.ndarray) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, format="png", compress_level=1)
+    return buffer.getvalue()
+
+
+def _trouble_with(content: bytes) -> str | None:
+    """Why an uploaded file can't be used, in words that follow its name; None if it can."""
+    if len(content) > _MOST_BYTES:
+        return f"has {len(content) / 1e6:.0f} MB, more than {_MOST_BYTES / 1e6:.0f}"
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(content)) as image:
+            width, height = image.size  # known before anything is decoded
+        if width * height > _MOST_PIXELS:
+            return f"has {width} × {height} pixels, more than {_MOST_PIXELS // 10**6} million"
+        decode(content, (28, 28))
+    except Image.DecompressionBombError:  # Pillow's own limit
+        return f"has far more than {_MOST_PIXELS // 10**6} million pixels"
+    except UnidentifiedImageError:
+        return "is not a picture, or of a kind that can't be read here"
+    except Exception as error:  # a broken file can raise nearly anything in a decoder
+        return f"can't be read: {error}"
+    return None

@@ -1,0 +1,175 @@
+"""PositionFigure: which positions are alike to a model, and what another grid makes of them."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from traitlets import Bytes, Int, List, Unicode, observe, validate
+
+from vitlib.model import VisionTransformer
+from vitlib.pos_embed import resample_pos_embed
+from vitlib.widgets.figure import BadValue, Figure, check_index, check_model, prefix_names
+
+COLOURS = ("fixed", "stretched")  # from −1 to 1, or from the smallest to the largest shown
+_MOST_POSITIONS = 256  # patches; more would make the page heavy and every reaction slow
+_SIDES = range(2, 17)
+
+
+class PositionFigure(Figure, script="position.js"):
+    """Choose a position: the cosines of its vector with those of all others, on grids of any size.
+
+    `kind` says which vectors: "learned", the model's own, resampled to the grid as
+    `resample_pos_embed` does it; "sincos", those of `sincos_2d` at the model's width, made anew for
+    each grid; "none", where there is nothing to compare. Kinds that the model cannot have (learned
+    ones in a model without, sin-cos at a width that 4 does not divide) are not offered.
+
+    Args:
+        model: a VisionTransformer with at most 256 patches.
+        position: counted as in `pos_embed`, prefix tokens first. Default: the middle of the grid.
+        kind: one of `kinds`; default: the model's own.
+        rows: of the grid, one of those in `grids`: its columns follow, as the shape of the model's
+            own grid demands. Default: the model's own.
+        colours: "fixed" (cosines from −1 to 1) or "stretched" (from the smallest to the largest of
+            the grid).
+
+    The page computes the cosines from float32 vectors, so they agree with torch's to about 1e-6. A
+    vector of length 0, as sin-cos gives to prefix tokens, has no cosine, and the figure says so.
+    Raises ValueError for another model, too many positions, positions that are not finite, and
+    values that do not fit.
+    """
+
+    kind = Unicode().tag(sync=True)
+    rows = Int().tag(sync=True)
+    position = Int().tag(sync=True)
+    colours = Unicode("fixed").tag(sync=True)
+    kinds = List(Unicode()).tag(sync=True)
+    grids = List(List(Int()), help="(rows, columns), by rows").tag(sync=True)
+    own_grid = List(Int(), help="the model's own (rows, columns)").tag(sync=True)
+    prefix = List(Unicode(), help="names of the tokens before the patches").tag(sync=True)
+    dim = Int(help="D, the width of a vector").tag(sync=True)
+    vectors = Bytes(
+        help="float32 (prefix + N, min(D, prefix + N)): the learned vectors, turned so that their "
+        "products stay and the numbers get fewer"
+    ).tag(sync=True)
+    maps = Bytes(
+        help="float32, for each grid (rows, own rows) and (columns, own columns): how resampling "
+        "mixes the learned vectors"
+    ).tag(sync=True)
+
+    def __init__(
+        self,
+        model: VisionTransformer,
+        position: int | None = None,
+        kind: str | None = None,
+        rows: int | None = None,
+        colours: str = "fixed",
+    ):
+        model = check_model(model)
+        own = model.grid_size
+        if own[0] * own[1] > _MOST_POSITIONS:
+            count = own[0] * own[1] + model.num_prefix_tokens
+            raise ValueError(
+                f"the model has {own[0]}×{own[1]} positions, and the figure would embed "
+                f"{4 * count * min(count, model.embed_dim):,} bytes: at most {_MOST_POSITIONS} "
+                "positions are shown. Make a model with a smaller img_size, and if these "
+                "positions matter, give it resample_pos_embed(model.pos_embed, its grid_size, "
+                "model.grid_size, model.num_prefix_tokens)"
+            )
+        own_kind = model.config["pos_embed"]
+        kinds = ["learned"] if own_kind == "learned" else []
+        kinds += ["sincos"] if model.embed_dim % 4 == 0 else []
+        kinds += ["none"]
+        grids = _grids(own)
+        vectors = maps = b""
+        if own_kind == "learned":
+            assert model.pos_embed is not None
+            vectors = _turned(model.pos_embed)
+            maps = b"".join(_mixing(own[i], grid[i]) for grid in grids for i in (0, 1))
+        super().__init__(
+            title="Positions that are alike",
+            alt="For one position of a grid of patches, the cosine of its position embedding with "
+            "those of all others, as a map. Choose the position, the kind of embeddings (learned, "
+            "sine and cosine, none) and the size of the grid.",
+            kinds=kinds,
+            grids=[list(grid) for grid in grids],
+            own_grid=list(own),
+            prefix=prefix_names(model),
+            dim=model.embed_dim,
+            vectors=vectors,
+            maps=maps,
+        )
+        self.rows = own[0] if rows is None else rows
+        rows, columns = self.grid_size
+        middle = model.num_prefix_tokens + rows // 2 * columns + columns // 2
+        self.position = middle if position is None else position
+        self.kind, self.colours = own_kind if kind is None else kind, colours
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """(rows, columns) of the grid that is shown."""
+        return self.rows, dict(self.grids)[self.rows]
+
+    @property
+    def count(self) -> int:
+        """How many positions there are, prefix tokens included."""
+        rows, columns = self.grid_size
+        return len(self.prefix) + rows * columns
+
+    @validate("kind")
+    def _check_kind(self, proposal: Any) -> str:
+        if proposal.value not in self.kinds:
+            raise BadValue(
+                f"kind must be one of {', '.join(self.kinds)} for this model: got "
+                f"{proposal.value!r}"
+            )
+        return proposal.value
+
+    @validate("rows")
+    def _check_rows(self, proposal: Any) -> int:
+        allowed = [rows for rows, _ in self.grids]
+        if proposal.value not in allowed:
+            raise BadValue(
+                f"rows must be one of {', '.join(map(str, allowed))}: got {proposal.value}"
+            )
+        return proposal.value
+
+    @validate("position")
+    def _check_position(self, proposal: Any) -> int:
+        if not self.rows:  # before the grid is known
+            return 0
+        return check_index("position", proposal.value, self.count, "positions, prefix included")
+
+    @validate("colours")
+    def _check_colours(self, proposal: Any) -> str:
+        if proposal.value not in COLOURS:
+            raise BadValue(f"colours must be one of {', '.join(COLOURS)}: got {proposal.value!r}")
+        return proposal.value
+
+    @observe("rows")
+    def _stay_inside(self, change: Any) -> None:
+        if change.old and self.position >= self.count:
+            self.position = len(self.prefix)
+
+
+def _grids(own: tuple[int, int]) -> list[tuple[int, int]]:
+    """The model's own grid, and others of 2 to 16 rows, of its shape as far as may be."""
+    others = {rows: max(1, round(rows * own[1] / own[0])) for rows in _SIDES}
+    small = {rows: columns for rows, columns in others.items() if rows * columns <= _MOST_POSITIONS}
+    return sorted((small | dict([own])).items())
+
+
+def _turned(pos_embed: Tensor) -> bytes:
+    """Vectors (prefix + N, R) with the dot products of the (prefix + N, D) given, R <= D.
+
+    If Eᵀ = QR, then E Eᵀ = RᵀR. Resampling is linear, so Rᵀ may stand for E there, too.
+    """
+    vectors = pos_embed.detach().cpu().double()[0]
+    if not vectors.isfinite().all():
+        raise ValueError("the model's pos_embed holds values that are not finite (NaN or infinity)")
+    return torch.linalg.qr(vectors.T, mode="r").R.T.float().contiguous().numpy().tobytes()
+
+
+def _mixing(old: int, new: int) -> bytes:
+    """The matrix (new, old) by which resampling makes `new` places in a line out of `old`."""
+    line = resample_pos_embed(torch.eye(old)[None], (new, 1), (old, 1), num_prefix_tokens=0)
+    return line[0].contiguous().numpy().tobytes()

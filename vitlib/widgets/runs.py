@@ -1,0 +1,98 @@
+"""RunsFigure: trainings that were recorded, behind sliders."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from traitlets import Dict, Int, List, Unicode, validate
+
+from vitlib.runs.record import Record
+from vitlib.widgets.figure import BadValue, Figure
+
+_MOST_NUMBERS = 20_000  # on all curves together, about 120 kB in a page
+
+
+class RunsFigure(Figure, script="runs.js"):
+    """Choose the settings of a recorded experiment: its curve, among those of all other runs.
+
+    Several seeds of the same settings are drawn thin, with their mean. A run that diverged is drawn
+    as far as it came, marked with a cross, and named. The numbers are those of the record.
+
+    Args:
+        runs: a record as vitlib/runs/record.py describes it, its name ("positions",
+            "learning_rates"), or the path of its JSON file.
+        chosen: the value of each setting; for those left out, the first run's.
+        curve: the curve to show; the first, if not said.
+        step: where to read it; the last step, if not said.
+        title: names the figure to a screen reader.
+
+    Raises ValueError for a record that is none, whose runs differ in what they hold, or that is too
+    large for a page, and for settings, curves and steps that it does not have.
+    """
+
+    settings = List(Dict(), help="[{key, label, values}]").tag(sync=True)
+    curves = List(Dict(), help="[{key, label, steps, percent, scale}]").tag(sync=True)
+    results = List(Dict(), help="[{key, label, percent}]").tag(sync=True)
+    runs = List(Dict(), help="[{settings, seed, curves, results, diverged}]").tag(sync=True)
+    chosen = Dict(help="the value of each setting").tag(sync=True)
+    curve = Unicode().tag(sync=True)
+    step = Int(help="the curve is read at its recorded step nearest to this one").tag(sync=True)
+
+    def __init__(
+        self,
+        runs: str | Path | Mapping[str, Any],
+        chosen: Mapping[str, Any] | None = None,
+        curve: str | None = None,
+        step: int | None = None,
+        title: str = "Recorded training runs",
+    ):
+        record = Record(runs)
+        numbers = sum(len(line) for run in record.runs for line in run["curves"].values())
+        if numbers > _MOST_NUMBERS:
+            raise ValueError(
+                f"the curves hold {numbers:,} numbers, more than the {_MOST_NUMBERS:,} that a page "
+                "should carry: record the mean of every so many steps"
+            )
+        super().__init__(
+            title=title,
+            alt=record.in_words(),
+            settings=record.settings,
+            curves=record.curves,
+            results=record.results,
+            runs=record.runs,
+        )
+        self.chosen = {**record.runs[0]["settings"], **(chosen or {})}
+        self.curve = self.curves[0]["key"] if curve is None else curve
+        self.step = self._last_step if step is None else step
+
+    @property
+    def _last_step(self) -> int:
+        return max(curve["steps"][-1] for curve in self.curves)
+
+    @validate("chosen")
+    def _check_chosen(self, proposal: Any) -> dict[str, Any]:
+        keys = [setting["key"] for setting in self.settings]
+        if set(proposal.value) != set(keys):
+            raise BadValue(
+                f"chosen must hold the settings {', '.join(keys)}: got {list(proposal.value)}"
+            )
+        for setting in self.settings:
+            value, known = proposal.value[setting["key"]], setting["values"]
+            if value not in known:
+                raise BadValue(
+                    f"{setting['key']} must be one of {', '.join(map(str, known))}: got {value!r}"
+                )
+        return proposal.value
+
+    @validate("curve")
+    def _check_curve(self, proposal: Any) -> str:
+        keys = [curve["key"] for curve in self.curves]
+        if proposal.value not in keys:
+            raise BadValue(f"curve must be one of {', '.join(keys)}: got {proposal.value!r}")
+        return proposal.value
+
+    @validate("step")
+    def _check_step(self, proposal: Any) -> int:
+        if not 0 <= proposal.value <= self._last_step:
+            raise BadValue(f"step must be from 0 to {self._last_step}: got {proposal.value}")
+        return proposal.value

@@ -5,7 +5,7 @@ NB ?=
 
 # Chapters that train: their digits differ from one kind of CPU to the next after many steps.
 # Every other notebook must print the same on another instruction set, and is tested so.
-TRAINING := 07_training
+TRAINING := 07_training 12_attention_maps
 
 BIN := $(CURDIR)/.venv/bin
 NOTEBOOKS := $(wildcard book/*.ipynb)

@@ -12,6 +12,7 @@ from filelock import FileLock
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ["_config.yml", "_toc.yml", "references.bib", "README.md", "CITATION.cff", "book"]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))  # so that tests import the Makefile's own tool
+pytest_plugins = ["browsing"]  # the fixtures of the tests that need a browser
 
 
 @pytest.fixture

@@ -637,3 +637,117 @@ def accuracy_of(answer):
 
     extra = [nn.Dropout(0.7)], [nn.BatchNorm1d(8)]
     return [partial(after, mode, *deepcopy(e)) for mode in (True, False) for e in extra]
+
+
+# --- chapter 12
+
+
+def _softmaxed(*shape, seed=0):
+    return (2 * draw(*shape, seed=seed)).softmax(dim=-1)
+
+
+def _in_single(run):
+    """Whether a buffer or a mask in between was float32 or float64 is left free."""
+
+    def observe():
+        result = run()
+        return result.float() if isinstance(result, Tensor) else result
+
+    return observe
+
+
+@probe
+def record_attention(answer):
+    def made(seed=0, **options):
+        model = vitlib.VisionTransformer(
+            img_size=(6, 4), patch_size=2, in_chans=2, num_classes=2, embed_dim=15, depth=2,
+            num_heads=3, mlp_ratio=2, **options,
+        ).double()  # fmt: skip
+        with torch.no_grad():
+            for i, parameter in enumerate(model.parameters()):
+                parameter.copy_(0.6 * draw(*parameter.shape, seed=seed + i))
+        return model.eval()
+
+    def left():
+        model = made()
+        answer(model, draw(1, 2, 6, 4))
+        hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]
+        return sum(hooks), [block.attn.fused for block in model.blocks]
+
+    def again():
+        model = made()
+        answer(model, draw(1, 2, 6, 4, seed=1))
+        return answer(model, draw(4, 2, 6, 4, seed=2))
+
+    def training():
+        return answer(made(attn_drop_rate=0.4).train(), draw(3, 2, 6, 4))[:, 0]
+
+    return [
+        lambda: answer(made(), draw(3, 2, 6, 4)),
+        lambda: answer(made(seed=50, qk_scale=0.7), draw(2, 2, 6, 4)),
+        left,
+        again,
+        training,
+    ]
+
+
+@probe
+def patch_grid(answer):
+    right = [(draw(2, 12), (2, 5), 2), (draw(13), (4, 3), 1), (draw(3, 2, 12), (3, 4), 0),
+             (draw(5, 9), (5, 1), 4), (draw(2, 10), (3, 3), 1)]  # fmt: skip
+    wrong = [(draw(2, 13), (2, 5), 2), (draw(2, 11), (2, 5), 2), (draw(20), (2, 5), 0)]
+    wrong += [(draw(14), (3, 4), 1), (draw(5), (2, 3), 0)]
+    refusals = [refuses(lambda g=g: answer(*g), ValueError) for g in wrong]
+    return [returns(answer, *g) for g in right] + refusals
+
+
+@probe
+def rollout(answer):
+    shapes = [(3, 2, 4, 6, 6), (1, 4, 3, 5, 5), (2, 1, 1, 3, 3), (2, 3, 2, 4, 4)]
+    return [returns(answer, _softmaxed(*s, seed=i)) for i, s in enumerate(shapes)]
+
+
+@probe
+def occlusion_map(answer):
+    def predict(images):
+        first = draw(math.prod(images.shape[1:]), 6, seed=3)
+        return (images.flatten(1) @ first * 0.7).sin() @ draw(6, 5, seed=4)
+
+    given = [(draw(1, 9, 6), 3, 0.4), (draw(3, 4, 8), 2, -1.2), (draw(2, 3, 5), 1, 0.0)]
+    given += [(draw(2, 6, 12), 6, -0.3)]
+    seen = [_in_single(returns(answer, predict, *g)) for g in given]
+    return [*seen, changes(answer, predict, *given[0])]
+
+
+@probe
+def pointing_lift(answer):
+    def given(maps, pixels, seed):
+        return draw(*maps, seed=seed).exp() * (1 + seed), draw(*pixels, seed=seed + 9) > 0.3
+
+    cases = [given((4, 3, 2), (4, 9, 6), 0), given((2, 2, 4), (2, 4, 8), 1)]
+    cases += [given((1, 3, 3), (1, 3, 3), 2), given((3, 1, 2), (3, 5, 10), 3)]
+    return [_in_single(returns(answer, *g)) for g in cases]
+
+
+@probe
+def mean_distance(answer):
+    def given(shape, grid, prefix, patch, seed):
+        tokens = prefix + grid[0] * grid[1]
+        return _softmaxed(*shape, tokens, tokens, seed=seed), grid, prefix, patch
+
+    cases = [given((2, 3, 1), (3, 2), 2, 5, 0), given((1, 2, 4), (2, 5), 1, 3, 1)]
+    cases += [given((3, 1, 2), (4, 4), 0, 2, 2), given((2, 2, 2), (1, 3), 4, 1, 3)]
+    return [_in_single(returns(answer, *g)) for g in cases]
+
+
+@probe
+def read_every_layer(answer):
+    def run(B, L, T, D, K):
+        torch.manual_seed(2)
+        norm, head = nn.LayerNorm(D).double(), nn.Linear(D, K).double()
+        with torch.no_grad():
+            for p in [*norm.parameters(), *head.parameters()]:
+                p.copy_(draw(*p.shape, seed=p.numel()))
+            return answer([2 * draw(B, T, D, seed=i) + 1 for i in range(L)], norm, head)
+
+    return [partial(run, *g) for g in [(3, 2, 4, 5, 6), (1, 4, 2, 3, 2), (2, 2, 3, 4, 2)]]

@@ -1,5 +1,6 @@
 """The built pages as text: they build without a warning, hold together, and need nobody else."""
 
+import gzip
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -12,6 +13,8 @@ from bs4 import BeautifulSoup
 from conftest import ROOT, build_book, copy_sources
 
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src"}
+
+MOST_BYTES = 400_000  # a page and what is its own, gzipped; scripts and styles are shared by all
 
 
 def pages(site: Path) -> dict[Path, BeautifulSoup]:
@@ -95,6 +98,19 @@ def test_no_formula_or_markup_is_left_in_the_text(site) -> None:
             apart.decompose()
         left = re.search(r".{0,40}(\$|\*\*|`).{0,40}", article.get_text(" "))
         assert left is None, f"{path.name}: {left}"
+
+
+def test_pages_are_light(site) -> None:
+    """What a reader loads for one page: its HTML, figures included, and the pictures in it."""
+    for path, page in notebook_pages(site).items():
+        files = {path} | {
+            (path.parent / unquote(image["src"])).resolve()
+            for image in page.find("article").find_all("img")
+            if not image["src"].startswith("data:")
+        }
+        sizes = {file.name: len(gzip.compress(file.read_bytes())) for file in files}
+        largest = sorted(sizes.items(), key=lambda item: -item[1])[:4]
+        assert sum(sizes.values()) <= MOST_BYTES, f"{path.name}: {sum(sizes.values())}, {largest}"
 
 
 def test_footer_and_titles_are_the_books_own(site) -> None:

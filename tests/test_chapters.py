@@ -18,10 +18,13 @@ import vitlib
 from vitlib import check
 from vitlib.check.report import NOT_ATTEMPTED
 
-EXERCISED = ["01_patches", "02_tokens", "03_attention", "04_block", "05_model", "07_training"]
+EXERCISED = [
+    "01_patches", "02_tokens", "03_attention", "04_block", "05_model", "07_training",
+    "12_attention_maps",
+]  # fmt: skip
 CARD = re.compile(
     r'<div class="exercise">\n\n'
-    r"\*\*Exercise (\d)\.(\d) · [^*\n]+\*\* &nbsp; (●○○|●●○|●●●) &nbsp; (\d+) minutes\n\n"
+    r"\*\*Exercise (\d+)\.(\d) · [^*\n]+\*\* &nbsp; (●○○|●●○|●●●) &nbsp; (\d+) minutes\n\n"
     r".+\n</div>",
     re.DOTALL,
 )

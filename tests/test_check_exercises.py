@@ -14,6 +14,7 @@ EXERCISES = list(check.EXERCISES.values())
 MUTANTS = [(exercise, name) for exercise in EXERCISES for name in exercise.mutants]
 CHAPTERS = {
     "01_patches", "02_tokens", "03_attention", "04_block", "05_model", "07_training",
+    "12_attention_maps",
 }  # fmt: skip
 
 # (exercise, mutant, mutant) that no case of the exercise tells apart -> why none can.
@@ -59,6 +60,9 @@ WILD_BUGS = {
     39: ["normalise_for.statistics_of_the_data"],
     40: ["split_parameters.everything_decays"],
     41: ["layer_norm.eps_of_torch", "encoder_layer.eps_of_torch", "gelu.tanh"],
+    42: ["record_attention.the_kernel_is_fused", "record_attention.an_empty_list"],
+    43: ["rollout.no_identity", "rollout.no_division"],
+    44: ["patch_grid.class_token_only", "mean_distance.class_token_only"],
     46: ["init_head.bias_never_passed_on"],
     47: ["reset_head.width_from_embed_dim", "make_head.head_from_embed_dim"],
     48: ["make_head.ignored_when_distilled"],

@@ -274,7 +274,7 @@ def test_halves_answer_in_single_precision(explain):
 
 @each_function
 def test_models_that_cannot_answer_are_refused(explain):
-    with pytest.raises(ValueError, match="expected a VisionTransformer, got Linear"):
+    with pytest.raises(ValueError, match=r"expected a vitlib\.VisionTransformer, got Linear"):
         explain(nn.Linear(2, 2), images())
     with pytest.raises(ValueError, match=r"no head \(num_classes=0\)"):
         explain(make(num_classes=0), images())

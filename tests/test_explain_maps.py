@@ -80,7 +80,7 @@ def test_the_head_reads_the_class_token_both_tokens_or_the_patches():
 
 
 def test_read_by_head_refuses():
-    with pytest.raises(ValueError, match="expected a VisionTransformer, got Linear"):
+    with pytest.raises(ValueError, match=r"expected a vitlib\.VisionTransformer, got Linear"):
         read_by_head(weights(7, 7), nn.Linear(2, 2))
     with pytest.raises(ValueError, match="4 prefix tokens and patches, the matrix only 4 rows"):
         read_by_head(weights(4, 4), model(reg_tokens=3))

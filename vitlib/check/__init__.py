@@ -14,13 +14,13 @@ stands beside all its right and wrong answers, and are read one exercise at a ti
 
 from difflib import get_close_matches
 
-from vitlib.check import attention, block, model, patches, tokens, training
+from vitlib.check import attention, block, maps, model, patches, tokens, training
 from vitlib.check.exercise import Exercise
 from vitlib.check.report import Report
 
 EXERCISES: dict[str, Exercise] = {
     exercise.name: exercise
-    for chapter in (patches, tokens, attention, block, model, training)
+    for chapter in (patches, tokens, attention, block, model, training, maps)
     for exercise in chapter.EXERCISES
 }
 

@@ -89,9 +89,7 @@ class Exercise:
             return self._report(f"Task: {self.task}", diagnosis=NOT_ATTEMPTED)
         label, seen = found
         same = tuple(
-            name
-            for name, (mutant, _) in self.mutants.items()
-            if self._behaves_like(mutant, yours)
+            name for name, (mutant, _) in self.mutants.items() if self._behaves_like(mutant, yours)
         )
         diagnosis = "\n\nOr: ".join(self.mutants[name][1] for name in same)
         verb = "Your code raised an error" if "\n    " in seen.text else "Seen"

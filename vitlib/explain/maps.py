@@ -132,10 +132,11 @@ def attention_distance(
 
 
 def as_vision_transformer(model: nn.Module) -> VisionTransformer:
-    """The model itself, out of `torch.compile`'s wrapper; a ValueError for any other kind."""
+    """The model itself, out of `torch.compile`'s wrapper; a ValueError for anything else."""
     inner = unwrapped(model)
     if not isinstance(inner, VisionTransformer):
-        raise ValueError(f"expected a VisionTransformer, got {type(inner).__name__}")
+        name = inner.__name__ if isinstance(inner, type) else type(inner).__name__
+        raise ValueError(f"expected a vitlib.VisionTransformer, got {name}")
     return inner
 
 

@@ -11,12 +11,12 @@ from traitlets import Bool, Bytes, Int, List, Unicode, Union, validate
 from traitlets import Float as Number
 
 from vitlib.explain import AttentionRecorder, attention_rollout, logit_lens
+from vitlib.explain.maps import as_vision_transformer
 from vitlib.model import VisionTransformer
 from vitlib.widgets.figure import (
     BadValue,
     Figure,
     check_index,
-    check_model,
     check_model_images,
     prefix_names,
     shown_pixels,
@@ -89,7 +89,7 @@ class AttentionFigure(Figure, script="attention.js"):
         strength: int = 80,
         max_bytes: int = 2_000_000,
     ):
-        model = check_model(model)
+        model = as_vision_transformer(model)
         images = check_model_images(model, images)
         AttentionRecorder(model, layers)  # refuses layers that there are not
         depth = len(model.blocks)

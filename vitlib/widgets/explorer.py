@@ -14,11 +14,11 @@ from PIL import Image, UnidentifiedImageError
 
 from vitlib.data import load_data
 from vitlib.explain.answers import in_eval_mode
+from vitlib.explain.maps import as_vision_transformer
 from vitlib.explain.methods import METHODS, class_names, find_method
 from vitlib.model import VisionTransformer, create_model, list_models
 from vitlib.plots import plot_maps
 from vitlib.read_images import decode, in_channels
-from vitlib.widgets.figure import check_model
 
 _DIGITS = "72345"  # one test digit of each of these classes
 _PHOTOS = {"photo: astronaut": "astronaut", "photo: cat": "chelsea"}  # of scikit-image
@@ -188,7 +188,7 @@ class Explorer(ipywidgets.VBox):
 
 def _check(name: str, model: VisionTransformer) -> VisionTransformer:
     """The model, if pictures can be brought into its form and it has an answer to explain."""
-    model = check_model(model)
+    model = as_vision_transformer(model)
     if not model.num_classes or not len(model.blocks):
         raise ValueError(f"{name} has no {'blocks' if model.num_classes else 'head'}: no answer")
     if model.mean is None or model.std is None:

@@ -98,14 +98,6 @@ def check_index(name: str, value: int, count: int, of: str) -> int:
     return value
 
 
-def check_model(model: Any) -> VisionTransformer:
-    """`model` if it is a VisionTransformer; else a ValueError that says what it is."""
-    if not isinstance(model, VisionTransformer):
-        what = model.__name__ if isinstance(model, type) else type(model).__name__
-        raise ValueError(f"expected a vitlib.VisionTransformer, got {what}")
-    return model
-
-
 def prefix_names(model: VisionTransformer) -> list[str]:
     """What the tokens before the patches are called, in their order."""
     names = ["class token"] + ["distillation token"] * model.distilled

@@ -8,11 +8,11 @@ from torch import Tensor
 from traitlets import Bytes, Int, List, Unicode, validate
 
 from vitlib.explain import logit_lens
+from vitlib.explain.maps import as_vision_transformer
 from vitlib.model import VisionTransformer
 from vitlib.widgets.figure import (
     Figure,
     check_index,
-    check_model,
     check_model_images,
     shown_pixels,
 )
@@ -57,7 +57,7 @@ class LensFigure(Figure, script="lens.js"):
         *,
         layer: int | None = None,
     ):
-        model = check_model(model)
+        model = as_vision_transformer(model)
         images = check_model_images(model, image)
         if len(images) != 1:
             raise ValueError(f"expected one image, got a batch of {len(images)}")

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from traitlets import Bytes, Int, List, Unicode, observe, validate
 
+from vitlib.explain.maps import as_vision_transformer
 from vitlib.model import VisionTransformer
 from vitlib.pos_embed import resample_pos_embed
-from vitlib.widgets.figure import BadValue, Figure, check_index, check_model, prefix_names
+from vitlib.widgets.figure import BadValue, Figure, check_index, prefix_names
 
 COLOURS = ("fixed", "stretched")  # from −1 to 1, or from the smallest to the largest shown
 _MOST_POSITIONS = 256  # patches; more would make the page heavy and every reaction slow
@@ -64,7 +65,7 @@ class PositionFigure(Figure, script="position.js"):
         rows: int | None = None,
         colours: str = "fixed",
     ):
-        model = check_model(model)
+        model = as_vision_transformer(model)
         own = model.grid_size
         if own[0] * own[1] > _MOST_POSITIONS:
             count = own[0] * own[1] + model.num_prefix_tokens

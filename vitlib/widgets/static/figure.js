@@ -134,15 +134,21 @@ function raster(columns, rows, className = "") {
   return element("canvas", { width: columns, height: rows, class: `vf-raster ${className}`, "aria-hidden": "true" });
 }
 
-// Fills the canvas: colour(i) is [red, green, blue, alpha = 255] of pixel i, row by row.
+// Fills the canvas: colour(i) is [red, green, blue, alpha = 255] of pixel i, row by row, or one
+// number for a grey. Pictures may have 200,000 pixels, so nothing is made for a grey one.
 function paint(canvas, colour) {
   const context = canvas.getContext("2d");
-  const data = context.createImageData(canvas.width, canvas.height);
-  for (let i = 0; i < canvas.width * canvas.height; i++) {
-    const of = colour(i); // one by one: a picture may have 100,000 pixels
-    for (let k = 0; k < 4; k++) data.data[4 * i + k] = of[k] ?? 255;
+  const image = context.createImageData(canvas.width, canvas.height), data = image.data;
+  for (let i = 0, k = 0; k < data.length; i++, k += 4) {
+    const of = colour(i);
+    if (typeof of === "number") {
+      data[k] = data[k + 1] = data[k + 2] = of;
+      data[k + 3] = 255;
+    } else {
+      for (let channel = 0; channel < 4; channel++) data[k + channel] = of[channel] ?? 255;
+    }
   }
-  context.putImageData(data, 0, 0);
+  context.putImageData(image, 0, 0);
 }
 
 // One of the cells of a picture, chosen by pointing, tapping, or with the arrow keys. With a mouse,
@@ -166,6 +172,7 @@ function picker(model, key, { label, size, describe, keys = [], first = 0 }, ...
   box.addEventListener("pointerdown", (event) => { point(event); keep(); });
   box.addEventListener("pointerleave", ({ pointerType }) => { if (pointerType === "mouse") assign(model, key, kept); });
   box.addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey) return; // Alt and an arrow is the browser's
     const [rows, columns] = size();
     const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
     const cell = model.get(key) - first; // from something without a place, arrows go to the first cell

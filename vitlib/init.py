@@ -1,4 +1,4 @@
-"""How a VisionTransformer's weights start: the four schemes of the first public ViT in PyTorch.
+"""How a VisionTransformer's weights start: four schemes, with the names that timm gave them.
 
     scheme       tokens, positions         Linear           patch conv   head
     ""           normal 0.02               normal 0.02      PyTorch's    as Linear

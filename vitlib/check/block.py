@@ -270,7 +270,7 @@ class _DropPath(nn.Module):
 
 
 class _DropPathByFloor(_DropPath):
-    """The form of the first public code: floor(keep + uniform) is 1 with probability keep."""
+    """A form that is often seen: floor(keep + uniform) is 1 with probability keep."""
 
     def forward(self, x):
         if not self.training:

@@ -100,6 +100,12 @@ def test_no_formula_or_markup_is_left_in_the_text(site) -> None:
         assert left is None, f"{path.name}: {left}"
 
 
+def test_the_bibliography_lists_every_source(site) -> None:
+    sources = re.findall(r"^@", (ROOT / "references.bib").read_text("utf8"), flags=re.M)
+    page = BeautifulSoup((site / "book/bibliography.html").read_text("utf8"), "html.parser")
+    assert len(page.select("article .citation")) == len(sources) > 10
+
+
 def test_pages_are_light(site) -> None:
     """What a reader loads for one page: its HTML, figures included, and the pictures in it."""
     for path, page in notebook_pages(site).items():

@@ -142,3 +142,15 @@ def test_axe_finds_nothing_serious(show, model, image, scheme):
     page = show(LensFigure(model, image, label=0), viewport=PHONE, scheme=scheme)
     found = Axe().run(page).response["violations"]
     assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
+
+
+def test_grounds_stay_on_paper_and_in_a_systems_contrast_theme(show, model, image):
+    """White words would stand on white paper, and bars would be gone."""
+    page = show(LensFigure(model, image))
+    ground = "part => getComputedStyle(part).backgroundColor"
+    parts = [page.locator(".vl-bar").first, *page.locator("td[data-layer]").all()]
+    before = [part.evaluate(ground) for part in parts]
+    adjust = "part => getComputedStyle(part).printColorAdjust"
+    assert {part.evaluate(adjust) for part in parts} == {"exact"}
+    page.emulate_media(forced_colors="active")
+    assert [part.evaluate(ground) for part in parts] == before

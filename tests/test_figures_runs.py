@@ -153,6 +153,16 @@ def test_a_logarithmic_scale(show):
     assert tops == pytest.approx([250 * (3 - math.log10(v)) for v in (1000, 1, 0.5)], abs=0.06)
 
 
+def test_a_record_of_a_single_step(show):
+    def keep_one(made):
+        made["curves"] = {"loss": {"label": "Loss", "steps": [0]}}
+        made["runs"] = [{**run, "loss": [1.0], "diverged_at": None} for run in made["runs"][:-1]]
+
+    page = show(RunsFigure(changed(keep_one)))
+    assert part(page, "reading").startswith("Loss, step 0: 1.000")
+    assert "NaN" not in page.locator(".vitlib-figure").inner_html()
+
+
 def test_figures_of_one_page_leave_each_other_alone(show):
     page = show(RunsFigure(record()), RunsFigure(record()), RunsFigure("positions"))
     page.locator("input[data-key=lr]").nth(1).press("End")

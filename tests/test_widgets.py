@@ -9,6 +9,7 @@ import notebooks
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from traitlets import Bytes, Int, TraitError
 
 import vitlib.widgets
@@ -118,14 +119,21 @@ def test_the_live_widget_has_the_same_script_and_style() -> None:
         RGB.permute(1, 2, 0).numpy(),
         np.round(RGB.permute(1, 2, 0).numpy() * 255).astype(np.uint8),
         (RGB * 255).round().to(torch.uint8),
+        Image.fromarray((RGB * 255).round().byte().permute(1, 2, 0).numpy()),
     ],
-    ids=["tensor", "float64", "with a gradient", "array", "uint8 array", "uint8 tensor"],
+    ids=["tensor", "float64", "with a gradient", "array", "uint8 array", "uint8 tensor", "PIL"],
 )
 def test_a_picture_in_many_forms(picture) -> None:
     pixels = pixels_of(picture)
     assert pixels.shape == (24, 36, 3)
     assert pixels.dtype == np.uint8
     assert np.abs(pixels / 255 - RGB.permute(1, 2, 0).numpy()).max() <= 1 / 510 + 1e-6
+
+
+def test_a_picture_of_half_precision() -> None:
+    for dtype in (torch.bfloat16, torch.float16):
+        half = RGB.to(dtype)
+        assert np.array_equal(pixels_of(half), pixels_of(half.float()))
 
 
 @pytest.mark.parametrize("picture", [GREY, GREY[0], GREY[0].numpy(), GREY[0, ..., None].numpy()])
@@ -141,7 +149,10 @@ def test_a_grey_picture_has_one_channel(picture) -> None:
         (torch.rand(28), "the shape (28,)"),
         (torch.rand(1, 0, 28), "the shape (1, 0, 28)"),
         (np.zeros((3, 28, 28)), "the shape (3, 28, 28)"),
-        ("a.png", "got the shape ()"),
+        ("a.png", "got 'a.png'"),
+        (None, "got None"),
+        (Image.new("P", (28, 28)), "the picture's mode is 'P': make it grey or RGB"),
+        (Image.new("RGBA", (28, 28)), "the picture's mode is 'RGBA'"),
         (torch.randn(1, 28, 28, generator=torch.Generator().manual_seed(0)), "image * std + mean"),
         (torch.full((1, 4, 4), float("nan")), "not finite"),
         (torch.full((1, 4, 4), float("inf")), "not finite"),
@@ -174,7 +185,7 @@ def test_only_models_of_vitlib(unchecked) -> None:
     for wrong, name in [
         (torch.nn.Linear(2, 2), "Linear"),
         (None, "NoneType"),
-        (VisionTransformer, "VisionTransformer"),
+        (VisionTransformer, "the class VisionTransformer"),
     ]:
         with pytest.raises(ValueError, match=f"expected a vitlib.VisionTransformer.*got {name}"):
             as_vision_transformer(wrong)

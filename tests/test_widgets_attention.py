@@ -128,10 +128,13 @@ def test_html_is_deterministic_and_alone(images):
         ("head", "min", "head must be from 0 to 1, or one of mean, max, all: got 'min'"),
         ("method", "flow", "method must be one of attention, rollout: got 'flow'"),
         ("query", 7, "query must be from 0 to 6, for 7 tokens: got 7"),
+        ("layer", "last", "layer must be an int: got 'last'"),
+        ("head", None, "head must be an int or a unicode string: got None"),
+        ("query", 1.5, "query must be an int: got 1.5"),
         ("strength", 55, "strength must be a whole ten of percent, from 0 to 100: got 55"),
     ],
 )
-def test_values_out_of_range(images, name, value, message):
+def test_values_out_of_range(images, name, value, message, unchecked):
     with pytest.raises(ValueError, match=re.escape(message)):
         AttentionFigure(seeded(), images, (0, 2), **{name: value})
     figure = AttentionFigure(seeded(), images, (0, 2))
@@ -194,10 +197,14 @@ def test_300_tokens_and_24_layers_are_refused_with_a_call_that_works():
     assert "layers=(0, 23)" in call
     figure = eval(call)
     assert len(figure.maps) + len(figure.scales) + len(figure.pixels) == size <= 2_000_000
-    with pytest.raises(ValueError, match=re.escape(f"layers=(23,)) embeds {layer + picture:,}")):
-        AttentionFigure(model, images, max_bytes=1_000_000)
-    figure = AttentionFigure(model, images, layers=(23,), max_bytes=1_000_000)
-    assert (figure.layer, figure.layers) == (23, [23])
+    # What is offered keeps to the bytes that were allowed, be they fewer or more.
+    for most, kept in [(1_000_000, [23]), (3_400_000, [0, 8, 15, 23])]:
+        with pytest.raises(ValueError, match=re.escape(f"max_bytes={most}) embeds")) as error:
+            AttentionFigure(model, images, max_bytes=most)
+        call, size = offered(error)
+        assert size == len(kept) * layer + picture
+        figure = eval(call)
+        assert (figure.layer, figure.layers) == (23, kept)
 
 
 def test_too_many_images_offers_the_first_and_too_many_tokens_says_so():
@@ -206,7 +213,7 @@ def test_too_many_images_offers_the_first_and_too_many_tokens_says_so():
     with pytest.raises(ValueError, match="9 images") as error:
         AttentionFigure(model, images, max_bytes=3 * layer + picture)
     call, size = offered(error)
-    assert call == "AttentionFigure(model, images[:1], layers=(0, 1, 2))"
+    assert call == "AttentionFigure(model, images[:1], layers=(0, 1, 2), max_bytes=981)"
     assert size == 3 * layer + picture
     with pytest.raises(ValueError, match=f"one layer of one image embeds {layer + picture:,}"):
         AttentionFigure(model, images, max_bytes=100)

@@ -206,6 +206,12 @@ def without(name, value):
     return model
 
 
+def test_models_without_names_are_refused(unchecked):
+    for models in (made(), [made()]):
+        with pytest.raises(ValueError, match=r"expected models as \{name: model\}, got"):
+            attention_explorer(models)
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [

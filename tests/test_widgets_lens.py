@@ -98,6 +98,8 @@ def test_layer_out_of_range(image):
         ({}, torch.zeros(3, 8, 12, dtype=torch.uint8), None, "got torch.uint8"),
         ({}, torch.full((3, 8, 12), float("inf")), None, "not finite"),
         ({}, torch.zeros(3, 8, 12), 5, "label must be from 0 to 4, for 5 classes: got 5"),
+        ({}, torch.zeros(3, 8, 12), "3", "label must be the number of a class: got '3'"),
+        ({}, torch.zeros(3, 8, 12), 1.0, "label must be the number of a class: got 1.0"),
         ({"num_classes": 0}, torch.zeros(3, 8, 12), None, "no head"),
         ({"depth": 0}, torch.zeros(3, 8, 12), None, "no blocks"),
     ],
@@ -113,3 +115,10 @@ def test_model_that_answers_nan(image):
     model.blocks[2].mlp.fc1.bias.data[0] = float("nan")
     with pytest.raises(ValueError, match="not finite"):
         LensFigure(model, image)
+
+
+def test_a_label_as_data_sets_give_it(unchecked):
+    model = make()
+    html = {LensFigure(model, torch.ones(3, 8, 12), label).to_html()
+            for label in (3, np.int64(3), torch.tensor(3))}  # fmt: skip
+    assert len(html) == 1

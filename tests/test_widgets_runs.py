@@ -122,11 +122,13 @@ def test_values_that_the_record_lacks_are_refused(trait, value, message):
     assert getattr(figure, trait) == before
 
 
-def test_values_that_the_record_lacks_are_refused_from_the_start():
+def test_values_that_the_record_lacks_are_refused_from_the_start(unchecked):
     with pytest.raises(ValueError, match="lr must be one of"):
         RunsFigure(record(), chosen={"lr": 0.1})
     with pytest.raises(ValueError, match="chosen must hold the settings lr, clip"):
         RunsFigure(record(), chosen={"seed": 0})
+    with pytest.raises(ValueError, match=r"chosen must be a mapping, .*: got \[0.1\]"):
+        RunsFigure(record(), chosen=[0.1])
     with pytest.raises(ValueError, match="curve must be one of"):
         RunsFigure(record(), curve="los")
     with pytest.raises(ValueError, match="step must be from 0 to 30"):
@@ -179,7 +181,7 @@ def put(value, *path):
         (put("x", "runs", 11, "test"), "run 11: test must be a number"),
         (put(0, "runs", 3, "seed"), "runs 2 and 3 have the same settings and seed 0"),
         ([1], "expected a record, its name or its path, got list"),
-        ("position", "there is no record 'position': neither a file, nor one of learning_rates, p"),
+        ("position", "there is no record 'position': neither a file, nor one of .*positions"),
     ],
 )
 def test_what_is_no_record_is_refused(unchecked, given, message):

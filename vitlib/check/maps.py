@@ -102,6 +102,19 @@ def _record_again(softmax=lambda scores: scores.softmax(dim=-1), swap=False, sca
     return record_attention
 
 
+def _record_unnormed(model, images):
+    maps = []
+    with torch.no_grad():
+        x = model._tokens(images)
+        for block in model.blocks:
+            q, k, _ = rearrange(
+                block.attn.qkv(x), "b t (n h d) -> n b h t d", n=3, h=block.attn.num_heads
+            )
+            maps.append(attention_weights(q, k, block.attn.scale))
+            x = block(x)
+    return torch.stack(maps, dim=1)
+
+
 def _record_by_steps(model, images):
     maps = []
     with torch.no_grad(), unfused(model):
@@ -235,6 +248,21 @@ record_attention = Exercise(
             "The scores are not scaled, so the weights are too sharp. The module keeps its factor "
             "in `scale`.",
         ),
+        "transposed": (
+            _record(read=lambda w: w.mT),
+            "Rows and columns of the tables have changed places. Row i is the token that looks, "
+            "and sums to 1; column j is the token that is looked at.",
+        ),
+        "the_class_tokens_row": (
+            _record(read=lambda w: w[:, :, :, 0]),
+            "Only the class token's row comes back. All tokens look at all tokens: keep both axes "
+            "of length T.",
+        ),
+        "norm_forgotten": (
+            _record_unnormed,
+            "The weights are computed from what goes into the *block*. Its attention sees the "
+            "tokens after `norm1`.",
+        ),
         "scale_of_the_head": (_record_again(scale=lambda D, q: q.shape[-1] ** -0.5), _SAYS_SCALE),
     },
     accepted=[_record_again(), _record_by_steps],
@@ -277,6 +305,13 @@ def _patch_grid_reshaped(values, grid_size, num_prefix_tokens):
 def _patch_grid_asserted(values, grid_size, num_prefix_tokens):
     assert values.shape[-1] == num_prefix_tokens + math.prod(grid_size)
     return _patch_grid_reshaped(values, grid_size, num_prefix_tokens)
+
+
+def _patch_grid_at_least(values, grid_size, num_prefix_tokens):
+    h, w = grid_size
+    if values.shape[-1] < num_prefix_tokens + h * w:
+        raise ValueError("too few tokens")
+    return values[..., num_prefix_tokens : num_prefix_tokens + h * w].unflatten(-1, (h, w))
 
 
 def _patch_grid_cases(answer) -> Cases:
@@ -341,6 +376,11 @@ patch_grid = Exercise(
             _grid_of(lambda prefix: prefix, check=False),
             "Where the tokens are too many, the rest is silently left out. If the numbers do not "
             "add up, raise a ValueError.",
+        ),
+        "too_many_taken": (
+            _patch_grid_at_least,
+            "Too few tokens are refused, and too many are cut to fit. Both mean that the numbers "
+            "do not add up: compare with !=, and raise the ValueError for both.",
         ),
         "torchs_own_error": (
             _patch_grid_reshaped,
@@ -550,6 +590,12 @@ rollout = Exercise(
             "Only the last layer is there. Keep a running product, and let every layer multiply "
             "it.",
         ),
+        "first_layer_twice": (
+            lambda attention: _rollout()(torch.cat([attention[:, :1], attention], dim=1)),
+            "The first layer is multiplied in twice: the product begins with it, and the loop "
+            "begins with it again. Either start the loop at the second layer, or start from the "
+            "identity.",
+        ),
         "elementwise": (
             _rollout_of_products,
             "The tables are multiplied number by number. What takes from what, over two steps, is "
@@ -564,7 +610,7 @@ rollout = Exercise(
 
 def _occlusion(
     score=None, sign=1, keep=False, black=None, turned=False, again=False, inside=True,
-    channels=slice(None),
+    channels=slice(None), step=None,
 ):  # fmt: skip
     """Cover each square in turn, with something changed about the score or the cover."""
 
@@ -582,8 +628,8 @@ def _occlusion(
         for i in range(H // patch):
             for j in range(W // patch):
                 covered = covered if keep else image.clone()
-                rows = slice(i * patch, (i + 1) * patch)
-                columns = slice(j * patch, (j + 1) * patch)
+                top, left = i * (step or patch), j * (step or patch)
+                rows, columns = slice(top, top + patch), slice(left, left + patch)
                 square = torch.zeros(H, W, dtype=torch.bool)
                 square[rows, columns] = True
                 hidden = square if inside else ~square
@@ -701,6 +747,11 @@ occlusion_map = Exercise(
         "one_channel": (
             _occlusion(channels=slice(0, 1)),
             "Only the first channel is covered. The patch can still be seen in the others.",
+        ),
+        "steps_of_one_pixel": (
+            _occlusion(step=1),
+            "The squares move on by one pixel each time, and overlap. Square (i, j) begins at "
+            "pixel (i · patch, j · patch).",
         ),
         "turned": (
             _occlusion(turned=True),
@@ -831,6 +882,11 @@ pointing_lift = Exercise(
             ),
             "The share of the area is subtracted. The question is how many *times* as much the "
             "mask gets as by chance: divide.",
+        ),
+        "pixels_by_cells": (
+            lambda maps, masks: _lift()(maps, masks) * (masks[0].numel() / maps[0].numel()),
+            "A sum over pixels is divided by a sum over cells: the result is too large by the "
+            "number of pixels in a cell. Take both sums over the enlarged map, or both over cells.",
         ),
         "one_pixel_of_each_cell": (
             _lift_of_corners,
@@ -1101,6 +1157,20 @@ read_every_layer = Exercise(
         "log_probabilities": (
             _read(softmax=False, finish=lambda logits: logits.log_softmax(dim=-1)),
             "These are logarithms of probabilities: none is above 0. softmax, not log_softmax.",
+        ),
+        "first_image": (
+            lambda intermediates, norm, head: torch.stack(
+                [head(norm(x[0])).softmax(dim=-1) for x in intermediates], dim=1
+            ),
+            "x[0] is the first *image*, with all of its tokens. The class token of every image is "
+            "x[:, 0].",
+        ),
+        "all_tokens": (
+            lambda intermediates, norm, head: torch.stack(
+                [head(norm(x)).softmax(dim=-1) for x in intermediates], dim=1
+            ),
+            "Every token is sent through the head. It has learned to read one: token 0 of each "
+            "image.",
         ),
         "first_patch": (
             _read(pool=lambda x: x[:, 1]),

@@ -135,8 +135,9 @@ def as_vision_transformer(model: nn.Module) -> VisionTransformer:
     """The model itself, out of `torch.compile`'s wrapper; a ValueError for anything else."""
     inner = unwrapped(model)
     if not isinstance(inner, VisionTransformer):
-        name = inner.__name__ if isinstance(inner, type) else type(inner).__name__
-        raise ValueError(f"expected a vitlib.VisionTransformer, got {name}")
+        is_class = isinstance(inner, type)
+        what = f"the class {inner.__name__} itself" if is_class else type(inner).__name__
+        raise ValueError(f"expected a vitlib.VisionTransformer, got {what}")
     return inner
 
 

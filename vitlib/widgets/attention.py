@@ -25,6 +25,7 @@ from vitlib.widgets.figure import (
 METHODS = ("attention", "rollout")
 MANY_HEADS = ("mean", "max", "all")  # what `head` may be beside a number
 STRENGTHS = range(0, 101, 10)  # percent
+MOST_BYTES = 2_000_000
 
 
 class AttentionFigure(Figure, script="attention.js"):
@@ -87,7 +88,7 @@ class AttentionFigure(Figure, script="attention.js"):
         method: str = "attention",
         query: int | None = None,
         strength: int = 80,
-        max_bytes: int = 2_000_000,
+        max_bytes: int = MOST_BYTES,
     ):
         model = as_vision_transformer(model)
         images = check_model_images(model, images)
@@ -217,6 +218,7 @@ def _check_bytes(model: VisionTransformer, images: int, layers: list[int], most:
     if fit > 0:
         spread = [layers[round(i)] for i in np.linspace(len(layers) - 1, 0, fit)][::-1]
         chosen = f"images{'[:1]' * (pictures < images)}, layers={tuple(spread)}"
+        chosen += f", max_bytes={most}" * (most != MOST_BYTES)
         bytes_then = pictures * (fit * layer + picture)
         way = f"AttentionFigure(model, {chosen}) embeds {bytes_then:,}"
     else:
@@ -225,7 +227,7 @@ def _check_bytes(model: VisionTransformer, images: int, layers: list[int], most:
             "max_bytes or a model of fewer tokens helps"
         )
     raise ValueError(
-        f"the figure would embed {needed:,} bytes, more than max_bytes={most:,}: {images} images × "
-        f"{len(layers)} layers × ({_heads(model)} heads + the rollout) × {tokens}×{tokens} "
-        f"weights. Show less: {way}"
+        f"the figure would embed {needed:,} bytes, more than max_bytes={most:,}: "
+        f"{images} image{'s' * (images > 1)} × {len(layers)} layer{'s' * (len(layers) > 1)} × "
+        f"({_heads(model)} heads + the rollout) × {tokens}×{tokens} weights. Show less: {way}"
     )

@@ -50,6 +50,8 @@ class Explorer(ipywidgets.VBox):
     """
 
     def __init__(self, models: Mapping[str, VisionTransformer] | None = None) -> None:
+        if not isinstance(models, Mapping | None):
+            raise ValueError(f"expected models as {{name: model}}, got {type(models).__name__}")
         self._models: dict[str, VisionTransformer] = {}
         for name, model in (models or {}).items():
             self._models[name] = _check(name, model)

@@ -16,6 +16,7 @@ from typing import Any
 import anywidget
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from traitlets import TraitError, Unicode
 
@@ -56,6 +57,15 @@ class Figure(anywidget.AnyWidget):
         if script is not None:  # traitlets derives classes of its own, too
             cls._script = (STATIC / script).read_text("utf8")
             cls._esm = f"{KIT}\n{cls._script}\nexport default {{ render }};\n"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        try:
+            super().__setattr__(name, value)
+        except BadValue:
+            raise
+        except TraitError:  # of another type: traitlets' error is no ValueError
+            wanted = self.traits()[name].info()
+            raise BadValue(f"{name} must be {wanted}: got {value!r}") from None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}: {self.alt}"
@@ -108,10 +118,17 @@ def pixels_of(image: Any) -> np.ndarray:
     """A picture as uint8 pixels (H, W, C), from what people have.
 
     Taken are tensors (C, H, W) or (H, W) and arrays (H, W, C) or (H, W), of 1 or 3 channels: floats
-    from 0 to 1, or uint8. Raises ValueError for anything else, normalised images included.
+    from 0 to 1, or uint8; and PIL's pictures in grey or RGB. Raises ValueError for anything else,
+    normalised images included.
     """
+    if isinstance(image, Image.Image) and image.mode not in ("L", "RGB"):
+        raise ValueError(  # as an array, a picture with a palette is one of colour numbers
+            f"the picture's mode is {image.mode!r}: make it grey or RGB, by image.convert('RGB')"
+        )
     if isinstance(image, Tensor):
         image = image.detach().cpu()
+        # Scaled to 255, half precision would be rounded twice; and numpy has no bfloat16.
+        image = image.float() if image.dtype in (torch.float16, torch.bfloat16) else image
         array = (image.permute(1, 2, 0) if image.ndim == 3 else image).numpy()
     else:
         array = np.asarray(image)
@@ -119,7 +136,7 @@ def pixels_of(image: Any) -> np.ndarray:
     if array.ndim != 3 or array.shape[-1] not in (1, 3) or 0 in array.shape:
         raise ValueError(
             "expected one picture, a tensor (C, H, W) or an array (H, W, C) of 1 or 3 channels, "
-            f"got the shape {tuple(image.shape) if hasattr(image, 'shape') else array.shape}"
+            f"got {f'the shape {tuple(image.shape)}' if hasattr(image, 'shape') else repr(image)}"
         )
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)

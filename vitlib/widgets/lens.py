@@ -1,5 +1,6 @@
 """LensFigure: what a model would answer if it ended after each of its layers."""
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from vitlib.explain import logit_lens
 from vitlib.explain.maps import as_vision_transformer
 from vitlib.model import VisionTransformer
 from vitlib.widgets.figure import (
+    BadValue,
     Figure,
     check_index,
     check_model_images,
@@ -67,7 +69,7 @@ class LensFigure(Figure, script="lens.js"):
         depth, count = probabilities.shape
         answer = int(probabilities[-1].argmax())
         if label is not None:
-            check_index("label", label, count, "classes")
+            label = check_index("label", _whole(label), count, "classes")
         rows = _rows(probabilities, {answer, answer if label is None else label})
         names = model.classes or [str(k) for k in range(count)]
         super().__init__(
@@ -97,6 +99,13 @@ def _rows(probabilities: Tensor, wanted: set[int]) -> list[int]:
     highest = probabilities.amax(dim=0)
     highest[sorted(wanted)] = 2.0  # these come first
     return sorted(torch.argsort(highest, descending=True, stable=True)[:_MOST_CLASSES].tolist())
+
+
+def _whole(label: Any) -> int:
+    try:
+        return operator.index(label)  # also of a data set's tensor or numpy number
+    except TypeError:
+        raise BadValue(f"label must be the number of a class: got {label!r}") from None
 
 
 def _source(model: VisionTransformer) -> str:

@@ -61,6 +61,8 @@ class RunsFigure(Figure, script="runs.js"):
             results=record.results,
             runs=record.runs,
         )
+        if not isinstance(chosen, Mapping | None):
+            raise BadValue(f"chosen must be a mapping, setting: value: got {chosen!r}")
         self.chosen = {**record.runs[0]["settings"], **(chosen or {})}
         self.curve = self.curves[0]["key"] if curve is None else curve
         self.step = self._last_step if step is None else step

@@ -151,26 +151,28 @@ function paint(canvas, colour) {
   context.putImageData(image, 0, 0);
 }
 
-// One of the cells of a picture, chosen by pointing, tapping, or with the arrow keys. With a mouse,
-// pointing looks at a cell and a click keeps it: when the mouse leaves, the cell that was kept comes
-// back, so that a reader gets to the other controls without choosing on the way.
+// One of the cells of a picture, chosen by pointing, tapping, or with the arrow keys. Pointing looks
+// at a cell, and a click or a tap keeps it. When the mouse leaves, so that a reader gets to the other
+// controls without choosing on the way, and when a finger turns out to scroll the page, the cell that
+// was kept comes back. Whatever else changes the cell, or what the cells are, is kept as well.
 // size(): [rows, columns]; describe(cell): words for it; `key`: the trait that holds `first` plus
 // the cell, counted row by row. Smaller values are something without a place: nothing is ringed.
 function picker(model, key, { label, size, describe, keys = [], first = 0 }, ...pictures) {
   const ring = element("div", { class: "vf-ring" });
   const box = element("div", { class: "vf-picker", role: "slider", tabindex: 0, "aria-label": label, "data-key": key }, ...pictures, ring);
+  let kept, pointing = false;
   const point = (event) => {
     const [rows, columns] = size();
     const area = box.getBoundingClientRect();
     const place = (position, length, count) => Math.min(count - 1, Math.max(0, Math.floor((position / length) * count)));
+    pointing = true;
     assign(model, key, first + place(event.clientY - area.top, area.height, rows) * columns + place(event.clientX - area.left, area.width, columns));
+    pointing = false;
   };
-  let kept = model.get(key);
-  const keep = () => { kept = model.get(key); };
-  box.addEventListener("pointerenter", keep);
   box.addEventListener("pointermove", point);
-  box.addEventListener("pointerdown", (event) => { point(event); keep(); });
-  box.addEventListener("pointerleave", ({ pointerType }) => { if (pointerType === "mouse") assign(model, key, kept); });
+  box.addEventListener("pointerdown", point);
+  box.addEventListener("pointerup", () => { kept = model.get(key); });
+  box.addEventListener("pointerleave", () => assign(model, key, kept));
   box.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return; // Alt and an arrow is the browser's
     const [rows, columns] = size();
@@ -180,9 +182,10 @@ function picker(model, key, { label, size, describe, keys = [], first = 0 }, ...
     if (Number.isNaN(chosen)) return;
     event.preventDefault();
     if (chosen >= 0 && chosen < rows * columns) assign(model, key, first + chosen);
-    keep();
+    kept = model.get(key); // also if the mouse had been looking there already
   });
   observe(model, [key, ...keys], () => {
+    if (!pointing) kept = model.get(key);
     const [rows, columns] = size();
     const cell = model.get(key) - first;
     box.setAttribute("aria-valuemin", 0);

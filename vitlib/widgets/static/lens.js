@@ -40,8 +40,9 @@ function render({ model, el }) {
     const chosen = target.closest("[data-layer]");
     if (chosen) assign(model, "layer", Number(chosen.dataset.layer));
   };
-  table.addEventListener("pointermove", choose);
-  table.addEventListener("pointerdown", choose);
+  // A finger that goes over the table scrolls it, or the page: only a tap chooses.
+  table.addEventListener("pointermove", (event) => { if (event.pointerType === "mouse") choose(event); });
+  table.addEventListener("click", choose);
   const scroller = element("div", { class: "vl-scroller", tabindex: 0, role: "region", "aria-label": "Table of probabilities" }, table);
 
   const curve = drawCurves(layers, [

@@ -6,7 +6,7 @@ function render({ model, el }) {
 
   const status = statusLine();
   const reading = element("p", { class: "vf-status", "data-part": "reading" });
-  const plot = curvesPlot(model, { runs, curve, chosen, last: Math.max(...curves.map(({ steps }) => steps.at(-1))) });
+  const plot = curvesPlot(model, { runs, curve, chosen, last: Math.max(1, ...curves.map(({ steps }) => steps.at(-1))) });
 
   frame(model, el).append(
     controls(
@@ -167,9 +167,12 @@ function curvesPlot(model, { runs, curve, chosen, last }) {
     const box = area.getBoundingClientRect();
     choose(nearest(curve().steps, (last * (event.clientX - box.left)) / box.width));
   };
+  let before; // comes back if a finger turns out to scroll the page
   area.addEventListener("pointermove", point);
-  area.addEventListener("pointerdown", point);
+  area.addEventListener("pointerdown", (event) => { before = model.get("step"); point(event); });
+  area.addEventListener("pointercancel", () => assign(model, "step", before));
   area.addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey) return; // Alt and an arrow is the browser's
     const at = nearest(curve().steps, model.get("step"));
     const to = { ArrowLeft: at - 1, ArrowDown: at - 1, ArrowRight: at + 1, ArrowUp: at + 1, Home: 0, End: curve().steps.length - 1 }[event.key];
     if (to === undefined) return;

@@ -1,0 +1,89 @@
+"""A task in which it is known what matters: one whole digit among fragments of others.
+
+On a black canvas stands one whole picture, in one of the corners; elsewhere lie three squares, cut
+out of the middle of other pictures. The label is that of the whole one. The fragments are drawn
+without regard to it, so they say nothing about the label: a map of what a model looked at can be
+scored by how much of it lies on the whole digit. Chapter 12 does so.
+"""
+
+import torch
+from jaxtyping import Bool, Int64, UInt8
+from torch import Tensor
+
+from vitlib.data import ImageData, ImageSet, mean_std
+
+SIDE = 42  # of a canvas: 3 × 3 squares of 14 pixels, of which the whole digit takes 2 × 2
+_SQUARE, _DIGIT, _PIECE, _PIECES = 14, 28, 10, 3
+
+
+def make_canvases(
+    digits: ImageSet, n: int, seed: int
+) -> tuple[UInt8[Tensor, "n 1 H W"], Int64[Tensor, "n"], Bool[Tensor, "n H W"]]:
+    """Canvases of 42 × 42 pixels, their labels, and where the whole digit has ink.
+
+    Canvas i shows digit i as a whole, and begins anew after the last one. Each of its three
+    fragments is a square of 10 × 10 pixels out of the middle 20 × 20 of any digit, in another
+    square of the canvas. The same seed gives the same canvases.
+
+    `digits` are grey pictures of 28 × 28 pixels, as in "mnist5k". Raises ValueError for others.
+    """
+    if digits.images.shape[1:] != (1, _DIGIT, _DIGIT):
+        raise ValueError(
+            f"expected grey pictures of {_DIGIT}×{_DIGIT} pixels, such as mnist5k's, got {digits}"
+        )
+    if n < 1:
+        raise ValueError(f"expected at least one canvas, got n = {n}")
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(below: int, *shape: int) -> Tensor:
+        return torch.randint(below, shape, generator=generator)
+
+    pictures = digits.images[:, 0]
+    image, which = torch.arange(n), torch.arange(n) % len(digits)
+    canvas, alone = torch.zeros(2, n, SIDE, SIDE, dtype=torch.uint8)
+    row, column = draw(2, 2, n)  # of the corner
+    for layer in (canvas, alone):
+        _windows(layer, _DIGIT)[image, _SQUARE * row, _SQUARE * column] = pictures[which]
+
+    squares = torch.arange(9)
+    down, right = squares // 3 - row[:, None], squares % 3 - column[:, None]  # (n, 9)
+    taken = (down // 2 == 0) & (right // 2 == 0)
+    chance = torch.rand(n, 9, generator=generator).masked_fill(taken, -1)
+    margin, room = (_DIGIT - 2 * _PIECE) // 2, _SQUARE - _PIECE + 1
+    for square in chance.topk(_PIECES).indices.T:
+        piece = _windows(pictures, _PIECE)[
+            draw(len(digits), n), margin + draw(_PIECE + 1, n), margin + draw(_PIECE + 1, n)
+        ]
+        y = _SQUARE * (square // 3) + draw(room, n)
+        x = _SQUARE * (square % 3) + draw(room, n)
+        _windows(canvas, _PIECE)[image, y, x] = piece
+    return canvas[:, None], digits.labels[which], alone > 0
+
+
+def fragments_data(
+    data: ImageData, train: int = 20_000, test: int = 1000
+) -> tuple[ImageData, Bool[Tensor, "n H W"]]:
+    """So many canvases of `data`'s digits, for `fit`; and where the test ones' whole digits are.
+
+    Test canvases, their fragments too, are made of test digits. Raises ValueError as
+    `make_canvases` does.
+    """
+    canvases, labels, _ = make_canvases(data.train, train, seed=0)
+    test_canvases, test_labels, whole = make_canvases(data.test, test, seed=1)
+    mean, std = mean_std(canvases)
+    return (
+        ImageData(
+            f"fragments of {data.name}",
+            ImageSet(canvases, labels, mean, std),
+            ImageSet(test_canvases, test_labels, mean, std),
+            data.classes,
+            mean,
+            std,
+        ),
+        whole,
+    )
+
+
+def _windows(pictures: UInt8[Tensor, "n H W"], size: int) -> UInt8[Tensor, "n y x size size"]:
+    """A view of every square of that size: writing into it writes into the pictures."""
+    return pictures.unfold(1, size, 1).unfold(2, size, 1)

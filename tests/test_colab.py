@@ -23,6 +23,14 @@ nbclient.NotebookClient(notebook, timeout=900, kernel_name="python3").execute()
 print(notebook.cells[-1].outputs[0].text)
 """
 
+# Of google.colab.output, what anywidget calls and reads.
+OUTPUT = """\
+from types import SimpleNamespace
+_widgets = SimpleNamespace(_installed_url=None)
+def enable_custom_widget_manager():
+    _widgets._installed_url = "where the widget manager lies"
+"""
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
@@ -57,7 +65,7 @@ def environment(tmp_path_factory) -> Path:
     google = site_packages / "google" / "colab"
     google.mkdir(parents=True)
     (google / "__init__.py").write_text("from google.colab import output\n")
-    (google / "output.py").write_text("def enable_custom_widget_manager(): pass\n")
+    (google / "output.py").write_text(OUTPUT)
     (site_packages / "sitecustomize.py").write_text("import google.colab\n")
     kernel = folder / "env" / "share" / "jupyter" / "kernels" / "python3"
     kernel.mkdir(parents=True)

@@ -151,7 +151,7 @@ NAN = torch.full((1, 3, 8, 12), float("nan"))
     ("model", "pictures", "layers", "message"),
     [
         (torch.nn.Linear(2, 2), torch.zeros(1, 3, 8, 12), None, "expected a vitlib.Vision"),
-        (VisionTransformer, torch.zeros(1, 3, 8, 12), None, "got VisionTransformer"),
+        (VisionTransformer, torch.zeros(1, 3, 8, 12), None, "got the class VisionTransformer"),
         ({}, torch.zeros(1, 3, 12, 8), None, "(B, 3, 8, 12), got (1, 3, 12, 8)"),
         ({}, torch.zeros(0, 3, 8, 12), None, "got (0, 3, 8, 12)"),
         ({}, torch.zeros(1, 3, 8, 12, dtype=torch.uint8), None, "got torch.uint8"),

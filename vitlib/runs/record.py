@@ -33,7 +33,7 @@ class Record:
     """A record, checked, as plain JSON without a NaN.
 
     Args:
-        runs: the record itself, its name in vitlib/runs ("positions", "learning_rates"), or the
+        runs: the record itself, its name in vitlib/runs (such as "learning_rates"), or the
             path of a JSON file.
 
     `settings` is a list of {key, label, values}, `curves` of {key, label, steps, percent, scale},

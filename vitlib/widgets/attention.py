@@ -16,8 +16,10 @@ from vitlib.model import VisionTransformer
 from vitlib.widgets.figure import (
     BadValue,
     Figure,
+    check_choice,
     check_index,
     check_model_images,
+    middle_patch,
     prefix_names,
     shown_pixels,
 )
@@ -117,9 +119,7 @@ class AttentionFigure(Figure, script="attention.js"):
             scales=scales.tobytes(),
         )
         if query is None:
-            rows, columns = model.grid_size
-            middle = model.num_prefix_tokens + rows // 2 * columns + columns // 2
-            query = middle if averages else 0
+            query = middle_patch(model.num_prefix_tokens, model.grid_size) if averages else 0
         self.image, self.method, self.strength = image, method, strength
         self.layer = kept[-1] if layer is None else layer
         self.head, self.query = head, query
@@ -130,11 +130,7 @@ class AttentionFigure(Figure, script="attention.js"):
 
     @validate("layer")
     def _check_layer(self, proposal: Any) -> int:
-        if proposal.value not in self.layers:
-            raise BadValue(
-                f"layer must be one of {', '.join(map(str, self.layers))}: got {proposal.value}"
-            )
-        return proposal.value
+        return check_choice("layer", proposal.value, self.layers)
 
     @validate("head")
     def _check_head(self, proposal: Any) -> int | str:
@@ -149,9 +145,7 @@ class AttentionFigure(Figure, script="attention.js"):
 
     @validate("method")
     def _check_method(self, proposal: Any) -> str:
-        if proposal.value not in METHODS:
-            raise BadValue(f"method must be one of {', '.join(METHODS)}: got {proposal.value!r}")
-        return proposal.value
+        return check_choice("method", proposal.value, METHODS)
 
     @validate("query")
     def _check_query(self, proposal: Any) -> int:

@@ -9,6 +9,7 @@ book shows that one.
 import base64
 import hashlib
 import json
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,21 @@ def check_index(name: str, value: int, count: int, of: str) -> int:
     if not 0 <= value < count:
         raise BadValue(f"{name} must be from 0 to {count - 1}, for {count} {of}: got {value}")
     return value
+
+
+def check_choice(name: str, value: Any, allowed: Iterable[Any], of: str = "") -> Any:
+    """`value` if it is one of the `allowed`, which `of` may say more of; else a BadValue."""
+    allowed = list(allowed)
+    if value not in allowed:
+        listed = ", ".join(map(str, allowed))
+        raise BadValue(f"{name} must be one of {listed}{of}: got {value!r}")
+    return value
+
+
+def middle_patch(num_prefix_tokens: int, grid_size: tuple[int, int]) -> int:
+    """The token of the patch in the middle of the grid."""
+    rows, columns = grid_size
+    return num_prefix_tokens + rows // 2 * columns + columns // 2
 
 
 def prefix_names(model: VisionTransformer) -> list[str]:

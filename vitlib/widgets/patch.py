@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from traitlets import Bytes, Int, List, Unicode, observe, validate
 
-from vitlib.widgets.figure import BadValue, Figure, check_index, pixels_of
+from vitlib.widgets.figure import Figure, check_choice, check_index, pixels_of
 
 MODES = ("unfold", "conv", "view")
 DIM = 8  # kernels, so numbers in a token: few enough to read
@@ -82,18 +82,12 @@ class PatchFigure(Figure, script="patch.js"):
 
     @validate("mode")
     def _check_mode(self, proposal: Any) -> str:
-        if proposal.value not in MODES:
-            raise BadValue(f"mode must be one of {', '.join(MODES)}: got {proposal.value!r}")
-        return proposal.value
+        return check_choice("mode", proposal.value, MODES)
 
     @validate("patch_size")
     def _check_patch_size(self, proposal: Any) -> int:
-        if proposal.value not in self.patch_sizes:
-            raise BadValue(
-                f"patch_size must be one of {', '.join(map(str, self.patch_sizes))}, which divide "
-                f"{self.height}×{self.width}: got {proposal.value}"
-            )
-        return proposal.value
+        which = f", which divide {self.height}×{self.width}"
+        return check_choice("patch_size", proposal.value, self.patch_sizes, which)
 
     @validate("patch")
     def _check_patch(self, proposal: Any) -> int:

@@ -9,7 +9,7 @@ from traitlets import Bytes, Int, List, Unicode, observe, validate
 from vitlib.explain.maps import as_vision_transformer
 from vitlib.model import VisionTransformer
 from vitlib.pos_embed import resample_pos_embed
-from vitlib.widgets.figure import BadValue, Figure, check_index, prefix_names
+from vitlib.widgets.figure import Figure, check_choice, check_index, middle_patch, prefix_names
 
 COLOURS = ("fixed", "stretched")  # from −1 to 1, or from the smallest to the largest shown
 _MOST_POSITIONS = 256  # patches; more would make the page heavy and every reaction slow
@@ -100,8 +100,7 @@ class PositionFigure(Figure, script="position.js"):
             maps=maps,
         )
         self.rows = own[0] if rows is None else rows
-        rows, columns = self.grid_size
-        middle = model.num_prefix_tokens + rows // 2 * columns + columns // 2
+        middle = middle_patch(model.num_prefix_tokens, self.grid_size)
         self.position = middle if position is None else position
         self.kind, self.colours = own_kind if kind is None else kind, colours
 
@@ -118,21 +117,11 @@ class PositionFigure(Figure, script="position.js"):
 
     @validate("kind")
     def _check_kind(self, proposal: Any) -> str:
-        if proposal.value not in self.kinds:
-            raise BadValue(
-                f"kind must be one of {', '.join(self.kinds)} for this model: got "
-                f"{proposal.value!r}"
-            )
-        return proposal.value
+        return check_choice("kind", proposal.value, self.kinds, " for this model")
 
     @validate("rows")
     def _check_rows(self, proposal: Any) -> int:
-        allowed = [rows for rows, _ in self.grids]
-        if proposal.value not in allowed:
-            raise BadValue(
-                f"rows must be one of {', '.join(map(str, allowed))}: got {proposal.value}"
-            )
-        return proposal.value
+        return check_choice("rows", proposal.value, [rows for rows, _ in self.grids])
 
     @validate("position")
     def _check_position(self, proposal: Any) -> int:
@@ -142,9 +131,7 @@ class PositionFigure(Figure, script="position.js"):
 
     @validate("colours")
     def _check_colours(self, proposal: Any) -> str:
-        if proposal.value not in COLOURS:
-            raise BadValue(f"colours must be one of {', '.join(COLOURS)}: got {proposal.value!r}")
-        return proposal.value
+        return check_choice("colours", proposal.value, COLOURS)
 
     @observe("rows")
     def _stay_inside(self, change: Any) -> None:

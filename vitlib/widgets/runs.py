@@ -7,7 +7,7 @@ from typing import Any
 from traitlets import Dict, Int, List, Unicode, validate
 
 from vitlib.runs.record import Record
-from vitlib.widgets.figure import BadValue, Figure
+from vitlib.widgets.figure import BadValue, Figure, check_choice
 
 _MOST_NUMBERS = 20_000  # on all curves together, about 120 kB in a page
 
@@ -79,19 +79,12 @@ class RunsFigure(Figure, script="runs.js"):
                 f"chosen must hold the settings {', '.join(keys)}: got {list(proposal.value)}"
             )
         for setting in self.settings:
-            value, known = proposal.value[setting["key"]], setting["values"]
-            if value not in known:
-                raise BadValue(
-                    f"{setting['key']} must be one of {', '.join(map(str, known))}: got {value!r}"
-                )
+            check_choice(setting["key"], proposal.value[setting["key"]], setting["values"])
         return proposal.value
 
     @validate("curve")
     def _check_curve(self, proposal: Any) -> str:
-        keys = [curve["key"] for curve in self.curves]
-        if proposal.value not in keys:
-            raise BadValue(f"curve must be one of {', '.join(keys)}: got {proposal.value!r}")
-        return proposal.value
+        return check_choice("curve", proposal.value, [curve["key"] for curve in self.curves])
 
     @validate("step")
     def _check_step(self, proposal: Any) -> int:

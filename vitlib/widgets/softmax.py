@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from traitlets import Bytes, Float, Int, List, Unicode, validate
 
-from vitlib.widgets.figure import BadValue, Figure, check_index
+from vitlib.widgets.figure import Figure, check_choice, check_index
 
 WIDTHS = (4, 8, 16, 32, 64, 128, 256, 512)
 KEYS = (2, 4, 8, 16, 32, 64)
@@ -67,29 +67,23 @@ class SoftmaxFigure(Figure, script="softmax.js"):
 
     @validate("d")
     def _check_d(self, proposal: Any) -> int:
-        return _one_of("d", WIDTHS, proposal.value)
+        return check_choice("d", proposal.value, WIDTHS)
 
     @validate("num_keys")
     def _check_num_keys(self, proposal: Any) -> int:
-        return _one_of("num_keys", KEYS, proposal.value)
+        return check_choice("num_keys", proposal.value, KEYS)
 
     @validate("scale")
     def _check_scale(self, proposal: Any) -> str:
-        return _one_of("scale", SCALES, proposal.value)
+        return check_choice("scale", proposal.value, SCALES)
 
     @validate("temperature")
     def _check_temperature(self, proposal: Any) -> float:
-        return _one_of("temperature", TEMPERATURES, proposal.value)
+        return check_choice("temperature", proposal.value, TEMPERATURES)
 
     @validate("query")
     def _check_query(self, proposal: Any) -> int:
         return check_index("query", proposal.value, QUERIES, "queries")
-
-
-def _one_of(name: str, allowed: tuple, value: Any) -> Any:
-    if value not in allowed:
-        raise BadValue(f"{name} must be one of {', '.join(map(str, allowed))}: got {value!r}")
-    return value
 
 
 def _products() -> bytes:

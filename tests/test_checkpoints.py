@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-import vitlib.checkpoints
+import vitlib.checkpoints.native
 from vitlib.checkpoints import (
     TrainingState,
     load_checkpoint,
@@ -206,7 +206,7 @@ def test_a_failed_write_keeps_the_former_file(tmp_path, monkeypatch, step):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(vitlib.checkpoints if step == "save_file" else os, step, full)
+    monkeypatch.setattr(vitlib.checkpoints.native if step == "save_file" else os, step, full)
     with pytest.raises(OSError, match=r"m\.safetensors.*No space left.*former checkpoint.*untouch"):
         save_checkpoint(tiny_model(1), path)
     with pytest.raises(OSError, match=r"could not write checkpoint .*new: .*device\.$"):
@@ -334,7 +334,7 @@ def packaged(tmp_path, monkeypatch):
         model, tmp_path / "weights" / "vit_nano_patch7_28.safetensors",
         classes=tuple("0123456789"),
     )  # fmt: skip
-    monkeypatch.setattr(vitlib.checkpoints, "files", lambda package: tmp_path)
+    monkeypatch.setattr(vitlib.checkpoints.native, "files", lambda package: tmp_path)
     return model
 
 

@@ -52,6 +52,8 @@ def with_value(value, count=2):
         (X.numpy(), X, "a ndarray came back instead of a tensor"),
         (24, 16, "24 came back, and 16 should"),
         (32, 16, "32 came back, and 16 should: 2 times too much"),
+        (float("inf"), 16, "inf came back, and 16 should"),
+        (NAN, 16.0, "nan came back, and 16 should"),
         (16.0, 16, "16.0 came back, and the whole number 16 should"),
         (1234567, 1234568, "1,234,567 came back, and 1,234,568 should"),
         (0.25, 0.5, "0.25 came back, and 0.5 should"),

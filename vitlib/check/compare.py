@@ -104,8 +104,9 @@ def _scalars(yours: Any, target: float, path: str) -> Difference | None:
     if isinstance(target, float) and math.isclose(yours, target, rel_tol=1e-6, abs_tol=1e-9):
         return None
     text = f"{path}{_say(yours)} came back, and {_say(target)} should"
-    if target and yours / target >= 2 and abs(yours / target - round(yours / target)) < 1e-9:
-        text += f": {yours / target:.0f} times too much"
+    ratio = yours / target if target else math.nan
+    if math.isfinite(ratio) and ratio >= 2 and abs(ratio - round(ratio)) < 1e-9:
+        text += f": {ratio:.0f} times too much"
     return Difference(text)
 
 

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import vitlib.checkpoints.native
+import vitlib.checkpoints.pretrained
 from vitlib.checkpoints import (
     TrainingState,
     load_checkpoint,
-    load_packaged,
     read_checkpoint,
     save_checkpoint,
 )
@@ -117,12 +117,44 @@ def test_shared_and_strided_tensors_survive(tmp_path):
 
 
 def test_custom_layers_save_but_have_to_be_passed(tmp_path):
-    norm = partial(nn.LayerNorm, eps=1e-5)
+    norm = partial(nn.LayerNorm, elementwise_affine=False)
     model = tiny_model(norm_layer=norm, act_layer=nn.ReLU)
     path = save_checkpoint(model, tmp_path / "m")
     with pytest.raises(ValueError, match=r"norm_layer=.*LayerNorm.*act_layer=ReLU.*model="):
         load_checkpoint(path)
     assert same(load_checkpoint(path, tiny_model(2, norm_layer=norm, act_layer=nn.ReLU)), model)
+
+
+@pytest.mark.parametrize(
+    ("norm", "act", "eps", "approximate"),
+    [
+        (partial(nn.LayerNorm, eps=1e-12), None, 1e-12, "none"),
+        (None, partial(nn.GELU, approximate="tanh"), 1e-6, "tanh"),
+        (nn.LayerNorm, nn.GELU, 1e-5, "none"),
+    ],
+)
+def test_known_layers_are_built_again(tmp_path, norm, act, eps, approximate):
+    model = tiny_model(norm_layer=norm, act_layer=act)
+    path = save_checkpoint(model, tmp_path / "m")
+    back = load_checkpoint(path)
+    assert [m.eps for m in back.modules() if isinstance(m, nn.LayerNorm)] == [eps] * 5
+    assert [block.mlp.act.approximate for block in back.blocks] == [approximate] * 2
+    images = torch.randn(2, 1, 8, 8)
+    assert torch.equal(back(images), model.eval()(images))
+    again = save_checkpoint(back, tmp_path / "again")
+    assert read_checkpoint(again).info["model"] == read_checkpoint(path).info["model"]
+
+
+def test_known_layers_stand_so_that_older_readers_name_them(tmp_path):
+    model = tiny_model(norm_layer=partial(nn.LayerNorm, eps=1e-12))
+    path = save_checkpoint(model, tmp_path / "m")
+    stored = read_checkpoint(path).info
+    assert stored["format"] == 1
+    described = {"custom": "LayerNorm", "layer": "LayerNorm", "eps": 1e-12}
+    assert stored["model"]["config"]["norm_layer"] == described
+    edit(path, lambda info: info["model"]["config"]["norm_layer"].update(layer="RMSNorm"))
+    with pytest.raises(ValueError, match=r"a file cannot hold \(norm_layer=LayerNorm\)"):
+        load_checkpoint(path)
 
 
 def test_models_that_are_no_vision_transformer(tmp_path):
@@ -167,7 +199,7 @@ def test_files_that_are_no_checkpoints(tmp_path):
         load_checkpoint(noise)
     pickle = tmp_path / "model.pt"
     torch.save(tiny_model().state_dict(), pickle)
-    with pytest.raises(ValueError, match=r"is a PyTorch pickle.*never unpickles"):
+    with pytest.raises(ValueError, match=r"is a PyTorch file.*load_pretrained"):
         load_checkpoint(pickle)
     foreign = tmp_path / "foreign.safetensors"
     save_file(tiny_model().state_dict(), foreign)
@@ -334,7 +366,7 @@ def packaged(tmp_path, monkeypatch):
         model, tmp_path / "weights" / "vit_nano_patch7_28.safetensors",
         classes=tuple("0123456789"),
     )  # fmt: skip
-    monkeypatch.setattr(vitlib.checkpoints.native, "files", lambda package: tmp_path)
+    monkeypatch.setattr(vitlib.checkpoints.pretrained, "files", lambda package: tmp_path)
     return model
 
 
@@ -362,11 +394,11 @@ def test_another_number_of_classes_keeps_the_new_head(packaged, num_classes):
 
 
 def test_packaged_weights_that_do_not_fit_or_do_not_exist(packaged):
-    with pytest.raises(ValueError, match=r"cls_token is \(1, 1, 64\).*\(1, 1, 32\)"):
+    with pytest.raises(ValueError, match=r"cls_token \(1, 1, 64\) in the file, \(1, 1, 32\) in"):
         create_model("vit_nano_patch7_28", pretrained=True, embed_dim=32)
-    with pytest.raises(ValueError, match=r"head_dist\.weight is missing"):
+    with pytest.raises(ValueError, match=r"missing in the file: dist_token, head_dist\.weight"):
         create_model("vit_nano_patch7_28", pretrained=True, distilled=True)
     with pytest.raises(
-        ValueError, match=r"no weights for 'vit_tiny_patch16_224'.*some for: vit_nano_patch7_28"
+        ValueError, match=r"no weights for 'vit_micro_patch4_32'.*some for: .*vit_nano_patch7_28"
     ):
-        load_packaged("vit_tiny_patch16_224", tiny_model())
+        create_model("vit_micro_patch4_32", pretrained=True)

@@ -68,4 +68,4 @@ def test_weights_of_another_shape_are_refused_by_name():
 
 def test_a_model_without_packaged_weights_says_which_have_some():
     with pytest.raises(ValueError, match=NAME):
-        create_model("vit_tiny_patch16_224", pretrained=True)
+        create_model("vit_micro_patch4_32", pretrained=True)

@@ -3,8 +3,14 @@
 __version__ = "0.1.0"
 
 from vitlib.attention import Attention, attention_weights
+from vitlib.baselines import SmallCNN
 from vitlib.blocks import Block, DropPath, LayerScale, Mlp
-from vitlib.checkpoints import load_checkpoint, save_checkpoint
+from vitlib.checkpoints import (
+    convert_state_dict,
+    load_checkpoint,
+    load_pretrained,
+    save_checkpoint,
+)
 from vitlib.data import ImageData, ImageSet, augment, load_data
 from vitlib.explain import (
     AttentionRecorder,
@@ -43,12 +49,14 @@ __all__ = [
     "LayerScale",
     "Mlp",
     "PatchEmbed",
+    "SmallCNN",
     "TrainConfig",
     "VisionTransformer",
     "attention_distance",
     "attention_rollout",
     "attention_weights",
     "augment",
+    "convert_state_dict",
     "create_model",
     "embed_conv",
     "embed_unfold",
@@ -59,6 +67,7 @@ __all__ = [
     "list_models",
     "load_checkpoint",
     "load_data",
+    "load_pretrained",
     "logit_lens",
     "occlusion",
     "param_groups",

@@ -8,6 +8,7 @@ Sources: Dosovitskiy et al. 2021 (ViT); Touvron et al. 2021 (DeiT), section 4; r
 et al. 2024; average pooling and sin-cos positions: Beyer et al. 2022, "Better plain ViT baselines".
 """
 
+import os
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import partial
@@ -327,28 +328,58 @@ PRESETS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, tuple[float, ...]]]]
 }
 
 
+# preset -> the Hub's repository with the weights that timm takes for it (timm 1.0).
+HUB_IDS: Mapping[str, str] = {
+    **{
+        f"vit_{name}": f"timm/vit_{name}.{recipe}"
+        for name, recipe in {
+            "tiny_patch16_224": "augreg_in21k_ft_in1k",
+            "small_patch16_224": "augreg_in21k_ft_in1k",
+            "base_patch16_224": "augreg2_in21k_ft_in1k",
+            "base_patch32_224": "augreg_in21k_ft_in1k",
+            "large_patch16_224": "augreg_in21k_ft_in1k",
+            "huge_patch14_224": "orig_in21k",  # which has no head
+        }.items()
+    },
+    **{name: f"timm/{name}.fb_in1k" for name in PRESETS if name.startswith("deit_")},
+}
+
+
 def list_models() -> list[str]:
     """Names that `create_model` knows."""
     return sorted(PRESETS)
 
 
-def create_model(name: str, pretrained: bool = False, **overrides: Any) -> VisionTransformer:
+def create_model(
+    name: str | os.PathLike[str], pretrained: bool = False, **overrides: Any
+) -> VisionTransformer:
     """Build a preset, with any argument of `VisionTransformer` overridden.
 
-    `pretrained` loads the weights that come with vitlib, and the model is then in eval mode; with
-    another `num_classes` the head starts anew.
-    Raises ValueError for an unknown name (naming the nearest), and where no weights come along.
-    """
-    if name not in PRESETS:
-        nearest = get_close_matches(str(name), PRESETS, n=1, cutoff=0.4)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else "see vitlib.list_models()"
-        raise ValueError(f"unknown model {name!r}: {hint}")
-    arguments, statistics = PRESETS[name]
-    model = VisionTransformer(**{**arguments, **overrides})
-    if model.in_chans == len(statistics.get("mean", ())):
-        model.mean, model.std = statistics["mean"], statistics["std"]
-    if pretrained:
-        from vitlib.checkpoints import load_packaged  # checkpoints builds models, so not at the top
+    `pretrained` loads weights, and the model is then in eval mode: those that come with vitlib for
+    its own presets; from the Hugging Face Hub, with its cache, for those that bear timm's names.
+    Where `num_classes` is not the weights', the head starts anew; to another `img_size` the
+    positions are resampled. With `pretrained`, `name` may also be a file, a folder or a Hub id,
+    "owner/name": the model is then built as its source was, with its eps, activation, sizes, mean,
+    std and class names; see `load_pretrained`.
 
-        load_packaged(name, model)
-    return model
+    Raises ValueError for an unknown name (naming the nearest), and where weights do not fit, can't
+    be had, or do not say how many heads their attention has: then give num_heads.
+    """
+    if name in PRESETS:
+        name = str(name)
+        arguments, statistics = PRESETS[name]
+        model = VisionTransformer(**{**arguments, **overrides})
+        if model.in_chans == len(statistics.get("mean", ())):
+            model.mean, model.std = statistics["mean"], statistics["std"]
+        if pretrained:
+            from vitlib.checkpoints import load_preset  # checkpoints builds models: not at the top
+
+            load_preset(name, model, overrides)
+        return model
+    if pretrained and (not isinstance(name, str) or "/" in name or os.path.exists(name)):
+        from vitlib.checkpoints import build_pretrained
+
+        return build_pretrained(name, overrides)
+    nearest = get_close_matches(str(name), PRESETS, n=1, cutoff=0.4)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else "see vitlib.list_models()"
+    raise ValueError(f"unknown model {name!r}: {hint}")

@@ -177,6 +177,8 @@ def _facts(
         facts[f"model.{name}"] = list(value) if isinstance(value, tuple) else value
     facts["trained parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
     facts |= {"data": data.name, "training images": len(data.train), "classes": list(data.classes)}
+    started = getattr(model, "started_from", {})  # of fine-tuning
+    facts |= {name: started.get(name) for name in ("weights", "freeze")}
     if distillation is not None:
         facts["distillation"] = [distillation.kind, distillation.alpha, distillation.tau]
     return facts

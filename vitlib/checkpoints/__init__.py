@@ -1,34 +1,62 @@
 """Weights and where they come from: the library's own files, and the world's.
 
     native.py      save_checkpoint, load_checkpoint: one safetensors file, settings in its header
+    hub.py         the Hugging Face Hub: which files of a repository are wanted, and its cache
+    reading.py     a file, folder or Hub id -> tensors under foreign names, and what lies beside
+    dialects.py    foreign names -> timm's, which are vitlib's (wrappers.py, and the tables.py)
+    settings.py    what travels with the numbers: eps, activation, mean and std, sizes
+    positions.py   position embeddings into another layout or onto another grid
+    pretrained.py  load_pretrained: all of it into a model, with a report (report.py)
 
 Data goes one way: file or Hub -> tensors under foreign names -> timm's names -> model and report.
 """
 
+from vitlib.checkpoints.dialects import (
+    SOURCES,
+    Translation,
+    convert_state_dict,
+    detect_source,
+    translate,
+)
 from vitlib.checkpoints.native import (
     Checkpoint,
     TrainingState,
     adopt_statistics,
     describe,
     load_checkpoint,
-    load_packaged,
     load_weights,
     read_checkpoint,
     refuse_non_file,
     save_checkpoint,
     unwrapped,
 )
+from vitlib.checkpoints.pretrained import build_pretrained, load_preset, load_pretrained
+from vitlib.checkpoints.reading import Foreign, read_foreign
+from vitlib.checkpoints.report import LoadReport
+from vitlib.checkpoints.settings import SourceSettings, settings_of
 
 __all__ = [
+    "SOURCES",
     "Checkpoint",
+    "Foreign",
+    "LoadReport",
+    "SourceSettings",
     "TrainingState",
+    "Translation",
     "adopt_statistics",
+    "build_pretrained",
+    "convert_state_dict",
     "describe",
+    "detect_source",
     "load_checkpoint",
-    "load_packaged",
+    "load_preset",
+    "load_pretrained",
     "load_weights",
     "read_checkpoint",
+    "read_foreign",
     "refuse_non_file",
     "save_checkpoint",
+    "settings_of",
+    "translate",
     "unwrapped",
 ]

@@ -9,10 +9,10 @@ import contextlib
 import inspect
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from importlib.resources import as_file, files
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,11 @@ from vitlib.model import VisionTransformer
 FORMAT = 1  # goes up when an older vitlib could not read what is written
 _METADATA, _TRAINING = "vitlib", "training/"
 _REQUIRED = ("format", "model", "mean", "std", "classes")  # in the metadata
-_HEADS = ("head", "head_dist")
+# Layers that a file can hold: what a model may be built with, as a class or as a partial of it.
+_LAYERS: dict[str, tuple[Callable[..., nn.Module], set[str]]] = {
+    "LayerNorm": (nn.LayerNorm, {"eps"}),
+    "GELU": (nn.GELU, {"approximate"}),
+}
 FilePath = str | os.PathLike[str]
 
 
@@ -107,41 +111,12 @@ def load_checkpoint(path: FilePath, model: nn.Module | None = None) -> nn.Module
     return model.eval()
 
 
-def load_packaged(name: str, model: nn.Module) -> None:
-    """Load the weights that come with vitlib for the preset `name` into `model`, in eval mode then.
-
-    Where the number of classes differs, the head stays as it was initialised.
-    Raises ValueError where no weights come along, or where they do not fit otherwise.
-    """
-    weights = files("vitlib") / "weights"
-    packaged = weights / f"{name}.safetensors"
-    if not packaged.is_file():
-        known = sorted(p.name.removesuffix(".safetensors") for p in _safetensors_in(weights))
-        raise ValueError(
-            f"no weights for {name!r} come with vitlib; there are some for: "
-            f"{', '.join(known) or 'no model'}"
-        )
-    with as_file(packaged) as path:
-        checkpoint = read_checkpoint(path)
-    own, stored = model.state_dict(), checkpoint.weights
-    mine, theirs = (
-        {key: tensor for key, tensor in tensors.items() if key.split(".")[0] in _HEADS}
-        for tensors in (own, stored)
-    )
-    if not mine or any(mine[key].shape != theirs[key].shape for key in mine.keys() & theirs.keys()):
-        checkpoint.weights = {k: v for k, v in stored.items() if k not in theirs} | mine
-        checkpoint.info["classes"] = None
-    load_weights(model, checkpoint)
-    adopt_statistics(model, checkpoint)
-    model.eval()
-
-
 def read_checkpoint(path: FilePath) -> Checkpoint:
     """Everything in the file; raises as `load_checkpoint` does."""
     path = Path(path)
     refuse_non_file(path)
     if not path.exists():
-        raise FileNotFoundError(f"no checkpoint {path}{_nearest(path)}")
+        raise FileNotFoundError(f"no checkpoint {path}{nearest(path)}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -152,10 +127,15 @@ def read_checkpoint(path: FilePath) -> Checkpoint:
         size = path.stat().st_size
         reason = f"is damaged or cut off ({size:,} bytes: {error})"
         if start in (b"PK", b"\x80\x02"):
-            reason = "is a PyTorch pickle, not a safetensors file: vitlib never unpickles"
+            reason = (
+                "is a PyTorch file, not vitlib's: load_pretrained(model, path) reads such weights"
+            )
         raise ValueError(f"checkpoint {path} {reason}") from error
     if _METADATA not in metadata:
-        raise ValueError(f"{path} holds tensors, but was not written by vitlib's save_checkpoint")
+        raise ValueError(
+            f"{path} holds tensors, but was not written by vitlib's save_checkpoint: "
+            "load_pretrained(model, path) reads weights from elsewhere"
+        )
     info = _parse(path, metadata[_METADATA])
     if info["format"] > FORMAT:
         raise ValueError(
@@ -168,6 +148,17 @@ def read_checkpoint(path: FilePath) -> Checkpoint:
         training = TrainingState(own, info.pop("training"))
     weights = {k: v for k, v in tensors.items() if not k.startswith(_TRAINING)}
     return Checkpoint(path, weights, info, training)
+
+
+def is_native(path: Path) -> bool:
+    """Whether `save_checkpoint` wrote the file."""
+    if not path.is_file():  # opening a pipe would wait for ever
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _METADATA in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -184,14 +175,36 @@ def refuse_non_file(path: Path) -> None:
 
 
 def describe(model: nn.Module) -> dict[str, Any] | None:
-    """The arguments that build the model as JSON values; a custom layer as {"custom": its name}."""
+    """The arguments that build the model, as JSON values.
+
+    A layer is {"custom": its name}; LayerNorm and GELU have "layer" and their settings beside, so
+    that they can be built again: {"custom": "LayerNorm", "layer": "LayerNorm", "eps": 1e-12}. Both
+    stand there because readers of format 1 before that look for "custom" alone.
+    """
     config = getattr(model, "config", None)
     if config is None:
         return None
-    return {
-        name: {"custom": getattr(value, "__qualname__", repr(value))} if callable(value) else value
-        for name, value in config.items()
-    }
+    return {k: _described(value) if callable(value) else value for k, value in config.items()}
+
+
+def _described(layer: Any) -> dict[str, Any]:
+    kind, settings = layer, {}
+    if isinstance(layer, partial) and not layer.args:
+        kind, settings = layer.func, layer.keywords
+    for name, (known, names) in _LAYERS.items():
+        if kind is known and settings.keys() <= names:
+            return {"custom": name, "layer": name, **settings}
+    return {"custom": getattr(layer, "__qualname__", repr(layer))}
+
+
+def _undescribed(value: Any) -> Any:
+    """The argument that a JSON value stands for; a layer that is not known stays as it is."""
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, dict) and value.get("layer") in _LAYERS:
+        known, names = _LAYERS[value["layer"]]
+        return partial(known, **{name: value[name] for name in names & value.keys()})
+    return value
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
@@ -219,7 +232,8 @@ def adopt_statistics(model: nn.Module, checkpoint: Checkpoint) -> None:
         vars(model)[name] = None if value is None else tuple(value)
 
 
-def _build(checkpoint: Checkpoint) -> nn.Module:
+def stored_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What builds the VisionTransformer of the file, or a ValueError that says why nothing does."""
     path, stored = checkpoint.path, checkpoint.info["model"]
     config = stored["config"]
     if stored["class"] != VisionTransformer.__name__ or config is None:
@@ -233,16 +247,18 @@ def _build(checkpoint: Checkpoint) -> nn.Module:
             f"checkpoint {path} needs options that this vitlib does not know: "
             f"{', '.join(unknown)}: upgrade vitlib"
         )
-    custom = [f"{k}={v['custom']}" for k, v in config.items() if isinstance(v, dict)]
+    arguments = {name: _undescribed(value) for name, value in config.items()}
+    custom = [f"{k}={v['custom']}" for k, v in arguments.items() if isinstance(v, dict)]
     if custom:
         raise ValueError(
             f"checkpoint {path} was built with layers that a file cannot hold "
             f"({', '.join(custom)}): build the model and pass it, load_checkpoint(path, model=...)"
         )
-    arguments: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in config.items()
-    }
-    model = VisionTransformer(**arguments)
+    return arguments
+
+
+def _build(checkpoint: Checkpoint) -> nn.Module:
+    model = VisionTransformer(**stored_arguments(checkpoint))
     precisions = {t.dtype for t in checkpoint.weights.values() if t.is_floating_point()}
     return model.to(precisions.pop()) if len(precisions) == 1 else model
 
@@ -305,15 +321,10 @@ def _shape(tensor: Tensor) -> str:
     return str(tuple(tensor.shape))
 
 
-def _nearest(path: Path) -> str:
+def nearest(path: Path) -> str:
+    """Words for a file that is missing: names like it in its folder."""
     if not path.parent.is_dir():
         return f": there is no folder {path.parent}"
     names = [p.name for p in path.parent.iterdir() if p.is_file()]
     nearest = get_close_matches(path.name, names, n=3, cutoff=0.4)
     return f"; did you mean {' or '.join(nearest)}?" if nearest else f" in {path.parent}"
-
-
-def _safetensors_in(folder: Any) -> list[Any]:
-    if not folder.is_dir():
-        return []
-    return [entry for entry in folder.iterdir() if entry.name.endswith(".safetensors")]

@@ -1,0 +1,679 @@
+"""Names in five dialects: tables, wrappers, refusals. Real models of peers are in test_parity."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vitlib import VisionTransformer
+from vitlib.checkpoints import load_pretrained
+from vitlib.checkpoints.dialects import SOURCES, convert_state_dict, detect_source, translate
+from vitlib.checkpoints.tables import DIALECTS, compiled, table_of
+
+DEPTH, WIDTH, HEADS = 2, 12, 3
+
+
+def timm_names(**options):
+    """Random weights under timm's names: a small model's own."""
+    torch.manual_seed(0)
+    model = VisionTransformer(8, 4, 3, 5, WIDTH, DEPTH, HEADS, **options)
+    return {name: torch.randn_like(tensor) for name, tensor in model.state_dict().items()}
+
+
+def hugging_face(weights, version=4, prefix="vit."):
+    """The same weights as transformers 4 or 5 spells them, written out by hand."""
+    out = {
+        "embeddings.cls_token": weights["cls_token"],
+        "embeddings.position_embeddings": weights["pos_embed"],
+        "embeddings.patch_embeddings.projection.weight": weights["patch_embed.proj.weight"],
+        "embeddings.patch_embeddings.projection.bias": weights["patch_embed.proj.bias"],
+        "layernorm.weight": weights["norm.weight"],
+        "layernorm.bias": weights["norm.bias"],
+    }
+    for i, kind in itertools.product(range(DEPTH), ("weight", "bias")):
+        q, k, v = weights[f"blocks.{i}.attn.qkv.{kind}"].chunk(3)
+        rest = [
+            weights[f"blocks.{i}.{name}.{kind}"]
+            for name in ("attn.proj", "mlp.fc1", "mlp.fc2", "norm1", "norm2")
+        ]
+        if version == 4:
+            block = f"encoder.layer.{i}."
+            names = ("attention.output.dense", "intermediate.dense", "output.dense")
+            qkv = ("attention.query", "attention.key", "attention.value")
+        else:
+            block = f"layers.{i}."
+            names = ("attention.o_proj", "mlp.fc1", "mlp.fc2")
+            qkv = ("q_proj", "k_proj", "v_proj")
+        names = (*names, "layernorm_before", "layernorm_after")
+        out |= {f"{block}{name}.{kind}": t for name, t in zip(names, rest, strict=True)}
+        out |= {f"{block}attention.{n}.{kind}": t for n, t in zip(qkv, (q, k, v), strict=True)}
+    out = {prefix + name: tensor for name, tensor in out.items()}
+    return out | {f"classifier.{kind}": weights[f"head.{kind}"] for kind in ("weight", "bias")}
+
+
+def torchvision(weights, mlp=("0", "3")):
+    """The same weights as torchvision spells them, in its newer or its older form."""
+    out = {}
+    for name, tensor in weights.items():
+        if name.startswith("blocks."):
+            _, i, rest = name.split(".", 2)
+            part, kind = rest.rsplit(".", 1)
+            part = {
+                "norm1": f"ln_1.{kind}", "norm2": f"ln_2.{kind}",
+                "attn.qkv": f"self_attention.in_proj_{kind}",
+                "attn.proj": f"self_attention.out_proj.{kind}",
+                "mlp.fc1": f"mlp.{mlp[0]}.{kind}", "mlp.fc2": f"mlp.{mlp[1]}.{kind}",
+            }[part]  # fmt: skip
+            out[f"encoder.layers.encoder_layer_{i}.{part}"] = tensor
+        else:
+            first, *kind = name.split(".w")[0].split(".b")[0], name.rsplit(".", 1)[-1]
+            module = {
+                "cls_token": "class_token", "pos_embed": "encoder.pos_embedding",
+                "patch_embed.proj": f"conv_proj.{kind[0]}", "norm": f"encoder.ln.{kind[0]}",
+                "pre_logits.fc": f"heads.pre_logits.{kind[0]}", "head": f"heads.head.{kind[0]}",
+            }[first]  # fmt: skip
+            out[module] = tensor
+    return out
+
+
+def google(weights, style="vit_jax", prefix=""):
+    """The same weights as vit_jax or big_vision writes them; "scanned" stacks big_vision's."""
+    d = WIDTH // HEADS
+    numbered = {"vit_jax": (1, 2, 3)}.get(style, (0, 1, 0))
+    attention, norm2, mlp = (f"{n}_{i}" for n, i in zip(
+        ("MultiHeadDotProductAttention", "LayerNorm", "MlpBlock"), numbered, strict=True
+    ))  # fmt: skip
+    w = {name: tensor.numpy() for name, tensor in weights.items()}
+    position = "Transformer/posembed_input/" if style == "vit_jax" else ""
+    out = {
+        "cls": w["cls_token"],
+        position + "pos_embedding": w["pos_embed"],
+        "embedding/kernel": w["patch_embed.proj.weight"].transpose(2, 3, 1, 0),
+        "embedding/bias": w["patch_embed.proj.bias"],
+        "Transformer/encoder_norm/scale": w["norm.weight"],
+        "Transformer/encoder_norm/bias": w["norm.bias"],
+        "head/kernel": w["head.weight"].T,
+        "head/bias": w["head.bias"],
+    }
+    blocks = []
+    for i in range(DEPTH):
+        b = {name.split(".", 2)[2]: t for name, t in w.items() if name.startswith(f"blocks.{i}.")}
+        block = {
+            "LayerNorm_0/scale": b["norm1.weight"], "LayerNorm_0/bias": b["norm1.bias"],
+            f"{norm2}/scale": b["norm2.weight"], f"{norm2}/bias": b["norm2.bias"],
+            f"{attention}/out/kernel": b["attn.proj.weight"].T.reshape(HEADS, d, WIDTH),
+            f"{attention}/out/bias": b["attn.proj.bias"],
+            f"{mlp}/Dense_0/kernel": b["mlp.fc1.weight"].T,
+            f"{mlp}/Dense_0/bias": b["mlp.fc1.bias"],
+            f"{mlp}/Dense_1/kernel": b["mlp.fc2.weight"].T,
+            f"{mlp}/Dense_1/bias": b["mlp.fc2.bias"],
+        }  # fmt: skip
+        for n, name in enumerate(("query", "key", "value")):
+            rows = slice(n * WIDTH, (n + 1) * WIDTH)
+            kernel = b["attn.qkv.weight"][rows].T.reshape(WIDTH, HEADS, d)
+            block[f"{attention}/{name}/kernel"] = kernel
+            block[f"{attention}/{name}/bias"] = b["attn.qkv.bias"][rows].reshape(HEADS, d)
+        blocks.append(block)
+    if style == "scanned":
+        for name in blocks[0]:
+            out[f"Transformer/encoderblock/{name}"] = np.stack([block[name] for block in blocks])
+    else:
+        for i, block in enumerate(blocks):
+            out |= {f"Transformer/encoderblock_{i}/{name}": t for name, t in block.items()}
+    return {prefix + name: array for name, array in out.items()}
+
+
+def vit_pytorch(norms=True):
+    """Some names of vit-pytorch's ViT: with the norms that came at the end of 2022, or without."""
+    names = ["pos_embedding", "cls_token", "transformer.layers.0.0.to_qkv.weight", "mlp_head.bias"]
+    linear = 2 if norms else 1
+    names += [f"to_patch_embedding.{linear}.weight", f"to_patch_embedding.{linear}.bias"]
+    names += [f"to_patch_embedding.{n}.weight" for n in (1, 3) if norms]
+    return {name: torch.randn(4) for name in names}
+
+
+W = timm_names()
+SPELLINGS = {
+    "timm": (W, "timm"),
+    "transformers 4": (hugging_face(W), "hf"),
+    "transformers 4, no prefix": (hugging_face(W, prefix=""), "hf"),
+    "transformers 5": (hugging_face(W, 5), "hf"),
+    "transformers 5, deit": (hugging_face(W, 5, "deit."), "hf"),
+    "torchvision": (torchvision(W), "torchvision"),
+    "torchvision, older": (torchvision(W, ("linear_1", "linear_2")), "torchvision"),
+    "vit_jax": (google(W), "google_npz"),
+    "vit_jax, with its optimiser": (google(W, prefix="opt/target/"), "google_npz"),
+    "big_vision": (google(W, "big_vision", "params/"), "google_npz"),
+    "big_vision, one of two towers": (google(W, "big_vision", "params/img/"), "google_npz"),
+    "big_vision, scanned": (google(W, "scanned", "params/"), "google_npz"),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_every_spelling_gives_the_same_weights(spelling):
+    state_dict, source = SPELLINGS[spelling]
+    before = list(state_dict)
+    translation = translate(state_dict)
+    assert translation.source == source == detect_source(state_dict)
+    assert translation.weights.keys() == W.keys()
+    for name, tensor in W.items():
+        assert torch.equal(translation.weights[name], tensor), name
+        assert translation.weights[name].is_contiguous(), name
+    assert list(state_dict) == before
+    assert (translation.extra, translation.left_out) == ((), {})
+    files_names = [name for names in translation.origins.values() for name in names]
+    assert set(files_names) == set(state_dict)
+    assert translation.operations.keys() == translation.origins.keys() == W.keys()
+    assert all(torch.equal(t, W[n]) for n, t in convert_state_dict(state_dict, source).items())
+
+
+# --- The tables -----------------------------------------------------------------------------------
+
+EVERY_TABLE = {
+    **DIALECTS,
+    "hf, one head and a distillation token": table_of("hf", ["classifier.weight"]),
+    "hf, pooler": table_of("hf", []),
+    "hf, two heads": table_of("hf", ["cls_classifier.bias", "distillation_classifier.bias"]),
+}
+
+
+def expand(pattern):
+    """Every name that a pattern stands for, with some block numbers."""
+    places = re.findall(r"\{[^}]*\}", pattern)
+    words = {"{i}": ("0", "11"), "{p}": ("weight", "bias"), "{*}": ("", "x", "0.x.weight")}
+    for choice in itertools.product(*(words.get(p, re.split(r"[|+]", p[1:-1])) for p in places)):
+        name = pattern
+        for place, word in zip(places, choice, strict=True):
+            name = name.replace(place, word, 1)
+        yield name
+
+
+@pytest.mark.parametrize("table", EVERY_TABLE)
+def test_no_name_fits_two_rows(table):
+    dialect = EVERY_TABLE[table]
+    patterns = [*(row.pattern for row in dialect.rows), *dialect.left_out, *dialect.refused]
+    for pattern in patterns:
+        for name in expand(pattern):
+            assert [p for p in patterns if compiled(p).fullmatch(name)] == [pattern], name
+
+
+@pytest.mark.parametrize("table", EVERY_TABLE)
+def test_rows_lead_to_names_of_the_model(table):
+    options = [
+        {"distilled": True, "init_values": 0.1, "reg_tokens": 1},
+        {"representation_size": 7},
+        {"global_pool": "avg"},
+    ]
+    known = {re.sub(r"\d+", "11", name) for o in options for name in timm_names(**o)}
+    known = {re.sub(r"(norm|ls|fc)11", r"\1#", name) for name in known}
+    for row in EVERY_TABLE[table].rows:
+        for name in expand(row.target):
+            name = re.sub(r"(norm|ls|fc)\d", r"\1#", name).replace("blocks.0.", "blocks.11.")
+            assert name in known, row
+
+
+def test_patterns_fit_whole_names_only():
+    for name in ("x.head.weight", "head.weight.x", "head.weights", "headxweight"):
+        assert not compiled("head.{p}").fullmatch(name)
+
+
+# --- What is done to the numbers ------------------------------------------------------------------
+
+
+def test_q_k_and_v_are_joined_in_this_order_whatever_the_files_order():
+    names = [f"encoder.layer.3.attention.attention.{n}.weight" for n in ("query", "key", "value")]
+    tensors = [torch.full((2, 2), float(n)) for n in (1, 2, 3)]
+    for order in itertools.permutations(range(3)):
+        translation = translate({names[n]: tensors[n] for n in order}, "hf")
+        weight = translation.weights["blocks.3.attn.qkv.weight"]
+        assert weight[:, 0].tolist() == [1, 1, 2, 2, 3, 3]
+        assert translation.origins["blocks.3.attn.qkv.weight"] == tuple(names)
+        assert translation.operations["blocks.3.attn.qkv.weight"] == "joined"
+
+
+def test_flax_kernels_come_into_pytorchs_order():
+    """(D, H, d) sums over D and (H, d, D) over H and d: rows of the matrix are outputs."""
+    rng = np.random.default_rng(0)
+    block = "Transformer/encoderblock_0/MultiHeadDotProductAttention_1/"
+    arrays = {f"{block}{n}/kernel": rng.normal(size=(6, 2, 3)) for n in ("query", "key", "value")}
+    arrays[f"{block}out/kernel"] = rng.normal(size=(2, 3, 6))
+    arrays["embedding/kernel"] = rng.normal(size=(4, 5, 3, 6))
+    translation = translate(arrays)
+    x = torch.from_numpy(rng.normal(size=6))
+    qkv = translation.weights["blocks.0.attn.qkv.weight"] @ x
+    key = np.einsum("D,DHd->Hd", x, arrays[f"{block}key/kernel"])
+    np.testing.assert_allclose(qkv[6:12], key.reshape(-1))
+    out = np.einsum("Hd,HdD->D", x.reshape(2, 3), arrays[f"{block}out/kernel"])
+    np.testing.assert_allclose(translation.weights["blocks.0.attn.proj.weight"] @ x, out)
+    patch = torch.from_numpy(rng.normal(size=(4, 5, 3)))
+    weight = translation.weights["patch_embed.proj.weight"]
+    assert weight.shape == (6, 3, 4, 5)
+    token = np.einsum("hwc,hwcD->D", patch, arrays["embedding/kernel"])
+    np.testing.assert_allclose(weight.flatten(1) @ patch.permute(2, 0, 1).flatten(), token)
+    assert translation.operations == {
+        "blocks.0.attn.qkv.weight": "transposed, joined",
+        "blocks.0.attn.proj.weight": "transposed",
+        "patch_embed.proj.weight": "transposed",
+    }
+
+
+def test_operations_are_said():
+    said = {name: translate(state_dict).operations for name, (state_dict, _) in SPELLINGS.items()}
+    assert set(said["timm"].values()) == set(said["torchvision"].values()) == {""}
+    assert said["transformers 5"]["blocks.1.attn.qkv.bias"] == "joined"
+    assert said["vit_jax"]["blocks.1.attn.qkv.bias"] == "reshaped, joined"
+    assert said["vit_jax"]["blocks.1.mlp.fc1.bias"] == ""
+    assert said["vit_jax"]["head.weight"] == "transposed"
+    scanned = said["big_vision, scanned"]
+    assert scanned["blocks.1.attn.qkv.weight"] == "unstacked, transposed, joined"
+    assert scanned["blocks.0.norm1.bias"] == "unstacked"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_linear_patch_projection_becomes_a_convolution(channels):
+    conv = torch.randn(WIDTH, channels, 4, 4)
+    translation = translate({**W, "patch_embed.proj.weight": conv.flatten(1)})
+    assert torch.equal(translation.weights["patch_embed.proj.weight"], conv)
+    assert translation.operations["patch_embed.proj.weight"] == "reshaped"
+
+
+def test_a_linear_projection_of_other_patches_is_left_for_the_model_to_refuse():
+    linear = torch.randn(WIDTH, 3 * 4 * 5)
+    translation = translate({**W, "patch_embed.proj.weight": linear})
+    assert torch.equal(translation.weights["patch_embed.proj.weight"], linear)
+    assert translation.operations["patch_embed.proj.weight"] == ""
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_precision_is_kept(dtype):
+    halves = {name: tensor.to(dtype) for name, tensor in hugging_face(W).items()}
+    assert {t.dtype for t in convert_state_dict(halves).values()} == {dtype}
+
+
+def test_numpy_arrays_are_copied_and_read_as_they_are_stored():
+    arrays = {name: array.copy() for name, array in google(W).items()}
+    kernel, bias = "embedding/kernel", "embedding/bias"
+    brain_floats = W["patch_embed.proj.bias"].bfloat16()
+    arrays[bias] = brain_floats.view(torch.int16).numpy().view("V2")  # as np.load gives them
+    arrays["head/bias"] = arrays["head/bias"].astype(">f4")
+    arrays[kernel].flags.writeable = False
+    weights = convert_state_dict(arrays)
+    assert torch.equal(weights["patch_embed.proj.bias"], brain_floats)
+    assert torch.equal(weights["head.bias"], W["head.bias"])
+    arrays["cls"][:] = 7
+    assert not (weights["cls_token"] == 7).any()
+
+
+# --- Variants -------------------------------------------------------------------------------------
+
+
+def test_deit_is_told_from_timm_by_what_only_it_has():
+    assert detect_source(timm_names(distilled=True)) == "deit"
+    assert detect_source({"model": W}) == "timm"
+    third = {**W, "blocks.0.gamma_1": torch.ones(WIDTH), "blocks.0.gamma_2": torch.zeros(WIDTH)}
+    translation = translate(third)
+    assert translation.source == "deit"
+    assert torch.equal(translation.weights["blocks.0.ls1.gamma"], torch.ones(WIDTH))
+    assert torch.equal(translation.weights["blocks.0.ls2.gamma"], torch.zeros(WIDTH))
+
+
+def test_dinov2_and_mae_leave_out_what_serves_pre_training():
+    tokens = {"mask_token": torch.randn(1, WIDTH), "register_tokens": torch.randn(1, 4, WIDTH)}
+    decoder = {"decoder_blocks.0.norm1.bias": torch.randn(3), "decoder_pos_embed": torch.randn(3)}
+    translation = translate({**W, **tokens, **decoder})
+    assert translation.source == "deit"
+    assert torch.equal(translation.weights["reg_token"], tokens["register_tokens"])
+    assert translation.weights.keys() == W.keys() | {"reg_token"}
+    assert translation.left_out == dict.fromkeys(
+        ["mask_token", *decoder], "serves masked pre-training only"
+    )
+
+
+def test_the_pooler_is_the_pre_training_head_only_where_no_classifier_passes_it_by():
+    pooler = {f"pooler.dense.{kind}": torch.randn(3) for kind in ("weight", "bias")}
+    model = hugging_face(W, prefix="")
+    with_classifier = translate({**model, **pooler})
+    assert with_classifier.left_out.keys() == pooler.keys()
+    assert with_classifier.weights.keys() == W.keys()
+    alone = {name: t for name, t in model.items() if not name.startswith("classifier")}
+    translation = translate({**alone, **pooler})
+    assert torch.equal(translation.weights["pre_logits.fc.bias"], pooler["pooler.dense.bias"])
+    assert translation.left_out == {}
+
+
+@pytest.mark.parametrize(
+    ("heads", "target"),
+    [
+        (("classifier",), "reg_token"),
+        (("cls_classifier", "distillation_classifier"), "dist_token"),
+        ((), "dist_token"),
+    ],
+)
+def test_a_distillation_token_without_a_head_of_its_own_is_a_register(heads, target):
+    model = {n: t for n, t in hugging_face(W, 4, "deit.").items() if n[:10] != "classifier"}
+    token = torch.randn(1, 1, WIDTH)
+    model["deit.embeddings.distillation_token"] = token
+    model |= {f"{head}.bias": torch.randn(5) for head in heads}
+    weights = convert_state_dict(model)
+    assert torch.equal(weights[target], token)
+    tokens = {"reg_token", "dist_token", "cls_token"}
+    assert weights.keys() & tokens == {target, "cls_token"}
+    assert ("head_dist.bias" in weights) == ("distillation_classifier" in heads)
+
+
+def test_qkv_without_bias():
+    model = hugging_face(W)
+    model = {n: model[n] for n in model if not re.search(r"(query|key|value)\.bias", n)}
+    assert convert_state_dict(model).keys() == {n for n in W if "qkv.bias" not in n}
+
+
+# --- Wrappers -------------------------------------------------------------------------------------
+
+
+def under(prefix):
+    return lambda weights: {prefix + name: tensor for name, tensor in weights.items()}
+
+
+def within(key):
+    return lambda weights: {key: weights}
+
+
+WRAPPERS = {
+    '["model"]': within("model"),
+    '["state_dict"]': within("state_dict"),
+    '["model_state_dict"]': within("model_state_dict"),
+    '["module"]': within("module"),
+    '["net"]': within("net"),  # any name will do where there is nothing else
+    '"module."': under("module."),
+    '"model."': under("model."),
+    '"_orig_mod."': under("_orig_mod."),
+}
+
+
+@pytest.mark.parametrize("spelling", ["timm", "transformers 5", "big_vision, scanned"])
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_wrapper_is_taken_off(wrapper, spelling):
+    state_dict, _ = SPELLINGS[spelling]
+    plain, translation = translate(state_dict), translate(WRAPPERS[wrapper](state_dict))
+    assert translation.wrappers == (wrapper, *plain.wrappers)
+    assert translation.source == plain.source
+    assert translation.weights.keys() == W.keys()
+    assert all(torch.equal(translation.weights[n], W[n]) for n in W)
+
+
+@pytest.mark.parametrize("inner", WRAPPERS)
+@pytest.mark.parametrize("outer", [name for name in WRAPPERS if "[" in name])
+@pytest.mark.parametrize("outmost", ['["model"]', '["state_dict"]'])
+def test_keys_nest_in_any_order(outmost, outer, inner):
+    translation = translate(WRAPPERS[outmost](WRAPPERS[outer](WRAPPERS[inner](W))))
+    assert translation.weights.keys() == W.keys()
+    assert translation.wrappers == (outmost, outer, inner)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["module.", "model.", "_orig_mod."])))
+def test_prefixes_nest_in_any_order(order):
+    translation = translate({"".join(order) + name: tensor for name, tensor in W.items()})
+    assert translation.weights.keys() == W.keys()
+    assert translation.wrappers == tuple(f'"{prefix}"' for prefix in order)
+
+
+def test_blocks_that_were_compiled_one_by_one():
+    compiled_blocks = {re.sub(r"^(blocks\.\d+\.)", r"\1_orig_mod.", n): t for n, t in W.items()}
+    translation = translate(compiled_blocks)
+    assert translation.weights.keys() == W.keys()
+    assert translation.wrappers == ('"_orig_mod."',)
+    assert translation.origins["blocks.0.attn.qkv.bias"] == ("blocks.0._orig_mod.attn.qkv.bias",)
+
+
+def test_a_training_checkpoint_says_which_model_was_taken():
+    optimizer = {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 0.1}]}
+    checkpoint = {
+        "model": W, "model_ema": {n: 2 * t for n, t in W.items()}, "optimizer": optimizer,
+        "epoch": 3, "args": None, "rng": torch.zeros(3, dtype=torch.uint8),
+    }  # fmt: skip
+    translation = translate(checkpoint)
+    assert torch.equal(translation.weights["head.bias"], W["head.bias"])
+    assert translation.left_out == {
+        "model_ema": 'another model\'s weights: ["model"] was taken',
+        **dict.fromkeys(("optimizer", "epoch", "args", "rng"), "no weights"),
+    }
+
+
+def test_several_models_without_a_known_name_are_refused():
+    with pytest.raises(ValueError, match=r"several models, 'student', 'teacher': give one of them"):
+        translate({"student": W, "teacher": W, "epoch": 3})
+
+
+def test_what_is_outside_of_the_image_model_is_left_out():
+    arrays = google(W, "big_vision", "params/img/")
+    others = {"opt/0/mu/embedding/kernel": np.ones(3), "params/t": np.ones(1), "step": np.ones(1)}
+    translation = translate({**arrays, **others})
+    assert translation.weights.keys() == W.keys()
+    assert translation.left_out.keys() == others.keys()
+    assert translation.wrappers == ('prefix "params/img/"',)
+
+
+# --- What does not fit ----------------------------------------------------------------------------
+
+
+def test_unknown_names_pass_unchanged_and_are_told():
+    name, q_norm = "blocks.0.attn.q_norm.weight", torch.randn(4)
+    translation = translate(under("module.")({**W, name: q_norm}))
+    assert translation.extra == (name,)
+    assert torch.equal(translation.weights[name], q_norm)
+    assert translation.origins[name] == ("module." + name,)
+
+
+@pytest.mark.parametrize("name", ["head.weight_v", "head.bias.0", "old.head.bias", "my_cls_token"])
+def test_a_name_that_only_begins_or_ends_as_a_known_one_is_extra(name):
+    assert translate({**W, name: torch.randn(2)}).extra == (name,)
+
+
+def test_a_truncated_name_is_extra_and_a_deleted_one_missing():
+    model = hugging_face(W)
+    model["vit.layernorm.weigh"] = model.pop("vit.layernorm.weight")
+    del model["vit.embeddings.cls_token"]
+    translation = translate(model)
+    assert translation.extra == ("vit.layernorm.weigh",)
+    assert W.keys() - translation.weights.keys() == {"norm.weight", "cls_token"}
+
+
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("kind", ["weight", "bias"])
+@pytest.mark.parametrize("lacking", [0, 1, 2])
+def test_a_part_of_q_k_v_that_lacks_is_named(version, kind, lacking):
+    model = hugging_face(W, version)
+    parts = {
+        4: [f"vit.encoder.layer.1.attention.attention.{n}" for n in ("query", "key", "value")],
+        5: [f"vit.layers.1.attention.{n}_proj" for n in "qkv"],
+    }
+    gone = f"{parts[version][lacking]}.{kind}"
+    del model[gone]
+    with pytest.raises(ValueError, match=re.escape(f"but no {gone}")):
+        translate(model)
+
+
+def test_two_parts_that_lack_are_both_named():
+    arrays = google(W)
+    block = "Transformer/encoderblock_0/MultiHeadDotProductAttention_1/"
+    del arrays[f"{block}query/bias"], arrays[f"{block}value/bias"]
+    expected = f"the file has {block}key/bias, but no {block}query/bias and no {block}value/bias"
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        translate(arrays)
+
+
+def test_parts_of_different_shapes_are_refused():
+    model = hugging_face(W)
+    name = "vit.encoder.layer.1.attention.attention.key.weight"
+    model[name] = model[name][:-1]
+    with pytest.raises(ValueError, match=re.escape(f"{name} ({WIDTH - 1}, {WIDTH})")):
+        translate(model)
+
+
+def test_two_names_of_one_weight_are_refused():
+    both = {**hugging_face(W, 4), "vit.layers.0.mlp.fc1.bias": torch.randn(3)}
+    with pytest.raises(ValueError, match=r"intermediate\.dense\.bias and .*fc1\.bias all give"):
+        translate(both)
+    twice = {**hugging_face(W), "layernorm.bias": torch.randn(WIDTH)}
+    with pytest.raises(ValueError, match=r"all give norm\.bias"):
+        translate(twice)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64, torch.uint8])
+def test_weights_that_are_no_real_numbers_are_named(dtype):
+    with pytest.raises(ValueError, match=rf"blocks\.1\.norm1\.bias holds {dtype}, expected float"):
+        translate({**W, "blocks.1.norm1.bias": torch.zeros(WIDTH).to(dtype)})
+
+
+@pytest.mark.parametrize("value", [3, None, "text", [1.0, 2.0]])
+def test_values_that_are_no_tensors_are_named(value):
+    with pytest.raises(ValueError, match=r"norm\.bias is no tensor but "):
+        translate({**W, "norm.bias": value})
+
+
+def test_arrays_that_are_no_numbers_are_named():
+    with pytest.raises(ValueError, match=r"head/bias holds <U1"):
+        translate({**google(W), "head/bias": np.array(["a", "b"])})
+
+
+@pytest.mark.parametrize("style", ["vit_jax", "scanned"])
+@pytest.mark.parametrize("part", ["query/kernel", "out/kernel", "query/bias", "Dense_0/kernel"])
+def test_flax_axes_are_checked(style, part):
+    arrays = google(W, style)
+    name = next(n for n in arrays if part in n)
+    arrays[name] = arrays[name].reshape(-1)
+    with pytest.raises(ValueError, match=re.escape(f"{name} has shape ({arrays[name].size},)")):
+        translate(arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("MAPHead_0/probe", "pools by attention"),
+        ("MAPHead_0/MlpBlock_0/Dense_0/kernel", "pools by attention"),
+        ("conv_root/kernel", "a ResNet before the blocks"),
+        ("block1/unit1/conv1/kernel", "a ResNet before the blocks"),
+    ],
+)
+def test_models_of_google_that_no_plain_vit_can_hold(name, reason):
+    with pytest.raises(ValueError, match=rf"cannot hold this model \(params/{name}\): .*{reason}"):
+        translate({**google(W, "big_vision", "params/"), f"params/{name}": np.ones((1, 1, 3))})
+
+
+def test_torchvisions_convolutional_stem_is_refused():
+    stem = {"conv_proj.conv_bn_relu_0.0.weight": torch.randn(3)}
+    with pytest.raises(ValueError, match="a stack of convolutions"):
+        translate({**torchvision(W), **stem})
+
+
+@pytest.mark.parametrize("norms", [True, False])
+@pytest.mark.parametrize("call", [translate, detect_source, convert_state_dict])
+def test_vit_pytorch_is_refused_with_the_reason(call, norms):
+    reason = "normalises each patch before and after" if norms else r"flattened as \(p1 p2 c\)"
+    with pytest.raises(ValueError, match=f"vit-pytorch, which cannot be loaded: .*{reason}"):
+        call({"model": vit_pytorch(norms)})
+
+
+def test_other_networks_are_refused_by_what_was_looked_for_and_found():
+    resnet = {f"layer{n}.conv1.weight": torch.randn(3) for n in range(4)}
+    with pytest.raises(ValueError, match=r"no names of a known ViT: looked for") as error:
+        detect_source(resnet)
+    message = str(error.value)
+    for words in ("patch_embed.proj.weight (timm, DeiT)", "conv_proj.weight (torchvision)"):
+        assert words in message
+    assert "found layer0.conv1.weight, layer1.conv1.weight" in message
+    assert "(4 names)" in message
+
+
+def test_two_dialects_at_once_are_refused():
+    with pytest.raises(ValueError, match="the names of timm and hf at once"):
+        translate({**W, **hugging_face(W)})
+    assert translate({**W, **hugging_face(W)}, "timm").extra  # said, it is taken at its word
+
+
+def test_a_source_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r'source="torchvision" means names such as conv_proj'):
+        translate(hugging_face(W), "torchvision")
+    with pytest.raises(ValueError, match=r'source must be "auto" or one of .*google_npz.*, got'):
+        translate(W, "huggingface")
+
+
+def test_a_part_of_a_model_needs_its_source():
+    part = {"vit.layernorm.bias": torch.randn(3), "classifier.bias": torch.randn(5)}
+    with pytest.raises(ValueError, match="no names of a known ViT"):
+        translate(part)
+    assert convert_state_dict(part, "hf").keys() == {"norm.bias", "head.bias"}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        (nn.Linear(2, 2), r"got Linear: give its state_dict\(\)"),
+        ([1, 2], "got list"),
+        ({}, "got an empty one"),
+        ({"model": {}, "epoch": 3}, "no names of a known ViT"),
+        ({0: torch.zeros(2)}, "got the key 0"),
+    ],
+)
+def test_what_is_no_state_dict(what, said):
+    with pytest.raises(ValueError, match=said):
+        translate(what)
+
+
+def test_sources_are_those_of_the_tables():
+    assert tuple(DIALECTS) == SOURCES
+
+
+# --- Damaged files, through the loader ------------------------------------------------------------
+
+
+def swapped(model, a, b):
+    model[a], model[b] = model[b], model[a]
+
+
+LAYER = "vit.encoder.layer.1."
+DAMAGES = {
+    "deleted": (lambda m: m.pop("vit.layernorm.bias"), ["norm.bias"]),
+    "swapped": (
+        lambda m: swapped(m, LAYER + "intermediate.dense.weight", LAYER + "output.dense.weight"),
+        ["blocks.1.mlp.fc1.weight", "blocks.1.mlp.fc2.weight"],
+    ),
+    "cut name": (
+        lambda m: m.update({"vit.layernorm.bia": m.pop("vit.layernorm.bias")}),
+        ["norm.bias", "vit.layernorm.bia"],
+    ),
+    "cut tensor": (
+        lambda m: m.update({"classifier.bias": m["classifier.bias"][:3]}),
+        ["head.bias"],
+    ),
+    "wrong numbers": (
+        lambda m: m.update({"vit.layernorm.bias": torch.zeros(WIDTH, dtype=torch.int32)}),
+        ["vit.layernorm.bias holds torch.int32"],
+    ),
+    "not finite": (
+        lambda m: m.update({"vit.layernorm.bias": torch.full((WIDTH,), torch.nan)}),
+        ["norm.bias"],
+    ),
+    "no key": (
+        lambda m: m.pop(LAYER + "attention.attention.key.bias"),
+        [LAYER + "attention.attention.key.bias"],
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_loader_names_what_is_wrong_and_leaves_the_model_untouched(damage, tmp_path):
+    weights = hugging_face(W)
+    do, named = DAMAGES[damage]
+    do(weights)
+    torch.save({"state_dict": weights}, tmp_path / "model.bin")
+    model = VisionTransformer(8, 4, 3, 5, WIDTH, DEPTH, HEADS)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"model\.bin") as error:
+        load_pretrained(model, tmp_path / "model.bin")
+    assert [name for name in named if name not in str(error.value)] == []
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())

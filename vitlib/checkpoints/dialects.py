@@ -1,0 +1,255 @@
+"""One model's weights under many names: other libraries' state dicts into timm's names.
+
+    state dict -> out of its wrappers -> whose names? -> name by name through one table -> weights
+
+A name goes through the table of its dialect as a whole, and at most one row fits it. Names that no
+row knows pass unchanged, so that the loader can report them. The tables are in tables.py.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vitlib.checkpoints.tables import (
+    DIALECTS,
+    VIT_PYTORCH,
+    Dialect,
+    Row,
+    compiled,
+    parts_of,
+    table_of,
+)
+from vitlib.checkpoints.wrappers import as_tensor, opened, sample
+
+SOURCES = ("timm", "deit", "hf", "torchvision", "google_npz")
+StateDict = Mapping[str, Any]  # tensors or numpy arrays, perhaps within a wrapper
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A state dict under timm's names, and how each tensor came there.
+
+    Attributes:
+        source: whose names they were, one of SOURCES.
+        weights: the tensors under timm's names.
+        origins: timm's name -> the names in the file; three where q, k and v were joined.
+        operations: timm's name -> what was done to the numbers: "" where it was only renamed,
+            "joined", "transposed", "transposed, joined", "reshaped", "unstacked, ...".
+        extra: names that no rule knows; their tensors stand in `weights` under the same name.
+        left_out: names in the file that have no place in the model -> why.
+        wrappers: what was taken off: '["model"]', '"module."', '"_orig_mod."', 'prefix "vit."'.
+    """
+
+    source: str
+    weights: dict[str, Tensor]
+    origins: dict[str, tuple[str, ...]]
+    operations: dict[str, str]
+    extra: tuple[str, ...]
+    left_out: dict[str, str]
+    wrappers: tuple[str, ...]
+
+
+def convert_state_dict(state_dict: StateDict, source: str = "auto") -> dict[str, Tensor]:
+    """The weights under timm's names, which are vitlib's: `translate(...).weights`."""
+    return translate(state_dict, source).weights
+
+
+def detect_source(state_dict: StateDict) -> str:
+    """Whose names the weights bear, one of SOURCES.
+
+    DeiT's files bear timm's names: "deit" is said only where a part tells it (a distillation
+    token, DeiT III's gammas, DINOv2's registers, a mask token), else "timm".
+
+    Raises ValueError for vit-pytorch's weights, saying why no standard ViT holds them, for names
+    that fit no dialect or several, and for what is no state dict.
+    """
+    return _detect(opened(state_dict).values)
+
+
+def translate(state_dict: StateDict, source: str = "auto") -> Translation:
+    """The weights under timm's names, with a record of how each came there.
+
+    Args:
+        state_dict: tensors or numpy arrays by name, as the file holds them: also within ["model"],
+            ["state_dict"] or ["model_state_dict"], under "module.", "model." or "_orig_mod.".
+        source: one of SOURCES; "auto" tells it by the names.
+
+    Position embeddings stay as the file has them: which token has a slot there is for the loader
+    to see. Half precision stays, too.
+    Raises ValueError, naming the tensor, for q without k or v, for two names of one tensor, for
+    values that are no tensors or hold no real numbers, and for axes that are not the dialect's;
+    and for models that a standard ViT cannot hold (attention pooling, convolutional stems).
+    """
+    if source not in ("auto", *SOURCES):
+        raise ValueError(f'source must be "auto" or one of {SOURCES}, got {source!r}')
+    values, wrappers, left_out = opened(state_dict)
+    source = _detect(values) if source == "auto" else source
+    dialect = DIALECTS[source]
+    patterns = [*dialect.signature, *(row.pattern for row in dialect.rows)]
+    prefix = _prefix(dialect, patterns, values) or ""
+    if prefix:
+        wrappers = [*wrappers, f'prefix "{prefix}"']
+    dialect = table_of(source, [name.removeprefix(prefix) for name in values])
+
+    pieces: dict[str, list[_Piece]] = {}
+    extra = []
+    for name, (origin, value) in values.items():
+        if dialect.outside and not name.startswith(prefix):
+            left_out[origin] = dialect.outside
+        elif reason := _reason(dialect.left_out, name.removeprefix(prefix)):
+            left_out[origin] = reason
+        elif found := _look_up(dialect, name.removeprefix(prefix)):
+            for target, piece in _pieces(*found, origin, as_tensor(origin, value)):
+                pieces.setdefault(target, []).append(piece)
+        elif reason := _reason(dialect.refused, name.removeprefix(prefix)):
+            raise ValueError(f"VisionTransformer cannot hold this model ({origin}): {reason}")
+        else:
+            extra.append(name)
+            whole = _Piece(origin, as_tensor(origin, value), said="")
+            pieces.setdefault(name, []).append(whole)
+    if len(extra) == len(pieces):
+        raise ValueError(
+            f'source="{source}" means names such as {dialect.signature[0]}, and the weights hold '
+            f"none of them: {sample(values)}"
+        )
+
+    joined = {target: _join(target, found) for target, found in pieces.items()}
+    return Translation(
+        source=source,
+        weights={target: whole.tensor for target, whole in joined.items()},
+        origins={
+            target: tuple(piece.origin for piece in sorted(found, key=lambda piece: piece.part))
+            for target, found in pieces.items()
+        },
+        operations={target: whole.said for target, whole in joined.items()},
+        extra=tuple(extra),
+        left_out=left_out,
+        wrappers=tuple(wrappers),
+    )
+
+
+class _Piece(NamedTuple):
+    """A tensor on its way: whole, or the part number `part` of the `parts` that are joined."""
+
+    origin: str
+    tensor: Tensor
+    said: str
+    part: int = 0
+    parts: tuple[str, ...] = ()
+
+
+def _look_up(dialect: Dialect, name: str) -> tuple[Row, re.Match[str]] | None:
+    for row in dialect.rows:
+        if match := compiled(row.pattern).fullmatch(name):
+            return row, match
+    return None
+
+
+def _reason(reasons: Mapping[str, str], name: str) -> str | None:
+    fitting = (why for pattern, why in reasons.items() if compiled(pattern).fullmatch(name))
+    return next(fitting, None)
+
+
+def _pieces(
+    row: Row, match: re.Match[str], origin: str, tensor: Tensor
+) -> Iterator[tuple[str, _Piece]]:
+    """(timm's name, piece): one, or one for each block where a file stacks all blocks."""
+    said, axes, apply = row.operation
+    groups = match.groupdict()
+    words = parts_of(row.pattern)
+    part = words.index(groups["part"]) if words else 0
+    stacked = "{i}" in row.target and "i" not in groups
+    if not tensor.is_floating_point():
+        raise ValueError(f"{origin} holds {tensor.dtype}, expected floating-point weights")
+    expected = (("blocks",) if stacked else ()) + (axes or ())
+    if axes is not None and tensor.ndim != len(expected):
+        raise ValueError(
+            f"{origin} has shape {tuple(tensor.shape)}, expected ({', '.join(expected)})"
+        )
+    for i, one in enumerate(tensor if stacked else [tensor]):
+        moved = apply(one)
+        done = ["unstacked" if stacked else "", said if moved is not one else ""]
+        target = row.target.format(**{"i": i, **groups})
+        yield target, _Piece(origin, moved, ", ".join(filter(None, done)), part, words)
+
+
+def _join(target: str, pieces: list[_Piece]) -> _Piece:
+    """The whole tensor of its parts in their order; a ValueError where one lacks or is twofold."""
+    by_part = {piece.part: piece for piece in pieces}
+    if len(by_part) < len(pieces):
+        raise ValueError(f"{' and '.join(p.origin for p in pieces)} all give {target}")
+    first = pieces[0]
+    if not first.parts:
+        return first._replace(tensor=first.tensor.contiguous())
+    own = first.parts[first.part]
+    lacking = [
+        # The last of such words: it is the module's own name, whatever stands before it.
+        word.join(first.origin.rsplit(own, 1))
+        for number, word in enumerate(first.parts)
+        if number not in by_part
+    ]
+    if lacking:
+        raise ValueError(
+            f"{target} joins {', '.join(first.parts)}; the file has {first.origin}, but no "
+            f"{' and no '.join(lacking)}"
+        )
+    shapes = {tuple(piece.tensor.shape) for piece in pieces}
+    if len(shapes) > 1:
+        each = ", ".join(f"{p.origin} {tuple(p.tensor.shape)}" for p in pieces)
+        raise ValueError(f"{target} joins tensors of one shape, got {each}")
+    whole = torch.cat([by_part[number].tensor for number in range(len(first.parts))])
+    return first._replace(tensor=whole, said=", ".join(filter(None, [first.said, "joined"])))
+
+
+# --- Whose names? ---------------------------------------------------------------------------------
+
+
+def _detect(names: Iterable[str]) -> str:
+    names = list(names)
+    found = [source for source in SOURCES if _is_from(DIALECTS[source], names)]
+    if "deit" in found and "timm" in found:
+        found.remove("timm")  # DeiT's files hold timm's names, and more
+    if not found and _is_from(VIT_PYTORCH, names):
+        _refuse_vit_pytorch(names)
+    if len(found) == 1:
+        return found[0]
+    looked_for = ", ".join(
+        f"{dialect.signature[0]} ({dialect.title})"
+        for source, dialect in DIALECTS.items()
+        if source != "deit"  # has timm's
+    )
+    known = f"the names of {' and '.join(found)} at once" if found else "no names of a known ViT"
+    raise ValueError(
+        f"the weights bear {known}: looked for {looked_for}, and found {sample(names)}"
+    )
+
+
+def _is_from(dialect: Dialect, names: Iterable[str]) -> bool:
+    return _prefix(dialect, dialect.signature, names) is not None
+
+
+def _prefix(dialect: Dialect, patterns: Iterable[str], names: Iterable[str]) -> str | None:
+    """What stands before the names that fit one of the patterns; None where no name fits any."""
+    for prefix in (*dialect.prefixes, ""):
+        for pattern in patterns:
+            for name in names:
+                if name.startswith(prefix) and compiled(pattern).fullmatch(name, len(prefix)):
+                    return prefix
+    return None
+
+
+def _refuse_vit_pytorch(names: list[str]) -> None:
+    # Since the end of 2022 a norm stands on either side of the patches' linear layer.
+    norms = any(re.fullmatch(r"to_patch_embedding\.3\.\w+", name) for name in names)
+    reason = (
+        "it normalises each patch before and after its projection, where a standard ViT has no "
+        "norm, so no ViT in timm's manner gives its outputs"
+        if norms
+        else "its patches are flattened as (p1 p2 c), channels last, and its q, k and v have no "
+        "bias, so its weights would have to be reordered by hand"
+    )
+    raise ValueError(f"these are weights of vit-pytorch, which cannot be loaded: {reason}")

@@ -1,0 +1,171 @@
+"""Which of a file's tensors go where in a model, before anything is copied."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from vitlib.checkpoints.dialects import Translation
+from vitlib.checkpoints.positions import fit_positions, layout_of
+from vitlib.checkpoints.report import listed, title_of
+from vitlib.checkpoints.settings import SourceSettings, arguments_of, heads_of
+
+HEADS = ("head", "head_dist")
+
+
+@dataclass
+class Fit:
+    """What goes where; the names in `missing`, `mismatched` and `kept` are the model's."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)  # the file's names
+    mismatched: dict[str, str] = field(default_factory=dict)  # name, or num_heads -> what differs
+    resized: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)  # the file's name -> why
+    kept: set[str] = field(default_factory=set)  # stay as they were initialised, as is meant
+    head: str = ""
+    notes: list[str] = field(default_factory=list)  # sentences
+
+    @property
+    def complete(self) -> bool:
+        return not (self.missing or self.extra or self.mismatched)
+
+
+def fit_weights(
+    model: nn.Module, found: Translation, settings: SourceSettings, resize: bool, new_head: bool
+) -> Fit:
+    """Find each tensor's place in `model`: the head's and the positions' by rule, the rest by name.
+
+    Raises ValueError for positions that fill no grid.
+    """
+    fit, own = Fit(), dict(model.state_dict())
+    weights = _settle_head(fit, found, own, new_head)
+    _settle_positions(fit, model, weights, own, settings, resize)
+    settled = fit.tensors.keys() | fit.mismatched.keys() | fit.kept
+    for name in [name for name in own if name not in settled]:
+        if name not in weights:
+            fit.missing.append(name)
+        elif weights[name].shape == own[name].shape:
+            fit.tensors[name] = weights[name]
+        else:
+            shapes = tuple(weights[name].shape), tuple(own[name].shape)
+            fit.mismatched[name] = f"{shapes[0]} in the file, {shapes[1]} in the model"
+    for name in weights:
+        if name not in own:
+            fit.extra += found.origins.get(name, (name,))
+    if heads_known_to_differ(model, settings):
+        theirs = settings.arguments["num_heads"]
+        fit.mismatched["num_heads"] = f"{theirs} in the source, {heads_of(model)} in the model"
+    if "head.weight" in fit.tensors:
+        fit.head = f"loaded, {own['head.weight'].shape[0]} classes"
+    elif not fit.head:
+        why = "has another width" if "head.weight" in fit.mismatched else "is missing"
+        fit.head = f"as initialised: the file's {why}"
+    return fit
+
+
+def refusal(
+    model: nn.Module, origin: str, found: Translation, fit: Fit, settings: SourceSettings
+) -> str:
+    """Everything that does not fit, and what helps."""
+    heads, theirs = heads_of(model), settings.arguments
+    ours = arguments_of(model.state_dict()) | {"num_heads": heads}
+    told_elsewhere = {"num_classes", "init_values", "num_heads"}
+    build = [k for k in ours.keys() & theirs.keys() - told_elsewhere if theirs[k] != ours[k]]
+    if (theirs["init_values"] is None) != (ours["init_values"] is None):
+        build.append("init_values")
+    other_width = "embed_dim" in build and theirs.get("num_heads", heads) != heads
+    if other_width or "num_heads" in fit.mismatched:
+        build.append("num_heads")
+    groups = {
+        "missing in the file": fit.missing,
+        "not in the model": fit.extra,
+        "mismatched": [f"{name} {what}" for name, what in fit.mismatched.items()],
+    }
+    lines = [f"{origin} ({title_of(found.source)}) does not fit the model, which is untouched:"]
+    lines += [f"  {title}: {listed(names, 8)}" for title, names in groups.items() if names]
+    if build:
+        said = ", ".join(f"{name}={theirs[name]!r}" for name in sorted(build))
+        lines.append(f"Build the model as the source was: {said}.")
+    if "in_chans" in build:
+        lines.append("A grey picture fits a model of three channels when it is repeated.")
+    if "patches" in fit.mismatched.get("pos_embed", "") and "patch_size" not in build:
+        lines.append("load_pretrained(..., resize_pos_embed=True) resamples the positions.")
+    if "head.weight" in fit.missing:
+        lines.append("load_pretrained(..., new_head=True) keeps the model's own head.")
+    return "\n".join(
+        [*lines, "load_pretrained(..., strict=False) loads what fits, and reports the rest."]
+    )
+
+
+def heads_known_to_differ(model: nn.Module, settings: SourceSettings) -> bool:
+    """Whether the source says another number of heads: every tensor fits then, and none serves."""
+    heads, theirs = heads_of(model), settings.arguments.get("num_heads")
+    return not settings.heads_are_a_guess and None not in (heads, theirs) and heads != theirs
+
+
+def _settle_head(
+    fit: Fit, found: Translation, own: Mapping[str, Tensor], new_head: bool
+) -> dict[str, Tensor]:
+    """Decide whose head the model shall have; returns the weights without one that it shall not.
+
+    Both heads of a distilled model share one fate, and so does the layer before the head
+    (pre_logits) where only one side has it.
+    """
+    weights = dict(found.weights)
+    theirs = {h: weights[f"{h}.weight"].shape[0] for h in HEADS if f"{h}.weight" in weights}
+    ours = {h: own[f"{h}.weight"].shape[0] for h in HEADS if f"{h}.weight" in own}
+    differ = any(theirs[head] != ours[head] for head in theirs.keys() & ours.keys())
+    number = next(iter(ours.values()), 0)
+    in_file = f"{next(iter(theirs.values()))} classes in the file" if theirs else "none in the file"
+    if not ours:
+        fit.head = f"none in the model (num_classes=0), {in_file}"
+    elif new_head:
+        fit.head = f"new, as initialised: {number} classes in the model, {in_file}"
+    elif differ:
+        fit.head = f"new, as initialised: {in_file}, {number} in the model"
+    else:
+        return weights
+    for name in list(weights):
+        first = name.partition(".")[0]
+        dropped = first == "pre_logits" and (
+            name not in own or own[name].shape != weights[name].shape
+        )
+        if first in HEADS or dropped:
+            fit.left_out |= dict.fromkeys(found.origins.get(name, (name,)), "the head is not used")
+            del weights[name]
+    mine = (*HEADS, "pre_logits")
+    fit.kept |= {n for n in own if n.partition(".")[0] in mine and n not in weights}
+    return weights
+
+
+def _settle_positions(
+    fit: Fit,
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    settings: SourceSettings,
+    resize: bool,
+) -> None:
+    """Bring the file's position embeddings into the model's slots and onto its grid."""
+    if not ("pos_embed" in weights and "pos_embed" in own):
+        return
+    theirs, ours = weights["pos_embed"], own["pos_embed"]
+    if theirs.ndim != 3 or theirs.shape[-1] != ours.shape[-1]:
+        return  # of another width, like everything else
+    grid = getattr(model, "grid_size", None)
+    target = layout_of(own, [grid] if isinstance(grid, tuple) else [])
+    source = layout_of(weights, [*([settings.grid] if settings.grid else []), target.grid])
+    before, after = ("×".join(map(str, layout.grid)) for layout in (source, target))
+    if before != after and not resize:
+        fit.mismatched["pos_embed"] = f"{before} patches in the file, {after} in the model"
+        return
+    fit.tensors["pos_embed"] = fit_positions(weights, source, own, target)
+    if before != after:
+        fit.resized.append(f"pos_embed {before} -> {after}")
+    fit.notes += [
+        f"The source stores no position for {name}: it gets zero, which is the same."
+        for name in target.slots
+        if name in weights and name not in source.slots
+    ]

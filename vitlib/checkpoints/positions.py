@@ -1,0 +1,81 @@
+"""Position embeddings from a file into a model: tokens by their names, patches by their grid.
+
+    pos_embed (1, slots + N, D):  [class | distillation | registers | N patches, row by row]
+
+Not every file has a slot for every token: DeiT III and timm's no_embed_class give positions to
+patches alone, DINOv2 to the class token and patches but not to registers. Such a token has position
+zero there, which is exact: zero is added to it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vitlib.pos_embed import resample_pos_embed
+
+Grid = tuple[int, int]
+_LAYOUTS = (("cls_token", "dist_token", "reg_token"), ("cls_token", "dist_token"), ())
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which vectors of a pos_embed belong to which token, and the grid of the others."""
+
+    slots: dict[str, slice]
+    grid: Grid
+
+
+def layout_of(weights: Mapping[str, Tensor], grids: Sequence[Grid] = ()) -> Layout:
+    """The layout of weights["pos_embed"], tried with the grids that are known, then with a square.
+
+    Raises ValueError where the number of vectors fits none.
+    """
+    length = weights["pos_embed"].shape[-2]
+    counts = {name: weights[name].shape[-2] for name in _LAYOUTS[0] if name in weights}
+    slots = []
+    for names in _LAYOUTS:
+        taken = {name: counts[name] for name in names if name in counts}
+        if taken not in slots:
+            slots.append(taken)
+    left = {i: length - sum(taken.values()) for i, taken in enumerate(slots)}
+    known = [(i, grid) for grid in grids for i in left if math.prod(grid) == left[i]]
+    sides = {i: math.isqrt(max(n, 0)) for i, n in left.items()}
+    square = [(i, (side, side)) for i, side in sides.items() if side and side**2 == left[i]]
+    for i, grid in (*known, *square):
+        ends = torch.tensor([0, *slots[i].values()]).cumsum(0).tolist()
+        places = dict(zip(slots[i], map(slice, ends, ends[1:]), strict=False))
+        return Layout(places, (grid[0], grid[1]))
+    tried = " or ".join(f"{rows}×{columns}" for rows, columns in grids)
+    raise ValueError(
+        f"pos_embed has {length} vectors, which fill no square grid of patches beside the tokens "
+        f"{', '.join(counts) or '(none)'}" + (f", nor one of {tried}" if tried else "") + ": the "
+        "grid of an image that is not square must be known, from the model or from config.json"
+    )
+
+
+def fit_positions(
+    theirs: Mapping[str, Tensor], source: Layout, ours: Mapping[str, Tensor], target: Layout
+) -> Float[Tensor, "1 T D"]:
+    """The file's pos_embed in the model's layout, resampled where the grids differ.
+
+    A token that the model has and the file does not keeps the model's position.
+    """
+    stored, own = theirs["pos_embed"], ours["pos_embed"]
+    vectors = []
+    for name, place in target.slots.items():
+        vector = own[:, place].to(stored)
+        if name in theirs and theirs[name].shape == ours[name].shape:
+            has_slot = name in source.slots
+            vector = stored[:, source.slots[name]] if has_slot else torch.zeros_like(vector)
+        vectors.append(vector)
+    patches = stored[:, _patches_from(source) :]
+    patches = resample_pos_embed(patches, target.grid, source.grid, num_prefix_tokens=0)
+    return torch.cat([*vectors, patches], dim=1)
+
+
+def _patches_from(layout: Layout) -> int:
+    return max((place.stop for place in layout.slots.values()), default=0)

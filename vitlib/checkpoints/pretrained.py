@@ -1,0 +1,209 @@
+"""The world's weights in a model, with a report of what happened to each of them.
+
+    read_foreign -> translate -> settings_of -> fit into the model -> LoadReport
+
+Everything is checked before the first number is copied, so that a model is either filled or
+untouched.
+"""
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitlib.checkpoints.dialects import Translation, translate
+from vitlib.checkpoints.fitting import HEADS, fit_weights, refusal
+from vitlib.checkpoints.native import stored_arguments, unwrapped
+from vitlib.checkpoints.reading import Foreign, read_foreign
+from vitlib.checkpoints.report import LoadReport, differences, listed
+from vitlib.checkpoints.settings import SourceSettings, layers_of, settings_of
+from vitlib.model import HUB_IDS, VisionTransformer
+
+Place = str | os.PathLike[str]
+
+
+def load_pretrained(
+    model: nn.Module,
+    path_or_hub_id: Place,
+    source: str = "auto",
+    *,
+    strict: bool = True,
+    resize_pos_embed: bool = False,
+    new_head: bool = False,
+) -> LoadReport:
+    """Fill `model` with weights from a file, a folder or the Hugging Face Hub ("owner/name").
+
+    Only the weights change: the model keeps its device, precision, mode, mean, std and classes; the
+    report names each setting in which the source differs. Where the file's number of classes is not
+    the model's, the head stays as it was initialised, and the report says so.
+
+    Args:
+        model: a `VisionTransformer`, or any module whose parameters bear the same names.
+        path_or_hub_id: safetensors, .bin, .pth or .npz; a folder with one of them; or a Hub id.
+        source: whose names the file bears, one of `SOURCES`; "auto" tells it by the names.
+        strict: raise where any tensor is missing, left over or of another shape; False loads what
+            fits and reports the rest.
+        resize_pos_embed: resample position embeddings of another grid of patches (bicubic).
+        new_head: keep the model's own head in any case.
+
+    Raises ValueError, naming the tensors, where they do not fit or are not finite, and whatever
+    reading raises (see `read_foreign`, `translate`). The model is then untouched.
+    """
+    return _load(model, _open(path_or_hub_id, source), strict, resize_pos_embed, new_head)
+
+
+def build_pretrained(path_or_hub_id: Place, overrides: Mapping[str, Any]) -> VisionTransformer:
+    """A model that is built as the source was, filled, in eval mode: see `create_model`."""
+    opened = _open(path_or_hub_id, "auto")
+    settings = opened.settings
+    if opened.foreign.native is not None:
+        arguments = stored_arguments(opened.foreign.native)
+    else:
+        arguments = settings.arguments | layers_of(settings)
+        if settings.activation is None and "act_layer" not in overrides:
+            raise ValueError(f"{opened.foreign.origin}: {settings.notes[0]} Give act_layer=...")
+    arguments = {**arguments, **overrides}
+    missing = [name for name in ("num_heads", "embed_dim") if name not in arguments]
+    if missing:
+        raise ValueError(
+            f"nothing in {opened.foreign.origin} tells {missing[0]}: give it, "
+            f"create_model(..., {missing[0]}=...)"
+        )
+    if settings.heads_are_a_guess and "num_heads" not in overrides:
+        warnings.warn(
+            f"nothing in {opened.foreign.origin} tells the number of attention heads: "
+            f"{arguments['num_heads']} are taken, as published ViTs of this width have; "
+            "num_heads=... says otherwise",
+            stacklevel=3,
+        )
+    model = VisionTransformer(**arguments)
+    _fill(model, opened, overrides)
+    return model
+
+
+def load_preset(name: str, model: VisionTransformer, overrides: Mapping[str, Any]) -> None:
+    """Fill a preset, in eval mode then, with the weights in vitlib or those on the Hub.
+
+    Raises ValueError where there are none, or where they do not fit.
+    """
+    folder = files("vitlib") / "weights"
+    packaged = folder / f"{name}.safetensors"
+    if packaged.is_file():
+        with as_file(packaged) as path:
+            _fill(model, _open(path, "auto"), overrides)
+        return
+    if name not in HUB_IDS:
+        entries = folder.iterdir() if folder.is_dir() else ()
+        stems = (entry.name.partition(".safetensors") for entry in entries)
+        known = sorted([*(stem for stem, suffix, _ in stems if suffix), *HUB_IDS])
+        raise ValueError(f"there are no weights for {name!r}; there are some for: {known}")
+    if name == "vit_huge_patch14_224" and "num_classes" not in overrides:
+        raise ValueError(
+            f"the published weights of {name} have no head: create it with num_classes=0 for its "
+            "features, or with the number of your classes for a new head"
+        )
+    if model.in_chans != 3:  # said before hundreds of megabytes are downloaded
+        raise ValueError(
+            f"the published weights of {name} read 3 channels, in_chans={model.in_chans} was asked "
+            "for: leave it out, and repeat a grey picture, images.expand(-1, 3, -1, -1)"
+        )
+    _fill(model, _open(HUB_IDS[name], "auto"), overrides)
+
+
+@dataclass
+class _Opened:
+    """A source, read and translated."""
+
+    foreign: Foreign
+    found: Translation
+    settings: SourceSettings
+
+
+def _open(place: Place, source: str) -> _Opened:
+    foreign = read_foreign(place)
+    try:
+        found = translate(foreign.tensors, source)
+    except ValueError as error:
+        raise ValueError(f"{foreign.origin}: {error}") from error
+    return _Opened(foreign, found, settings_of(found, foreign))
+
+
+def _fill(model: VisionTransformer, opened: _Opened, overrides: Mapping[str, Any]) -> None:
+    """Load for `create_model`: what was overridden is meant; statistics come with the weights."""
+    settings = opened.settings
+    headless = not any(f"{head}.weight" in opened.found.weights for head in HEADS)
+    new_head = headless and "num_classes" in overrides
+    report = _load(model, opened, True, "img_size" in overrides, new_head)
+    for note in settings.notes:
+        warnings.warn(f"{report.origin}: {note}", stacklevel=4)
+    if settings.mean and len(settings.mean) == model.in_chans:
+        model.mean, model.std = settings.mean, settings.std
+    if model.mean is None:
+        warnings.warn(
+            f"{report.origin} does not say with which mean and std its pixels were normalised: "
+            "set model.mean and model.std, if you know them",
+            stacklevel=4,
+        )
+    loaded_head = model.num_classes and "head.weight" in report.loaded
+    model.classes = settings.classes if loaded_head else None
+    model.eval()
+
+
+def _load(
+    model: nn.Module, opened: _Opened, strict: bool, resize: bool, new_head: bool
+) -> LoadReport:
+    model = unwrapped(model)
+    found, settings, origin = opened.found, opened.settings, opened.foreign.origin
+    own = model.state_dict()
+    if "patch_embed.proj.weight" not in own:
+        wrapped = " (it is wrapped: pass model.module)" if hasattr(model, "module") else ""
+        raise ValueError(
+            f"a {type(model).__name__} has no parameter patch_embed.proj.weight{wrapped}: "
+            "load_pretrained fills a VisionTransformer, or a module whose parameters bear its names"
+        )
+    fit = fit_weights(model, found, settings, resize, new_head)
+    if strict and not fit.complete:
+        raise ValueError(refusal(model, origin, found, fit, settings))
+    cast = _check_numbers(origin, found, fit.tensors, own)
+    model.load_state_dict(fit.tensors, strict=False)
+
+    done = {name: found.operations.get(name) for name in fit.tensors}
+    return LoadReport(
+        origin=origin,
+        source=found.source,
+        loaded=tuple(fit.tensors),
+        missing=tuple(fit.missing),
+        extra=tuple(fit.extra),
+        mismatched=tuple(f"{name} {what}" for name, what in fit.mismatched.items()),
+        resized=tuple(fit.resized),
+        reshaped=tuple(f"{name} {how}" for name, how in done.items() if how),
+        cast=tuple(cast),
+        left_out=found.left_out | fit.left_out,
+        head=fit.head,
+        settings=(*fit.notes, *differences(model, settings)),
+        mean=settings.mean,
+        std=settings.std,
+    )
+
+
+def _check_numbers(
+    origin: str, found: Translation, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]
+) -> list[str]:
+    """The names that change their precision; a ValueError for numbers that are not finite in it."""
+    cast: list[str] = []
+    broken: list[str] = []
+    for name, tensor in tensors.items():
+        mine = own[name].dtype
+        if tensor.dtype != mine:
+            words = (str(dtype).removeprefix("torch.") for dtype in (tensor.dtype, mine))
+            cast.append(f"{name} {' -> '.join(words)}")
+        if not torch.isfinite(tensor.to(mine)).all():
+            broken += found.origins.get(name, (name,))
+    if broken:
+        raise ValueError(f"{origin} holds numbers that are not finite, in {listed(broken, 8)}")
+    return cast

@@ -1,0 +1,209 @@
+"""Foreign weights as they stand in a file, with the settings that lie beside it.
+
+A file is told by its first bytes, never by its name, and nothing in it is run: pickles are read
+with `weights_only=True`, numpy's files without pickles.
+"""
+
+import argparse
+import json
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from vitlib.checkpoints.hub import SETTINGS, choose_weights, fetch, is_hub_id, shards
+from vitlib.checkpoints.native import Checkpoint, is_native, nearest, read_checkpoint
+
+_UNREADABLE = {  # first bytes -> what such a file is
+    b"version https://git-lfs": (
+        "is a pointer of git-lfs, not the weights themselves: run `git lfs pull` in its "
+        "repository, or download the file again"
+    ),
+    b"<": (
+        "is a web page, not weights: the download was answered by a page, perhaps one that asks "
+        "to log in. Download the file itself"
+    ),
+    b"\x1f\x8b": "is compressed with gzip: unpack it first",
+    b"\x89HDF": "is a TensorFlow file (HDF5), which vitlib does not read",
+    b"\x93NUMPY": "holds one numpy array without a name, not a model's weights",
+    b"{": "is a text file (JSON), not weights",
+}
+
+
+@dataclass
+class Foreign:
+    """What a file, a folder or a Hub repository holds.
+
+    `tensors` are under the file's own names and may be nested, as in {"model": {...}}; `native` is
+    the checkpoint where vitlib's own save_checkpoint wrote it.
+    """
+
+    tensors: Mapping[str, Any]
+    origin: str
+    config: dict[str, Any] | None = None  # config.json
+    preprocessor: dict[str, Any] | None = None  # preprocessor_config.json
+    native: Checkpoint | None = None
+
+
+def read_foreign(path_or_hub_id: str | os.PathLike[str]) -> Foreign:
+    """Read weights from a file, from a folder, or from the Hub ("owner/name", "owner/name@tag").
+
+    A file: safetensors, PyTorch's .bin/.pth/.pt or numpy's .npz. A folder, as `save_pretrained`
+    writes it: model.safetensors, pytorch_model.bin, shards with their index, or one weights file.
+    config.json and preprocessor_config.json are read where they lie beside. What exists here goes
+    before the Hub, and a `Path` is never an id.
+
+    Raises FileNotFoundError for a path that is not there, and ValueError for a file that is
+    damaged, is no weights file, or would have to run code to be read.
+    """
+    path = Path(path_or_hub_id).expanduser()
+    if path.is_dir():
+        return _read_folder(path, str(path))
+    if path.exists():
+        return _read_beside(path, path.parent, str(path))
+    name = str(path_or_hub_id)
+    if name.startswith(("http://", "https://")):
+        raise ValueError(
+            f"{name} is an address: download the file and give its path, or give a Hub id, "
+            '"owner/name"'
+        )
+    if isinstance(path_or_hub_id, str) and is_hub_id(name):
+        return _read_folder(fetch(name), name)
+    raise FileNotFoundError(f"there is no file or folder {path}{nearest(path)}")
+
+
+def _read_folder(folder: Path, origin: str) -> Foreign:
+    names = [entry.name for entry in folder.iterdir() if entry.is_file()]
+    return _read_beside(folder / choose_weights(names, origin), folder, origin)
+
+
+def _read_beside(path: Path, folder: Path, origin: str) -> Foreign:
+    """The weights in `path`, with the settings in `folder`."""
+    native = None
+    if path.name.endswith(".index.json"):
+        tensors: dict[str, Any] = {}
+        for shard in shards(path):
+            if not (folder / shard).is_file():
+                raise ValueError(f"{folder} lacks {shard}, which {path.name} lists")
+            tensors |= _read_file(folder / shard)
+    elif is_native(path):
+        native = read_checkpoint(path)
+        return Foreign(native.weights, origin, native=native)
+    else:
+        tensors = _read_file(path)
+    config, preprocessor = (_read_json(folder / name) for name in SETTINGS)
+    return Foreign(tensors, origin, config, preprocessor)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path} is a device or a pipe; give the name of a file of weights")
+    with open(path, "rb") as file:
+        start = file.read(64)
+    if not start:
+        raise ValueError(f"{path} is empty: the download may have failed")
+    if start[5:9] == b"\0\0\0{":  # a header's length in eight bytes, and the header
+        return _whole(path, _read_safetensors)
+    if start.startswith(b"PK"):
+        return _whole(path, _read_zip)
+    if start.startswith(b"\x80"):
+        return _whole(path, _read_pickle)
+    for magic, what in _UNREADABLE.items():
+        if start.lstrip().startswith(magic):
+            raise ValueError(f"{path} {what}")
+    raise ValueError(
+        f"{path} is no file of weights that vitlib knows: it starts with {start[:8]!r}, as neither "
+        "safetensors, nor PyTorch's files, nor numpy's .npz do"
+    )
+
+
+def _whole(path: Path, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """What `read` makes of the file, with one message for all the ways of being cut off."""
+    try:
+        return read(path)
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:  # each reader has its own words for a file that ends too early
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"{path} is damaged or cut off ({path.stat().st_size:,} bytes: {first}): "
+            "download or copy it again"
+        ) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    return dict(load_file(path))
+
+
+def _read_zip(path: Path) -> dict[str, Any]:
+    """PyTorch's files and numpy's .npz are both zip archives."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    parts = [part for name in names for part in Path(name).parts]
+    if "constants.pkl" in parts and "code" in parts:
+        raise ValueError(
+            f"{path} is a TorchScript program, not a file of weights. If you trust where it comes "
+            f"from: torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pth')"
+        )
+    if "data.pkl" in parts:
+        return _read_pickle(path)
+    if names and all(name.endswith(".npy") for name in names):
+        with np.load(path, allow_pickle=False) as arrays:
+            try:
+                return {name: arrays[name] for name in arrays.files}
+            except ValueError as error:
+                raise ValueError(
+                    f"{path} holds Python objects beside arrays, which only a pickle could read: "
+                    "save the arrays alone, np.savez(new_path, **arrays)"
+                ) from error
+    raise ValueError(
+        f"{path} is a zip archive, but neither PyTorch's nor numpy's: it holds "
+        f"{', '.join(names[:3]) or 'nothing'}. Unpack it, and give the path of the weights"
+    )
+
+
+def _read_pickle(path: Path) -> dict[str, Any]:
+    try:
+        # DeiT, DINO and MAE store their command line beside the weights: names and plain values.
+        # An open file, because torch judges a path by its suffix.
+        with torch.serialization.safe_globals([argparse.Namespace]), open(path, "rb") as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if code is None:
+            raise ValueError(
+                f"{path} is damaged or cut off ({path.stat().st_size:,} bytes), or is a pickle "
+                "that torch.save did not write"
+            ) from error
+        raise ValueError(
+            f"{path} holds more than weights, and reading it would run code that the file names "
+            f"({code[1]}): vitlib does not. If you trust where it comes from, open it where that "
+            "code is installed, and save the weights alone:\n"
+            f"    content = torch.load({path.name!r}, weights_only=False)\n"
+            "    torch.save(content.state_dict(), 'weights.pth')  # a dict: content['model']"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise ValueError(
+            f"{path} holds a {type(content).__name__}, not a dictionary of weights by name"
+        )
+    return dict(content)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not UTF-8, or not JSON
+        raise ValueError(f"{path} can't be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no settings by name, but a {type(content).__name__}")
+    return content

@@ -1,0 +1,273 @@
+"""The names of one model's weights in five dialects, as tables: a name, timm's name, what to do.
+
+A pattern is compared with a whole name. In it stand places for what varies:
+
+    {i}          the block's number              {p}        weight or bias
+    {a|b}        one of these words, or nothing  {*}        anything
+    {q+k+v}      a third of a joined tensor: the thirds are joined in this order
+
+Sources: the published code of timm, facebookresearch's DeiT, DeiT III, DINOv2 and MAE, transformers
+4 and 5, torchvision, vit_jax, big_vision and vit-pytorch.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Operation(NamedTuple):
+    """What is done to the numbers of a tensor, whose axes are `axes`; None means any shape."""
+
+    said: str
+    axes: tuple[str, ...] | None
+    apply: Callable[[Tensor], Tensor]
+
+
+class Row(NamedTuple):
+    """A pattern of foreign names, timm's name for them, and the operation between the two."""
+
+    pattern: str
+    target: str
+    operation: Operation
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """A way of naming ViT's weights.
+
+    Attributes:
+        title: for messages.
+        signature: patterns, of which any one tells the dialect; the first is named in messages.
+        rows: the table.
+        left_out: pattern -> why such a tensor has no place in the model.
+        refused: pattern -> why a file with such a name can't be translated.
+        prefixes: what may stand before the names of all or some tensors.
+        outside: why tensors without the file's prefix are left out; "" where they are not.
+    """
+
+    title: str
+    signature: tuple[str, ...]
+    rows: tuple[Row, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    prefixes: tuple[str, ...] = ()
+    outside: str = ""
+
+
+@cache
+def compiled(pattern: str) -> re.Pattern[str]:
+    """The pattern as a regular expression, with the groups i, p and part where it has them."""
+    known = {"{i}": r"(?P<i>\d+)", "{p}": r"(?P<p>weight|bias)", "{*}": ".*"}
+    pieces = []
+    for piece in re.split(r"(\{[^}]*\})", pattern):
+        words = [re.escape(word) for word in re.split(r"[|+]", piece.strip("{}"))]
+        group = "(?P<part>" if "+" in piece else "(?:"
+        is_place = piece.startswith("{")
+        pieces.append(known.get(piece) or group * is_place + "|".join(words) + ")" * is_place)
+    return re.compile("".join(pieces))
+
+
+def parts_of(pattern: str) -> tuple[str, ...]:
+    """The words of a pattern's {q+k+v}, in their order; empty where it has none."""
+    joined = re.search(r"\{([^}]*\+[^}]*)\}", pattern)
+    return tuple(joined[1].split("+")) if joined else ()
+
+
+def _table(*rows: tuple[str, str] | tuple[str, str, Operation]) -> tuple[Row, ...]:
+    return tuple(Row(row[0], row[1], row[2] if len(row) == 3 else _KEEP) for row in rows)
+
+
+def _as_convolution(weight: Tensor) -> Tensor:
+    """(D, C·P·P) as (D, C, P, P) for one or three channels: 3P² is no square, so P² tells which.
+
+    With another number of channels the shape stays wrong, or as it was, and the model refuses it.
+    """
+    if weight.ndim != 2:
+        return weight
+    for channels in (1, 3):
+        side = round((weight.shape[1] / channels) ** 0.5)
+        if channels * side * side == weight.shape[1]:
+            return weight.reshape(-1, channels, side, side)
+    return weight
+
+
+_KEEP = Operation("", None, lambda t: t)
+_PATCHES = Operation("reshaped", None, _as_convolution)
+# Flax writes a convolution as (P, P, C, D), a matrix as (in, out), and attention's by heads.
+_VECTOR = Operation("", ("D",), lambda t: t)
+_FLAX_CONV = Operation("transposed", ("P", "P", "C", "D"), lambda t: t.permute(3, 2, 0, 1))
+_FLAX_DENSE = Operation("transposed", ("in", "out"), lambda t: t.T)
+_FLAX_QKV = Operation("transposed", ("D", "H", "d"), lambda t: t.flatten(1).T)
+_FLAX_QKV_BIAS = Operation("reshaped", ("H", "d"), lambda t: t.flatten())
+_FLAX_OUT = Operation("transposed", ("H", "d", "D"), lambda t: t.flatten(0, 1).T)
+
+_PRE_TRAINING = "serves masked pre-training only"
+
+_TIMM_NAMES = (
+    "cls_token", "dist_token", "reg_token", "pos_embed", "patch_embed.proj.bias",
+    "blocks.{i}.norm1.{p}", "blocks.{i}.attn.qkv.{p}", "blocks.{i}.attn.proj.{p}",
+    "blocks.{i}.ls1.gamma", "blocks.{i}.norm2.{p}", "blocks.{i}.mlp.fc1.{p}",
+    "blocks.{i}.mlp.fc2.{p}", "blocks.{i}.ls2.gamma", "norm.{p}", "fc_norm.{p}",
+    "pre_logits.fc.{p}", "head.{p}", "head_dist.{p}",
+)  # fmt: skip
+_TIMM = Dialect(
+    title="timm, DeiT",
+    signature=("patch_embed.proj.weight", "blocks.{i}.attn.qkv.weight"),
+    rows=(
+        Row("patch_embed.proj.weight", "patch_embed.proj.weight", _PATCHES),
+        *_table(*((name, name) for name in _TIMM_NAMES)),
+    ),
+)
+
+# facebookresearch writes timm's names, so only what its models have beside ViT's parts tells them.
+_DEIT = replace(
+    _TIMM,
+    title="DeiT",
+    signature=(
+        "dist_token", "head_dist.{p}", "blocks.{i}.gamma_{1|2}", "mask_token", "register_tokens",
+    ),
+    rows=(
+        *_TIMM.rows,
+        *_table(
+            ("blocks.{i}.gamma_1", "blocks.{i}.ls1.gamma"),  # DeiT III
+            ("blocks.{i}.gamma_2", "blocks.{i}.ls2.gamma"),
+            ("register_tokens", "reg_token"),  # DINOv2
+        ),
+    ),
+    left_out={"mask_token": _PRE_TRAINING, "decoder_{*}": _PRE_TRAINING},  # DINOv2, MAE
+)  # fmt: skip
+
+_HF_4, _HF_5 = "encoder.layer.{i}.", "layers.{i}."
+_HF = Dialect(
+    title="Hugging Face",
+    signature=(
+        "embeddings.patch_embeddings.projection.weight",
+        _HF_4 + "attention.attention.query.weight",
+        _HF_5 + "attention.q_proj.weight",
+    ),
+    prefixes=("vit.", "deit."),
+    rows=_table(
+        ("embeddings.cls_token", "cls_token"),
+        ("embeddings.position_embeddings", "pos_embed"),
+        ("embeddings.patch_embeddings.projection.{p}", "patch_embed.proj.{p}"),
+        ("{encoder.layer|layers}.{i}.layernorm_before.{p}", "blocks.{i}.norm1.{p}"),
+        ("{encoder.layer|layers}.{i}.layernorm_after.{p}", "blocks.{i}.norm2.{p}"),
+        (_HF_4 + "attention.attention.{query+key+value}.{p}", "blocks.{i}.attn.qkv.{p}"),
+        (_HF_4 + "attention.output.dense.{p}", "blocks.{i}.attn.proj.{p}"),
+        (_HF_4 + "intermediate.dense.{p}", "blocks.{i}.mlp.fc1.{p}"),
+        (_HF_4 + "output.dense.{p}", "blocks.{i}.mlp.fc2.{p}"),
+        (_HF_5 + "attention.{q_proj+k_proj+v_proj}.{p}", "blocks.{i}.attn.qkv.{p}"),
+        (_HF_5 + "attention.o_proj.{p}", "blocks.{i}.attn.proj.{p}"),
+        (_HF_5 + "mlp.fc1.{p}", "blocks.{i}.mlp.fc1.{p}"),
+        (_HF_5 + "mlp.fc2.{p}", "blocks.{i}.mlp.fc2.{p}"),
+        ("layernorm.{p}", "norm.{p}"),
+        ("{classifier|cls_classifier}.{p}", "head.{p}"),
+        ("distillation_classifier.{p}", "head_dist.{p}"),
+    ),
+    left_out={"embeddings.mask_token": _PRE_TRAINING, "decoder.{*}": _PRE_TRAINING},
+)
+
+_TORCHVISION_BLOCK = "encoder.layers.encoder_layer_{i}."
+_TORCHVISION = Dialect(
+    title="torchvision",
+    signature=("conv_proj.weight", _TORCHVISION_BLOCK + "self_attention.in_proj_weight"),
+    rows=_table(
+        ("class_token", "cls_token"),
+        ("encoder.pos_embedding", "pos_embed"),
+        ("conv_proj.{p}", "patch_embed.proj.{p}"),
+        (_TORCHVISION_BLOCK + "ln_1.{p}", "blocks.{i}.norm1.{p}"),
+        (_TORCHVISION_BLOCK + "self_attention.in_proj_{p}", "blocks.{i}.attn.qkv.{p}"),
+        (_TORCHVISION_BLOCK + "self_attention.out_proj.{p}", "blocks.{i}.attn.proj.{p}"),
+        (_TORCHVISION_BLOCK + "ln_2.{p}", "blocks.{i}.norm2.{p}"),
+        (_TORCHVISION_BLOCK + "mlp.{0|linear_1}.{p}", "blocks.{i}.mlp.fc1.{p}"),
+        (_TORCHVISION_BLOCK + "mlp.{3|linear_2}.{p}", "blocks.{i}.mlp.fc2.{p}"),
+        ("encoder.ln.{p}", "norm.{p}"),
+        ("heads.pre_logits.{p}", "pre_logits.fc.{p}"),
+        ("heads.head.{p}", "head.{p}"),
+    ),
+    refused={"conv_proj.conv_bn_relu_{*}": "it cuts patches with a stack of convolutions"},
+)
+
+
+def _google_rows() -> Iterator[Row]:
+    """vit_jax numbers a block's modules together (attention 1, MLP 3), big_vision each kind."""
+    yield from _table(
+        ("cls", "cls_token", _KEEP),
+        ("{Transformer/posembed_input/|Transformer/|}pos_embedding", "pos_embed", _KEEP),
+        ("embedding/kernel", "patch_embed.proj.weight", _FLAX_CONV),
+        ("embedding/bias", "patch_embed.proj.bias", _VECTOR),
+    )
+    norms = [("Transformer/encoder_norm", "norm")]
+    dense = [("pre_logits", "pre_logits.fc"), ("head", "head")]
+    for block in ("Transformer/encoderblock_{i}/", "Transformer/encoderblock/"):  # or all stacked
+        attention = block + "MultiHeadDotProductAttention_{0|1}/"
+        yield from _table(
+            (attention + "{query+key+value}/kernel", "blocks.{i}.attn.qkv.weight", _FLAX_QKV),
+            (attention + "{query+key+value}/bias", "blocks.{i}.attn.qkv.bias", _FLAX_QKV_BIAS),
+            (attention + "out/kernel", "blocks.{i}.attn.proj.weight", _FLAX_OUT),
+            (attention + "out/bias", "blocks.{i}.attn.proj.bias", _VECTOR),
+        )
+        norms += [(block + "LayerNorm_0", "blocks.{i}.norm1")]
+        norms += [(block + "LayerNorm_{1|2}", "blocks.{i}.norm2")]
+        dense += [(block + "MlpBlock_{0|3}/Dense_0", "blocks.{i}.mlp.fc1")]
+        dense += [(block + "MlpBlock_{0|3}/Dense_1", "blocks.{i}.mlp.fc2")]
+    for name, target in norms:
+        yield Row(name + "/scale", target + ".weight", _VECTOR)
+        yield Row(name + "/bias", target + ".bias", _VECTOR)
+    for name, target in dense:
+        yield Row(name + "/kernel", target + ".weight", _FLAX_DENSE)
+        yield Row(name + "/bias", target + ".bias", _VECTOR)
+
+
+_HYBRID = "it is a hybrid: a ResNet before the blocks"
+_GOOGLE = Dialect(
+    title="Google npz",
+    signature=("embedding/kernel", "Transformer/encoderblock{*}/query/kernel"),
+    prefixes=("opt/target/", "params/img/", "params/"),
+    outside="does not belong to the image model: the optimiser, or another part",
+    rows=tuple(_google_rows()),
+    refused={
+        "MAPHead_0/{*}": "it pools by attention with a learned probe (SigLIP, ViT-G)",
+        "{conv_root|gn_root}/{*}": _HYBRID,
+        "block{i}/unit{*}": _HYBRID,
+    },
+)
+
+VIT_PYTORCH = Dialect(
+    title="vit-pytorch",
+    signature=("to_patch_embedding.{*}", "transformer.layers.{i}.0.{*}to_qkv.weight"),
+)
+
+DIALECTS = {
+    "timm": _TIMM, "deit": _DEIT, "hf": _HF, "torchvision": _TORCHVISION, "google_npz": _GOOGLE,
+}  # fmt: skip
+
+
+def table_of(source: str, names: Collection[str]) -> Dialect:
+    """The dialect's table for a file that holds `names`, without their prefix.
+
+    Only Hugging Face's depends on the file. A distillation token without a head of its own, as in
+    DeiTForImageClassification, does what a register does, and stands where the first register
+    stands; the pooler is the paper's pre-training head, where no classifier passes it by.
+    """
+    dialect = DIALECTS[source]
+    if source != "hf":
+        return dialect
+
+    def has(pattern: str) -> bool:
+        return any(compiled(pattern).fullmatch(name) for name in names)
+
+    is_register = has("classifier.{p}") and not has("distillation_classifier.{p}")
+    token = ("embeddings.distillation_token", "reg_token" if is_register else "dist_token")
+    passed_by = has("{classifier|cls_classifier}.{p}") or has("embeddings.distillation_token")
+    if passed_by:
+        left_out = {"pooler.dense.{p}": "the classifier reads the tokens, not the pooler"}
+        return replace(
+            dialect, rows=dialect.rows + _table(token), left_out={**dialect.left_out, **left_out}
+        )
+    pooler = ("pooler.dense.{p}", "pre_logits.fc.{p}")
+    return replace(dialect, rows=dialect.rows + _table(token, pooler))

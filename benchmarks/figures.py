@@ -17,11 +17,13 @@ from playwright.sync_api import Page, sync_playwright
 from vitlib import create_model, load_data
 from vitlib.widgets import (
     AttentionFigure,
+    DialectFigure,
     LensFigure,
     PatchFigure,
     PositionFigure,
     RunsFigure,
     SoftmaxFigure,
+    TeacherFigure,
 )
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -106,6 +108,7 @@ def figures() -> dict[str, Callable[[], object]]:
     data = load_data("mnist5k")
     images = torch.stack([data.test[i][0] for i in range(4)])
     model = create_model("vit_nano_patch4_28", pretrained=True)
+    student = create_model("vit_nano_patch7_28", distilled=True)
     generator = torch.Generator().manual_seed(0)
     return {
         "PatchFigure": lambda: PatchFigure(torch.rand(28, 28, generator=generator)),
@@ -115,6 +118,8 @@ def figures() -> dict[str, Callable[[], object]]:
         "AttentionFigure": lambda: AttentionFigure(model, images),
         "LensFigure": lambda: LensFigure(model, images[0]),
         "RunsFigure": lambda: RunsFigure("learning_rates"),
+        "DialectFigure": lambda: DialectFigure(),
+        "TeacherFigure": lambda: TeacherFigure(model, student, images, [0] * len(images)),
     }
 
 

@@ -7,7 +7,7 @@ from playwright.sync_api import Locator, Page
 from test_widgets_runs import record
 
 from vitlib import VisionTransformer
-from vitlib.widgets import LensFigure, PatchFigure, PositionFigure, RunsFigure
+from vitlib.widgets import DialectFigure, LensFigure, PatchFigure, PositionFigure, RunsFigure
 
 GREY = torch.rand(1, 28, 28, generator=torch.Generator().manual_seed(0))
 BLANK = '<div style="height:150vh"></div>'  # so that there is something to scroll
@@ -24,6 +24,7 @@ FIGURES = {
     "position": (lambda: PositionFigure(model()), ".vf-picker"),
     "lens": (lambda: LensFigure(model(), GREY), "td[data-layer='0']"),
     "runs": (lambda: RunsFigure(record()), ".vf-plot"),
+    "dialect": (lambda: DialectFigure(dialect="google_npz"), ".vf-picker"),
 }
 
 

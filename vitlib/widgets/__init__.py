@@ -1,19 +1,23 @@
 """Figures that a reader can touch: widgets in Jupyter and Colab, and by themselves in a page."""
 
 from vitlib.widgets.attention import AttentionFigure
+from vitlib.widgets.dialect import DialectFigure
 from vitlib.widgets.explorer import attention_explorer
 from vitlib.widgets.lens import LensFigure
 from vitlib.widgets.patch import PatchFigure
 from vitlib.widgets.position import PositionFigure
 from vitlib.widgets.runs import RunsFigure
 from vitlib.widgets.softmax import SoftmaxFigure
+from vitlib.widgets.teacher import TeacherFigure
 
 __all__ = [
     "AttentionFigure",
+    "DialectFigure",
     "LensFigure",
     "PatchFigure",
     "PositionFigure",
     "RunsFigure",
     "SoftmaxFigure",
+    "TeacherFigure",
     "attention_explorer",
 ]

@@ -191,7 +191,7 @@ def test_what_can_be_told_before_the_data_are_read(capsys, monkeypatch, argument
     def load_data(*args, **kwargs):
         raise AssertionError("the data were read")
 
-    monkeypatch.setattr("vitlib.cli.load_data", load_data)
+    monkeypatch.setattr("vitlib.commands.load_data", load_data)
     access = os.access  # the superuser may write everywhere
     monkeypatch.setattr(os, "access", lambda p, mode: p.name != "locked" and access(p, mode))
     os.mkfifo("pipe")
@@ -220,7 +220,7 @@ def test_too_little_memory_is_one_line(capsys, monkeypatch, error):
     def fit(*args):
         raise error
 
-    monkeypatch.setattr("vitlib.cli.fit", fit)
+    monkeypatch.setattr("vitlib.commands.fit", fit)
     message = refused(capsys, "train", "--data", "digits", *QUICK)
     assert "not enough memory: try a smaller --batch-size or --img-size" in message
 
@@ -229,7 +229,7 @@ def test_a_defect_of_ours_keeps_its_traceback(capsys, monkeypatch):
     def fit(*args):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("vitlib.cli.fit", fit)
+    monkeypatch.setattr("vitlib.commands.fit", fit)
     with pytest.raises(RuntimeError, match="a defect"):
         main(["train", "--data", "digits", *QUICK])
 
@@ -255,10 +255,26 @@ def test_eval_refuses(capsys, tmp_path):
     assert "labels go from 0 to 9" in error
     Path("cut").write_bytes(Path("pets").read_bytes()[:5000])
     assert "cut off" in refused(capsys, "eval", "--checkpoint", "cut", "--data", "digits")
-    model = vitlib.create_model("vit_nano_patch7_28", in_chans=3)
-    save_checkpoint(model, "colour")
-    error = refused(capsys, "eval", "--checkpoint", "colour", "--data", "digits")
-    assert "1 channels, the model takes 3" in error
+    model = vitlib.create_model("vit_nano_patch7_28", in_chans=2)
+    save_checkpoint(model, "two")
+    error = refused(capsys, "eval", "--checkpoint", "two", "--data", "digits")
+    assert "takes images of 2 channels, pictures have 1 or 3" in error
+
+
+def test_eval_repeats_grey_images_for_a_model_of_colour(capsys):
+    grey = vitlib.create_model("vit_nano_patch7_28", pretrained=True)
+    colour = vitlib.create_model("vit_nano_patch7_28", in_chans=3)
+    weights = grey.state_dict()
+    kernel = weights["patch_embed.proj.weight"]
+    colour.load_state_dict(weights | {"patch_embed.proj.weight": kernel.repeat(1, 3, 1, 1) / 3})
+    colour.mean, colour.std, colour.classes = grey.mean * 3, grey.std * 3, grey.classes
+    save_checkpoint(grey, "grey")
+    save_checkpoint(colour, "colour")
+    said = [
+        run(capsys, "eval", "--checkpoint", name, "--data", "digits") for name in ("grey", "colour")
+    ]
+    assert said[0] == said[1]
+    assert said[0][0] == 0
 
 
 def test_ctrl_c_keeps_the_run_and_says_how_to_go_on():
@@ -289,7 +305,7 @@ def test_ctrl_c_before_training(capsys, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vitlib.cli.load_data", interrupt)
+    monkeypatch.setattr("vitlib.commands.load_data", interrupt)
     assert run(capsys, "train", "--data", "digits") == (130, "", "vitlib: interrupted\n")
 
 
@@ -456,10 +472,14 @@ def test_attend_refuses_and_writes_nothing(capsys, digits, flags, message):
     assert sorted(Path().rglob("*")) == before
 
 
-def test_attend_refuses_models_that_it_cannot_use(capsys, digits):
+def test_attend_refuses_models_that_it_cannot_use(capsys, digits, monkeypatch):
+    def fetch(name):
+        raise ValueError(f"{name} cannot be fetched")
+
+    monkeypatch.setattr("vitlib.checkpoints.reading.fetch", fetch)
     assert "did you mean" in refused(capsys, "attend", digits[0], "--model", "vit_nano_patch7")
     error = refused(capsys, "attend", digits[0], "--model", "vit_tiny_patch16_224")
-    assert "no weights for 'vit_tiny_patch16_224' come with vitlib" in error
+    assert "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k cannot be fetched" in error
     error = refused(capsys, "attend", digits[0], "--checkpoint", "none")
     assert "no checkpoint none" in error
     for options, message in [

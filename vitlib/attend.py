@@ -4,14 +4,12 @@ In a file of its own, so that cli.py stays a list of what can be asked.
 """
 
 import argparse
-import contextlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from vitlib.checkpoints import load_checkpoint
 from vitlib.data import ImageSet
@@ -19,6 +17,7 @@ from vitlib.explain.methods import METHODS, class_names, find_method
 from vitlib.model import VisionTransformer, create_model
 from vitlib.plots import plot_maps
 from vitlib.read_images import decode, in_channels, list_broken
+from vitlib.whole_file import whole_file
 
 DEFAULT_MODEL = "vit_nano_patch4_28"
 
@@ -43,7 +42,8 @@ def attend(args: argparse.Namespace) -> None:
             probability, answer = model(inputs)[0].float().softmax(dim=0).max(dim=0)
         said = f"{class_names(model)[int(answer)]} ({probability:.1%})"
         figure = plot_maps(pixels, {title: make_map(inputs)}, [f"prediction: {said}"], alone=True)
-        _save(figure, path)
+        with whole_file(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=150)
         print(f"{path}: {said}", flush=True)
 
 
@@ -55,16 +55,14 @@ def _refuse_idle_options(args: argparse.Namespace) -> None:
 
 
 def _model(args: argparse.Namespace) -> VisionTransformer:
-    if args.checkpoint is None:
-        return create_model(args.model or DEFAULT_MODEL, pretrained=True)
-    model = load_checkpoint(args.checkpoint)
+    place = args.checkpoint or args.model or DEFAULT_MODEL
+    model: nn.Module
+    model = load_checkpoint(place) if args.checkpoint else create_model(place, pretrained=True)
     assert isinstance(model, VisionTransformer)
     if not model.num_classes:
-        raise ValueError(f"{args.checkpoint} holds a model without a head, which gives no answer")
+        raise ValueError(f"{place} holds a model without a head, which gives no answer")
     if model.mean is None or model.std is None:
-        raise ValueError(
-            f"{args.checkpoint} does not say by what mean and std its images were normalised"
-        )
+        raise ValueError(f"{place} does not say by what mean and std its images were normalised")
     return model
 
 
@@ -134,15 +132,3 @@ def name_pictures(images: Sequence[Path], out: Path, suffix: str) -> list[Path]:
         if path.resolve() in inputs:
             raise ValueError(f"the picture {path} would replace an image: choose another --out")
     return paths
-
-
-def _save(figure: Any, path: Path) -> None:
-    """Written beside its name and renamed, so that no half picture ever bears it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        figure.savefig(temporary, format="png", dpi=150)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise

@@ -1,0 +1,126 @@
+"""A trained model as an ONNX file, which programs without torch can run.
+
+Only the size of the batch is left open. Height and width are the model's own, also of one built
+with dynamic_img_size=True: to resample positions is no part of the file. For another size, build
+the model with that img_size and `load_pretrained(..., resize_pos_embed=True)`, then export it.
+"""
+
+import contextlib
+import copy
+import io
+import json
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitlib.checkpoints import refuse_non_file, unwrapped
+from vitlib.checkpoints.native import FilePath
+from vitlib.patch import pair
+from vitlib.whole_file import whole_file
+
+OPSET = 18
+TOLERANCE = 1e-5  # of the largest output, or of 1 where all are smaller
+_MOST_BYTES = 2**31 - 2**20  # protobuf's limit, less what is not weights
+
+
+def export_onnx(model: nn.Module, path: FilePath) -> float:
+    """Write `model` to `path` as ONNX, and return the largest difference from torch's answers.
+
+    Input "images", float32 (batch, C, H, W), normalised with the model's mean and std; output
+    "logits" (batch, K), or "features" (batch, D) of a model without a head; of a distilled model,
+    the mean of both heads. The weights lie in the file, in float32. Its metadata hold, as JSON,
+    what the model knows: "classes", "mean", "std" and "img_size".
+
+    Before the file is written, onnxruntime runs it on random batches of 1 and 3 images, and its
+    answers are compared with those of torch. `model` itself is not touched.
+
+    Raises ValueError where they differ by more than 1e-5 of the largest answer, for a model that
+    does not say its img_size and in_chans, that cannot be traced or is too large for one file, and
+    for a `path` that is no file; ImportError without the extra `onnx`.
+    """
+    path = Path(path)
+    refuse_non_file(path)
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise ImportError(f'exporting needs {", ".join(missing)}: pip install "vitlib[onnx]"')
+    inner: Any = unwrapped(model)
+    for name in ("img_size", "in_chans"):
+        if not hasattr(inner, name):
+            raise ValueError(f"to be exported, a {type(inner).__name__} must have its {name}")
+    size = 4 * sum(tensor.numel() for tensor in inner.state_dict().values())
+    if size > _MOST_BYTES:
+        raise ValueError(f"the weights are {size / 1e9:.1f} GB, and one ONNX file holds up to 2")
+
+    plain = copy.deepcopy(inner).cpu().float().eval()
+    shape = (inner.in_chans, *pair(inner.img_size, "img_size"))
+    program = _trace(plain, torch.zeros(2, *shape))
+    facts = {"img_size": shape[1:]} | {
+        name: getattr(inner, name, None) for name in ("classes", "mean", "std")
+    }
+    for name, value in facts.items():
+        if value is not None:
+            program.metadata_props.add(key=name, value=json.dumps(value))
+    content = program.SerializeToString()
+    difference = _compare(plain, content, shape)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+    return difference
+
+
+def _trace(model: nn.Module, images: Float[Tensor, "B C H W"]) -> Any:
+    """The model as onnx's ModelProto; the exporter's own chatter is held back."""
+    output = "logits" if getattr(model, "num_classes", 1) else "features"
+    chatter = io.StringIO()
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(chatter),
+        contextlib.redirect_stderr(chatter),
+    ):
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.onnx.export(
+                model, (images,), dynamo=True, external_data=False, opset_version=OPSET,
+                input_names=["images"], output_names=[output], verbose=False,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+            )  # fmt: skip
+        except torch.onnx.OnnxExporterError as error:
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            raise ValueError(f"the model cannot be written as ONNX: {reason}") from error
+    assert program is not None
+    return program.model_proto
+
+
+def _compare(model: nn.Module, content: bytes, shape: tuple[int, ...]) -> float:
+    """The largest difference of onnxruntime's answers from torch's; a ValueError if too large."""
+    run = _session(content)
+    generator = torch.Generator().manual_seed(0)
+    largest = 0.0
+    for batch in (1, 3):
+        images = torch.randn(batch, *shape, generator=generator)
+        with torch.no_grad():
+            expected = model(images).numpy()
+        found = run(images.numpy())
+        difference = float(np.abs(found - expected).max(initial=0.0))
+        if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0))):
+            raise ValueError(
+                f"nothing is written: onnxruntime's answers differ from torch's by "
+                f"{difference:.1e}, where they go up to {np.abs(expected).max():.3g}"
+            )
+        largest = max(largest, difference)
+    return largest
+
+
+def _session(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return lambda images: np.asarray(session.run(None, {"images": images})[0])

@@ -1,0 +1,207 @@
+"""Fine-tuning: a model that starts from someone's weights, on the reader's own pictures.
+
+    weights -> their settings -> a model with a head for the new classes -> weights loaded
+    pictures -> the model's channels and size -> normalised as the weights are used to
+
+`vitlib train --weights` is made of these parts.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitlib.checkpoints import LoadReport, load_pretrained
+from vitlib.checkpoints.dialects import translate
+from vitlib.checkpoints.reading import read_foreign
+from vitlib.checkpoints.report import listed
+from vitlib.checkpoints.settings import SourceSettings, layers_of, settings_of
+from vitlib.data import ImageData, ImageSet, mean_std
+from vitlib.model import PRESETS, VisionTransformer, create_model
+from vitlib.patch import Size
+from vitlib.read_images import in_channels
+
+# TrainConfig's settings where weights are given: a few short epochs, a rate that changes trained
+# weights little, no smoothing, so that the report's probabilities are the model's own.
+SETTINGS: Mapping[str, Any] = {
+    "steps": 300, "batch_size": 32, "lr": 2e-4, "warmup_steps": 30, "label_smoothing": 0.0,
+    "augment": "flip_crop", "eval_every": 50, "checkpoint_every": 50,
+}  # fmt: skip
+HEAD_LR = 3e-3  # with a frozen backbone: the new head starts from nothing
+_NEEDED = ("embed_dim", "depth", "num_heads", "patch_size", "img_size")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights to begin with: where they are, what is known of them, and their fingerprint."""
+
+    place: str
+    settings: SourceSettings
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """A short name, for a file's."""
+        path = Path(self.place).absolute()  # "." has no name
+        is_file = path.suffix in (".safetensors", ".bin", ".pth", ".pt", ".npz")
+        return path.stem if is_file else path.name
+
+
+def read_start(place: str) -> Start:
+    """Look at the weights in a file, a folder or on the Hub; raises as `load_pretrained` does."""
+    foreign = read_foreign(place)
+    try:
+        found = translate(foreign.tensors)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+    return Start(place, settings_of(found, foreign), _digest(found.weights))
+
+
+def settings_for(how: str) -> dict[str, Any]:
+    """TrainConfig's settings where part of the weights is frozen as `freeze(model, how)` does."""
+    return {**SETTINGS, "lr": HEAD_LR} if how == "backbone" else dict(SETTINGS)
+
+
+def choose_size(start: Start, preset: str | None) -> Size | None:
+    """The image size of the preset, else of the weights."""
+    if preset is not None:
+        size: Size = PRESETS[preset][0].get("img_size", 224)
+        return size
+    return start.settings.arguments.get("img_size")
+
+
+def build(
+    start: Start, data: ImageData, preset: str | None, resize: bool, **overrides: Any
+) -> tuple[VisionTransformer, LoadReport]:
+    """A model for the classes of `data`, in the size of its images, with the weights loaded.
+
+    It is the preset, or what the weights' settings describe; eps, activation and channels are those
+    of the weights either way. So are mean and std where they are known, else the preset's; they are
+    None where neither tells them. The head is new, unless the weights know the same classes in the
+    same order. With `resize`, positions of another grid are resampled.
+
+    Raises ValueError for weights that do not fit, and where they do not tell what to build.
+    """
+    known = start.settings.arguments
+    given = {"img_size": tuple(data.train.images.shape[-2:]), "num_classes": len(data.classes)}
+    given |= overrides | layers_of(start.settings)
+    if preset is not None:
+        model = create_model(preset, **{"in_chans": known.get("in_chans", 3)} | given)
+    else:
+        missing = [name for name in _NEEDED if name not in known | given]
+        if missing:
+            raise ValueError(
+                f"{start.place} does not tell its model's {', '.join(missing)}: choose --model"
+            )
+        model = VisionTransformer(**known | given)
+    if len(start.settings.mean or ()) == model.in_chans:
+        model.mean, model.std = start.settings.mean, start.settings.std
+    new_head = start.settings.classes != data.classes
+    report = load_pretrained(
+        model, start.place, strict=False, new_head=new_head, resize_pos_embed=resize
+    )
+    _refuse_misfit(report, model, start, preset)
+    return model, report
+
+
+def suit(data: ImageData, model: VisionTransformer) -> ImageData:
+    """`data` in the model's channels, grey or colour, and normalised by its mean and std.
+
+    Weights trained on pixels of one scale answer worse on another, and nothing else would show it.
+    Where the model does not know mean and std, the data's own serve.
+    Raises ValueError for a model whose images have neither 1 nor 3 channels.
+    """
+    channels = model.in_chans
+    if channels not in (1, 3):
+        raise ValueError(f"the model takes images of {channels} channels, pictures have 1 or 3")
+    parts = [_in_channels(part.images, channels) for part in (data.train, data.test)]
+    mean, std = model.mean, model.std
+    if mean is None or std is None:
+        mean, std = mean_std(parts[0])
+    train, test = (
+        ImageSet(images, part.labels, mean, std)
+        for images, part in zip(parts, (data.train, data.test), strict=True)
+    )
+    return ImageData(data.name, train, test, data.classes, mean, std, data.skipped)
+
+
+def freeze(model: VisionTransformer, how: str) -> None:
+    """Keep part of the weights as they are: "none", "backbone" (all but the head), or a number.
+
+    A number N freezes what comes before the block N: patch embedding, tokens, positions and the
+    first N blocks. Raises ValueError for anything else.
+    """
+    if how == "none":
+        return
+    heads = ("head", "head_dist")
+    if how == "backbone":
+        frozen = [p for name, p in model.named_parameters() if name.split(".")[0] not in heads]
+    elif how.isdecimal() and int(how) <= len(model.blocks):
+        first = [f"blocks.{number}." for number in range(int(how))]
+        starts = ("patch_embed.", "cls_token", "dist_token", "reg_token", "pos_embed", *first)
+        frozen = [p for name, p in model.named_parameters() if name.startswith(starts)]
+    else:
+        raise ValueError(
+            f"--freeze must be none, backbone, or a number of blocks from 0 to "
+            f"{len(model.blocks)}, got {how!r}"
+        )
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+
+
+def check_classes(data: ImageData, val_fraction: float) -> None:
+    """Raise a ValueError where a class has too few pictures for a validation set."""
+    counts = torch.bincount(data.train.labels, minlength=len(data.classes))
+    if val_fraction and (counts == 1).any():
+        lonely = data.classes[int((counts == 1).nonzero()[0])]
+        raise ValueError(
+            f"class {lonely!r} has 1 training picture, too few to keep one back for validation: "
+            f"add pictures, or choose --val-fraction 0"
+        )
+
+
+def fitting_batch(data: ImageData, val_fraction: float) -> int:
+    """The usual batch, or all images that are left for training where there are fewer."""
+    train = data.split(val_fraction)[0] if val_fraction else data.train
+    return min(int(SETTINGS["batch_size"]), len(train))
+
+
+def _refuse_misfit(
+    report: LoadReport, model: VisionTransformer, start: Start, preset: str | None
+) -> None:
+    """load_pretrained's strictness, with advice for the command line."""
+    groups = {
+        "missing in the weights": report.missing,
+        "not in the model": report.extra,
+        "mismatched": report.mismatched,
+    }
+    misfits = [f"{title}: {listed(names, 2)}" for title, names in groups.items() if names]
+    if not misfits:
+        return
+    advice = " Without --model, it is built as they need it" if preset else ""
+    rest = [entry for entry in report.mismatched if not entry.startswith("pos_embed ")]
+    if not (report.missing or report.extra or rest):
+        advice = f" --img-size {model.img_size[0]} resamples the positions"
+    name = f"the model {preset}" if preset else "the model"
+    raise ValueError(f"{start.place} does not fit {name}: {'; '.join(misfits)}.{advice}")
+
+
+def _in_channels(images: Tensor, channels: int) -> Tensor:
+    """uint8 images (n, C, H, W) as grey or colour ones."""
+    if images.shape[1] == channels:
+        return images
+    return torch.from_numpy(np.stack([in_channels(pixels, channels) for pixels in images.numpy()]))
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    """A fingerprint: the same for the same numbers under the same names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:12]

@@ -535,6 +535,116 @@ def reset_head(answer):
     return [partial(after, **options) for options in kinds]
 
 
+# --- chapter 6
+
+
+@probe
+def strip_wrappers(answer):
+    def made(prefix, *names):
+        return {f"{prefix}{name}": draw(2, i + 1, seed=i) for i, name in enumerate(names)}
+
+    names = "dist_token", "odd.weight", "blocks.1.norm1.bias", "head.module.scale"
+    prefixes = "", "module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."
+    wrapped = [
+        {"epoch": 1, "model": made("", *names), "scaler": {"scale": 2.0}},
+        {"model": made("_orig_mod.", *names), "model_ema": made("", "odd.weight")},
+        {"args": {}, "state_dict": made("module.", *names)},
+        {"ema": made("", *names), "state_dict": made("", "a", "b.c_module.d")},
+    ]
+    given = [made(prefix, *names) for prefix in prefixes] + wrapped
+    return [lambda g=g: answer(deepcopy(g)) for g in given]
+
+
+@probe
+def rename_weight(answer):
+    tables = [
+        {"head": "out", "blocks.{i}.attn.head": "b.{i}.h", "blocks.{i}.head": "b.{i}.o"},
+        {"l_{i}.fc.1": "x.{i}.fc", "l_{i}.fc.2": "x.{i}.gate", "ln": "norm", "pos": "pos_embed"},
+        {"p.{i}": "q.{i}", "q.{i}": "p.{i}", "m": "n", "n": "m"},
+    ]
+    names = [
+        ["head.weight", "head", "blocks.2.head.bias", "blocks.13.attn.head.weight", "heads.bias",
+         "blocks.2.attn.head", "the.head.weight", "blocks.a.head.bias"],
+        ["l_0.fc.1.bias", "l_21.fc.2.weight", "l_3.fc.3.bias", "pos", "ln.weight", "pos.bias",
+         "lnx.bias", "l_4.fc.1", "ln.scale", "l_5xfc.1.bias"],
+        ["p.4", "q.10.bias", "m.weight", "n.bias", "p.weight", "o"],
+    ]  # fmt: skip
+    return [partial(answer, name, t) for t, ns in zip(tables, names, strict=True) for name in ns]
+
+
+@probe
+def linear_to_conv(answer):
+    given = [(draw(3, 32), 4), (draw(7, 12), 2), (draw(18, 18), 3), (draw(2, 5), 1)]
+    return [*[returns(answer, *g) for g in given], changes(answer, *given[0])]
+
+
+@probe
+def join_flax(answer):
+    def given(width, heads, d, seed):
+        kernels = [draw(width, heads, d, seed=seed + i) for i in range(3)]
+        return *kernels, draw(heads, d, width, seed=seed + 3)
+
+    sizes = [(8, 2, 4), (6, 6, 1), (9, 4, 2), (15, 5, 3)]
+    cases = [given(*size, 10 * i) for i, size in enumerate(sizes)]
+    seen = [lambda g=g: list(answer(*g)) for g in cases]
+    return [*seen, changes(answer, *cases[0])]
+
+
+@probe
+def einops_attention(answer):
+    def parameters():
+        return sorted(tuple(p.shape) for p in answer(9, 2, 5).parameters())
+
+    def run(dim, heads, dim_head, batch, tokens):
+        module = answer(dim, heads, dim_head).double()
+        with torch.no_grad():  # by order within a shape: names are free but for the layers'
+            for i, parameter in enumerate(sorted(module.parameters(), key=lambda p: p.shape)):
+                parameter.copy_(0.6 * draw(*parameter.shape, seed=i))
+        return module(draw(batch, tokens, dim))
+
+    sizes = [(9, 2, 5, 3, 4), (8, 4, 2, 1, 6), (6, 1, 4, 2, 3), (4, 3, 6, 2, 2)]
+    return [parameters, *[partial(run, *size) for size in sizes]]
+
+
+@probe
+def fold_biases(answer):
+    given = [(draw(3 * d, seed=d), draw(d, d, seed=d + 1), draw(d, seed=d + 2)) for d in (5, 2, 8)]
+    return [*[lambda g=g: list(answer(*g)) for g in given], changes(answer, *given[0])]
+
+
+@probe
+def first_parting(answer):
+    names = ["a", "b", "c"]
+
+    def run(where, by, tolerance, offset=0.0):
+        ours = {n: draw(3, 4, seed=i) + offset for i, n in enumerate(names)}
+        theirs = {n: stage.clone() for n, stage in ours.items()}
+        for name, difference in zip(where, by, strict=True):
+            theirs[name][2, 1] += difference
+        return answer(ours, theirs, tolerance)
+
+    def both_nan():
+        ours = {n: draw(3, 4, seed=i) for i, n in enumerate(names)}
+        ours["b"][0, 3] = torch.nan
+        return answer(ours, {n: stage.clone() for n, stage in ours.items()}, 0.1)
+
+    def other_shape(*shape, name="b"):
+        ours = {n: torch.ones(3, 4) for n in names}
+        return answer(ours, ours | {name: torch.ones(*shape)}, 0.5)
+
+    differences = [("", []), ("a", [0.2]), ("abc", [-0.05, 0.2, 3.0]), ("bc", [-5.0, 0.3]),
+                   ("c", [-0.2]), ("ac", [0.09, -0.08]), ("b", [torch.nan])]  # fmt: skip
+    shapes = [(3, 5), (1, 4), (3, 1), (4,), (2, 2)]
+    return [
+        *[partial(run, *d, 0.1) for d in differences],
+        lambda: run("c", [0.01], 1e-3, offset=5000.0),
+        lambda: run("b", [1e-6], 1e-7),
+        both_nan,
+        *[partial(other_shape, *shape) for shape in shapes],
+        lambda: other_shape(3, 9, name="c"),
+    ]
+
+
 # --- chapter 7
 
 
@@ -639,11 +749,7 @@ def accuracy_of(answer):
     return [partial(after, mode, *deepcopy(e)) for mode in (True, False) for e in extra]
 
 
-# --- chapter 12
-
-
-def _softmaxed(*shape, seed=0):
-    return (2 * draw(*shape, seed=seed)).softmax(dim=-1)
+# --- chapter 10
 
 
 def _in_single(run):
@@ -654,6 +760,94 @@ def _in_single(run):
         return result.float() if isinstance(result, Tensor) else result
 
     return observe
+
+
+@probe
+def distilled_tokens(answer):
+    given = [
+        (draw(b, 1 + n, d), draw(1, 1, d, seed=1), draw(1, 2 + n, d, seed=2))
+        for b, n, d in [(2, 5, 4), (1, 3, 6), (4, 1, 2), (3, 2, 3)]
+    ]
+    gradients = [gradient(answer, *given[0], of=i) for i in range(3)]
+    return [returns(answer, *g) for g in given] + gradients + [changes(answer, *given[0])]
+
+
+@probe
+def two_heads(answer):
+    def run(B, N, D, K):
+        heads = [nn.Linear(D, K).double() for _ in range(2)]
+        with torch.no_grad():
+            for i, p in enumerate(p for head in heads for p in head.parameters()):
+                p.copy_(draw(*p.shape, seed=i))
+            return list(answer(draw(B, 2 + N, D, seed=B), *heads))
+
+    return [partial(run, *g) for g in [(7, 2, 4, 3), (5, 1, 6, 5), (9, 4, 3, 2), (1, 2, 3, 4)]]
+
+
+@probe
+def teacher_targets(answer):
+    def run(training, B, K, tau):
+        torch.manual_seed(5)
+        layers = nn.Conv2d(2, 3, 2), nn.BatchNorm2d(3), nn.Flatten(), nn.Dropout(0.6)
+        teacher = nn.Sequential(*layers, nn.Linear(18, K)).double()
+        teacher(draw(8, 2, 3, 4, seed=1) + 0.3)
+        teacher.train(training)
+        before = {n: v.clone() for n, v in teacher.state_dict().items()}
+        labels, soft = answer(teacher, 2 * draw(B, 2, 3, 4, seed=B), tau)
+        kept = all(v.equal(before[n]) for n, v in teacher.state_dict().items())
+        on = torch.is_grad_enabled()
+        torch.set_grad_enabled(True)
+        student = draw(B, K).requires_grad_()
+        (soft * student.log_softmax(1)).sum().backward()
+        touched = any(p.grad is not None for p in teacher.parameters())
+        return [labels, soft.detach(), kept, on, touched]
+
+    return [partial(run, *g) for g in [(True, 5, 4, 3.0), (False, 4, 4, 0.7), (True, 2, 3, 1.0)]]
+
+
+def _student_and_teacher(images, classes, count, seed):
+    return [1.5 * draw(images, classes, seed=seed + i) for i in range(count)]
+
+
+@probe
+def hard_loss(answer):
+    given = [
+        (*_student_and_teacher(b, k, 3, s), torch.arange(b) * 3 % k, alpha, smoothing)
+        for b, k, alpha, smoothing, s in [
+            (6, 5, 0.7, 0.0, 0), (4, 4, 0.2, 0.3, 9), (3, 7, 0.0, 0.1, 20), (2, 3, 1.0, 0.4, 30),
+            (1, 4, 0.5, 0.1, 40),
+        ]
+    ]  # fmt: skip
+    huge = [300 * z for z in given[0][:3]]
+    gradients = [_in_single(gradient(answer, *given[1], of=i)) for i in range(2)]
+    losses = [_in_single(returns(answer, *g)) for g in [*given, (*huge, *given[0][3:])]]
+    return [*losses, *gradients]
+
+
+@probe
+def soft_loss(answer):
+    given = [
+        (*_student_and_teacher(b, k, 2, s), tau)
+        for b, k, tau, s in [(6, 5, 1.0, 0), (3, 3, 4.0, 9), (2, 7, 0.6, 20), (1, 4, 2.0, 30)]
+    ]
+    huge = [900 * z for z in given[0][:2]]
+    seen = [_in_single(returns(answer, *g)) for g in [*given, (*huge, 1.5)]]
+    return [*seen, _in_single(gradient(answer, *given[1]))]
+
+
+@probe
+def token_cosine(answer):
+    def run(L, B, N, D):
+        return answer([(1 + i) * draw(B, 2 + N, D, seed=i) + 0.3 for i in range(L)])
+
+    return [_in_single(partial(run, *g)) for g in [(3, 4, 2, 5), (4, 2, 1, 3), (1, 3, 3, 2)]]
+
+
+# --- chapter 12
+
+
+def _softmaxed(*shape, seed=0):
+    return (2 * draw(*shape, seed=seed)).softmax(dim=-1)
 
 
 @probe

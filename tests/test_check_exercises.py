@@ -13,8 +13,8 @@ from vitlib.check.exercise import Exercise, call, numbers
 EXERCISES = list(check.EXERCISES.values())
 MUTANTS = [(exercise, name) for exercise in EXERCISES for name in exercise.mutants]
 CHAPTERS = {
-    "01_patches", "02_tokens", "03_attention", "04_block", "05_model", "07_training",
-    "12_attention_maps",
+    "01_patches", "02_tokens", "03_attention", "04_block", "05_model", "06_dialects",
+    "07_training", "10_distillation", "12_attention_maps",
 }  # fmt: skip
 
 # (exercise, mutant, mutant) that no case of the exercise tells apart -> why none can.
@@ -36,26 +36,43 @@ WILD_BUGS = {
     19: ["count_patches.names_the_product"],
     20: ["layer_norm.both_axes"],
     21: ["patchify.no_permute", "unpatchify.no_permute", "embed_patches.no_permute"],
-    22: ["kernels_from_matrix.no_transpose", "embed_patches.wrong_side"],
+    22: [
+        "kernels_from_matrix.no_transpose",
+        "embed_patches.wrong_side",
+        "linear_to_conv.wrong_side",
+    ],
     23: ["embed_patches.no_bias"],
     24: ["patch_embed.arguments_swapped"],
     25: ["patch_embed.reads_a_global"],
     26: ["count_patches.drops_the_rest", "patch_embed.drops_pixels"],
     27: ["resample_positions.sliced", "patch_embed.takes_any_image"],
     28: ["attend.softmax_over_queries", "self_attention.softmax_over_queries"],
-    29: ["self_attention.scaled_by_dim", "attention_module.scaled_by_dim"],
+    29: [
+        "self_attention.scaled_by_dim",
+        "attention_module.scaled_by_dim",
+        "einops_attention.scaled_by_dim",
+    ],
     30: ["merge_heads.no_transpose", "self_attention.no_transpose_back"],
-    31: ["self_attention.other_order", "attention_module.other_order"],
-    32: ["class_token.joined_at_the_end", "vision_transformer.class_token_last"],
+    31: [
+        "self_attention.other_order",
+        "attention_module.other_order",
+        "join_flax.queries_and_keys_swapped",
+    ],
+    32: [
+        "class_token.joined_at_the_end",
+        "vision_transformer.class_token_last",
+        "distilled_tokens.at_the_end",
+    ],
     33: [
         "assemble_tokens.positions_before_joining",
         "vision_transformer.positions_before_joining",
         "vision_transformer.class_token_without_position",
+        "distilled_tokens.positions_before_joining",
     ],
     34: ["encoder_block.post_norm"],
     35: ["encoder_block.residual_from_the_norm"],
     36: ["init_tokens.deviation_one"],
-    37: ["accuracy_of.training_mode"],
+    37: ["accuracy_of.training_mode", "teacher_targets.training_mode"],
     38: ["choose_step.by_the_test"],
     39: ["normalise_for.statistics_of_the_data"],
     40: ["split_parameters.everything_decays"],

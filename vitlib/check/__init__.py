@@ -14,14 +14,26 @@ stands beside all its right and wrong answers, and are read one exercise at a ti
 
 from difflib import get_close_matches
 
-from vitlib.check import attention, block, maps, model, patches, tokens, training
+from vitlib.check import (
+    attention,
+    block,
+    dialects,
+    distillation,
+    maps,
+    model,
+    patches,
+    tokens,
+    training,
+)
 from vitlib.check.exercise import Exercise
 from vitlib.check.report import Report
 
+_CHAPTERS = (
+    patches, tokens, attention, block, model, dialects, training, distillation, maps,
+)  # fmt: skip
+
 EXERCISES: dict[str, Exercise] = {
-    exercise.name: exercise
-    for chapter in (patches, tokens, attention, block, model, training, maps)
-    for exercise in chapter.EXERCISES
+    exercise.name: exercise for chapter in _CHAPTERS for exercise in chapter.EXERCISES
 }
 
 __all__ = ["EXERCISES", "Exercise", "Report"]

@@ -199,7 +199,7 @@ def test_files_that_are_no_checkpoints(tmp_path):
         load_checkpoint(noise)
     pickle = tmp_path / "model.pt"
     torch.save(tiny_model().state_dict(), pickle)
-    with pytest.raises(ValueError, match=r"is a PyTorch file.*load_pretrained"):
+    with pytest.raises(ValueError, match=r"is PyTorch's or numpy's: load_pretrained"):
         load_checkpoint(pickle)
     foreign = tmp_path / "foreign.safetensors"
     save_file(tiny_model().state_dict(), foreign)

@@ -460,10 +460,10 @@ def test_what_is_outside_of_the_image_model_is_left_out():
 
 
 def test_unknown_names_pass_unchanged_and_are_told():
-    name, q_norm = "blocks.0.attn.q_norm.weight", torch.randn(4)
-    translation = translate(under("module.")({**W, name: q_norm}))
+    name, unknown = "blocks.0.attn.scale.weight", torch.randn(4)
+    translation = translate(under("module.")({**W, name: unknown}))
     assert translation.extra == (name,)
-    assert torch.equal(translation.weights[name], q_norm)
+    assert torch.equal(translation.weights[name], unknown)
     assert translation.origins[name] == ("module." + name,)
 
 
@@ -511,6 +511,15 @@ def test_parts_of_different_shapes_are_refused():
     model[name] = model[name][:-1]
     with pytest.raises(ValueError, match=re.escape(f"{name} ({WIDTH - 1}, {WIDTH})")):
         translate(model)
+
+
+def test_parts_of_different_precision_are_joined_and_said():
+    model = hugging_face(W)
+    name = "vit.encoder.layer.1.attention.attention.key.bias"
+    model[name] = model[name].half()
+    translation = translate(model)
+    assert translation.operations["blocks.1.attn.qkv.bias"] == "joined from float16 and float32"
+    assert translation.operations["blocks.0.attn.qkv.bias"] == "joined"
 
 
 def test_two_names_of_one_weight_are_refused():
@@ -561,6 +570,19 @@ def test_flax_axes_are_checked(style, part):
 def test_models_of_google_that_no_plain_vit_can_hold(name, reason):
     with pytest.raises(ValueError, match=rf"cannot hold this model \(params/{name}\): .*{reason}"):
         translate({**google(W, "big_vision", "params/"), f"params/{name}": np.ones((1, 1, 3))})
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("attn_pool.latent", "pools by attention"),
+        ("norm_pre.weight", "before the first block"),
+        ("blocks.1.attn.q_norm.weight", "normalises queries and keys"),
+    ],
+)
+def test_models_of_timm_that_no_plain_vit_can_hold(name, reason):
+    with pytest.raises(ValueError, match=rf"cannot hold this model \({name}\): .*{reason}"):
+        translate({**W, name: torch.ones(3)})
 
 
 def test_torchvisions_convolutional_stem_is_refused():
@@ -638,6 +660,29 @@ def swapped(model, a, b):
 LAYER = "vit.encoder.layer.1."
 DAMAGES = {
     "deleted": (lambda m: m.pop("vit.layernorm.bias"), ["norm.bias"]),
+    "class token deleted": (
+        lambda m: m.pop("vit.embeddings.cls_token"),
+        ["missing in the file: cls_token", "strict=False"],
+    ),
+    "bias deleted": (
+        lambda m: [
+            m.pop(f"vit.encoder.layer.0.attention.attention.{part}.bias")
+            for part in ("query", "key", "value")
+        ],
+        ["missing in the file: blocks.0.attn.qkv.bias\nload_pretrained(..., strict=False)"],
+    ),
+    "class token swapped": (
+        lambda m: swapped(m, "vit.embeddings.cls_token", "vit.layernorm.bias"),
+        [f"cls_token ({WIDTH},) in the file", "norm.bias (1, 1, "],
+    ),
+    "positions swapped": (
+        lambda m: swapped(m, "vit.embeddings.position_embeddings", "vit.layernorm.bias"),
+        [f"pos_embed ({WIDTH},) in the file", "norm.bias (1, "],
+    ),
+    "no axes": (
+        lambda m: m.update({"classifier.weight": torch.tensor(1.0)}),
+        ["head.weight () in the file"],
+    ),
     "swapped": (
         lambda m: swapped(m, LAYER + "intermediate.dense.weight", LAYER + "output.dense.weight"),
         ["blocks.1.mlp.fc1.weight", "blocks.1.mlp.fc2.weight"],

@@ -123,11 +123,13 @@ def test_a_compiled_model_and_a_module_of_ones_own(source, file):
     assert torch.equal(mine.blocks[1].attn.qkv.weight, source.blocks[1].attn.qkv.weight)
 
 
-def test_models_without_these_names_are_refused(file):
+def test_models_without_these_names_are_refused(file, unchecked):
     with pytest.raises(ValueError, match=r"a Linear has no parameter patch_embed\.proj\.weight:"):
         load_pretrained(nn.Linear(2, 2), file)
     with pytest.raises(ValueError, match=r"it is wrapped: pass model\.module"):
         load_pretrained(nn.DataParallel(vit()), file)
+    with pytest.raises(ValueError, match=r"fills a model, got PosixPath"):
+        load_pretrained(file, vit())
 
 
 # What does not fit --------------------------------------------------------------------------------
@@ -264,6 +266,37 @@ def test_a_token_without_a_stored_position_gets_zero(options, stored, without, t
     smaller = vit(img_size=12, **options)
     load_pretrained(smaller, tmp_path / "m.pth", resize_pos_embed=True)
     assert torch.equal(smaller.pos_embed, resample_pos_embed(source.pos_embed, 3, 4, prefix))
+
+
+@pytest.mark.parametrize("name", ["cls_token", "dist_token"])
+def test_a_missing_token_is_missing_though_its_position_is_there(name, tmp_path):
+    source = lively(vit(distilled=True))
+    weights = source.state_dict()
+    del weights[name]
+    torch.save(weights, tmp_path / "m.pth")
+    model = vit(distilled=True)
+    with pytest.raises(ValueError, match=rf"missing in the file: {name}\n"):
+        load_pretrained(model, tmp_path / "m.pth")
+    place = ["cls_token", "dist_token"].index(name)
+    own = model.pos_embed[:, place].clone()
+    assert load_pretrained(model, tmp_path / "m.pth", strict=False).missing == (name,)
+    assert torch.equal(model.pos_embed[:, 2:], source.pos_embed[:, 2:])
+    assert torch.equal(model.pos_embed[:, place], own)
+
+
+@pytest.mark.parametrize("pos_embed", ["learned", "none"])
+def test_a_source_without_a_class_token_is_refused_with_the_reason(pos_embed, tmp_path):
+    weights = lively(vit(global_pool="avg", pos_embed=pos_embed)).state_dict()
+    del weights["cls_token"]
+    if pos_embed == "learned":
+        weights["pos_embed"] = weights["pos_embed"][:, 1:].clone()
+    torch.save(weights, tmp_path / "m.pth")
+    with pytest.raises(ValueError, match="missing in the file: cls_token") as caught:
+        load_pretrained(vit(global_pool="avg", pos_embed=pos_embed), tmp_path / "m.pth")
+    assert "The source has no class token, it averages its patch tokens" in str(caught.value)
+    assert "strict=False" not in str(caught.value)
+    with pytest.raises(ValueError, match="The source has no class token"):
+        create_model(tmp_path / "m.pth", pretrained=True, num_heads=2)
 
 
 def test_a_grid_that_is_not_square_must_be_known(tmp_path):
@@ -565,6 +598,11 @@ def test_create_model_with_overrides(source, tmp_path):
     assert torch.equal(model.norm.weight, source.norm.weight)
     with pytest.raises(ValueError, match="depth=2"):
         create_model(tmp_path, pretrained=True, depth=3)
+
+
+def test_create_model_says_how_a_file_is_loaded(file):
+    with pytest.raises(ValueError, match=r"unknown model .*model.safetensors.*add pretrained=True"):
+        create_model(file)
 
 
 def test_create_model_keeps_a_hidden_width_that_is_no_multiple(tmp_path):

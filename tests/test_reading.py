@@ -5,9 +5,11 @@ import json
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import numpy as np
@@ -290,7 +292,7 @@ class Hub:
     def __init__(self, root: Path, monkeypatch):
         self.root, self.asked, self.failure = root, [], None
         (root / "cache").mkdir()
-        for name in ("list_repo_files", "hf_hub_download"):
+        for name in ("model_info", "hf_hub_download"):
             monkeypatch.setattr(huggingface_hub, name, getattr(self, name))
 
     def repository(self, name: str) -> Path:
@@ -305,9 +307,10 @@ class Hub:
             raise self.failure
         return self.root / "hub" / name
 
-    def list_repo_files(self, repo_id, *, revision=None) -> list[str]:
+    def model_info(self, repo_id, *, revision=None) -> SimpleNamespace:
         folder = self._reach(repo_id, revision)
-        return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+        names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in names])
 
     def hf_hub_download(self, repo_id, filename, *, revision=None, local_files_only=False) -> str:
         target = self.root / "cache" / repo_id / filename
@@ -425,6 +428,39 @@ def test_missing_files_and_addresses(tmp_path):
         read_foreign(tmp_path / "deit_tyny.pth")
     with pytest.raises(ValueError, match="is an address: download the file and give its path"):
         read_foreign("https://example.org/deit.pth")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, "or a Hub id, got NoneType$"),
+        ("", "got an empty name$"),
+        (WEIGHTS, r"got dict: model\.load_state_dict\(convert_state_dict\(weights\)\) takes it"),
+    ],
+    ids=str,
+)
+def test_what_is_no_path(given, words, unchecked):
+    with pytest.raises(ValueError, match=words):
+        read_foreign(given)
+
+
+def test_the_name_of_a_preset_is_not_a_path():
+    with pytest.raises(FileNotFoundError, match=r"create_model\('deit_tiny_patch16_224', pretrai"):
+        read_foreign("deit_tiny_patch16_224")
+
+
+def test_the_client_is_quiet_from_its_first_word_on():
+    # Its logger gets its level when the client is first imported, here within quiet_hub.
+    code = (
+        "import logging\n"
+        "from vitlib.checkpoints.hub import quiet_hub\n"
+        "with quiet_hub():\n"
+        "    import huggingface_hub.hf_api\n"
+        "    logging.getLogger('huggingface_hub.utils').warning('Retrying')\n"
+        "logging.getLogger('huggingface_hub.utils').warning('and afterwards')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "and afterwards\n"
 
 
 def test_without_huggingface_hub_the_extra_is_named(monkeypatch):

@@ -1,14 +1,13 @@
 """Labelled images from tables in the Hub's image schema: parquet files, and the Hub itself."""
 
-import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from vitlib.checkpoints.hub import quiet_hub
 from vitlib.read_images import read_images
 from vitlib.sources import TEST, Size, Source, labelled, refuse_classes
 
@@ -47,7 +46,7 @@ def read_hub(name: str, size: Size, image: str | None, label: str | None) -> Sou
     """The Hub's data set `name`, "owner/name"; its test split, else its validation split."""
     datasets = _datasets(f"there is no folder {name!r} here. ")
     try:
-        with _quiet_hub():
+        with quiet_hub():
             found = dict(datasets.load_dataset(name))
     except Exception as error:  # no connection, no such name, no permission, several configurations
         raise ValueError(
@@ -60,18 +59,6 @@ def read_hub(name: str, size: Size, image: str | None, label: str | None) -> Sou
     test = next((split for split in TEST if split in found), None)
     splits = {split: found[split] for split in ("train", test) if split}
     return _read_splits(name, splits, size, image, label)
-
-
-@contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """Keep the Hub's client from announcing each of its retries: one error at the end says it."""
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _datasets(instead: str = "") -> ModuleType:

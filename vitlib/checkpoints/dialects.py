@@ -201,8 +201,12 @@ def _join(target: str, pieces: list[_Piece]) -> _Piece:
     if len(shapes) > 1:
         each = ", ".join(f"{p.origin} {tuple(p.tensor.shape)}" for p in pieces)
         raise ValueError(f"{target} joins tensors of one shape, got {each}")
-    whole = torch.cat([by_part[number].tensor for number in range(len(first.parts))])
-    return first._replace(tensor=whole, said=", ".join(filter(None, [first.said, "joined"])))
+    parts = [by_part[number].tensor for number in range(len(first.parts))]
+    types = sorted({str(part.dtype).removeprefix("torch.") for part in parts})
+    joined = "joined" + (f" from {' and '.join(types)}" if len(types) > 1 else "")
+    return first._replace(
+        tensor=torch.cat(parts), said=", ".join(filter(None, [first.said, joined]))
+    )
 
 
 # --- Whose names? ---------------------------------------------------------------------------------

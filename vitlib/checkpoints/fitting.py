@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from vitlib.checkpoints.dialects import Translation
-from vitlib.checkpoints.positions import fit_positions, layout_of
+from vitlib.checkpoints.positions import Layout, fit_positions, layout_of
 from vitlib.checkpoints.report import listed, title_of
-from vitlib.checkpoints.settings import SourceSettings, arguments_of, heads_of
+from vitlib.checkpoints.settings import SourceSettings, arguments_of, heads_of, length_of
 
 HEADS = ("head", "head_dist")
 
@@ -21,6 +21,7 @@ class Fit:
     missing: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)  # the file's names
     mismatched: dict[str, str] = field(default_factory=dict)  # name, or num_heads -> what differs
+    positions: Layout | None = None  # of the file
     resized: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)  # the file's name -> why
     kept: set[str] = field(default_factory=set)  # stay as they were initialised, as is meant
@@ -94,9 +95,21 @@ def refusal(
         lines.append("load_pretrained(..., resize_pos_embed=True) resamples the positions.")
     if "head.weight" in fit.missing:
         lines.append("load_pretrained(..., new_head=True) keeps the model's own head.")
-    return "\n".join(
-        [*lines, "load_pretrained(..., strict=False) loads what fits, and reports the rest."]
-    )
+    if "cls_token" in fit.missing and _has_no_class_token(fit, found.weights):
+        lines.append(
+            "The source has no class token, it averages its patch tokens; VisionTransformer always "
+            "has one, which every patch attends to: no vitlib model gives the source's logits."
+        )
+    else:
+        lines.append("load_pretrained(..., strict=False) loads what fits, and reports the rest.")
+    return "\n".join(lines)
+
+
+def _has_no_class_token(fit: Fit, weights: Mapping[str, Tensor]) -> bool:
+    """Whether a token that is missing was never there: there is no position for it, either."""
+    if fit.positions is not None:
+        return "cls_token" not in fit.positions.slots
+    return "pos_embed" not in weights and "fc_norm.weight" in weights
 
 
 def heads_known_to_differ(model: nn.Module, settings: SourceSettings) -> bool:
@@ -114,8 +127,10 @@ def _settle_head(
     (pre_logits) where only one side has it.
     """
     weights = dict(found.weights)
-    theirs = {h: weights[f"{h}.weight"].shape[0] for h in HEADS if f"{h}.weight" in weights}
-    ours = {h: own[f"{h}.weight"].shape[0] for h in HEADS if f"{h}.weight" in own}
+    theirs, ours = (
+        {h: length for h in HEADS if (length := length_of(tensors, f"{h}.weight")) is not None}
+        for tensors in (weights, own)
+    )
     differ = any(theirs[head] != ours[head] for head in theirs.keys() & ours.keys())
     number = next(iter(ours.values()), 0)
     in_file = f"{next(iter(theirs.values()))} classes in the file" if theirs else "none in the file"
@@ -156,7 +171,12 @@ def _settle_positions(
         return  # of another width, like everything else
     grid = getattr(model, "grid_size", None)
     target = layout_of(own, [grid] if isinstance(grid, tuple) else [])
-    source = layout_of(weights, [*([settings.grid] if settings.grid else []), target.grid])
+    grids = [*([settings.grid] if settings.grid else []), target.grid]
+    try:
+        source = layout_of(weights, grids)
+    except ValueError:  # a token may be missing whose position is there
+        source = layout_of({**own, "pos_embed": theirs}, grids)
+    fit.positions = source
     before, after = ("×".join(map(str, layout.grid)) for layout in (source, target))
     if before != after and not resize:
         fit.mismatched["pos_embed"] = f"{before} patches in the file, {after} in the model"

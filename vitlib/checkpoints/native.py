@@ -127,9 +127,7 @@ def read_checkpoint(path: FilePath) -> Checkpoint:
         size = path.stat().st_size
         reason = f"is damaged or cut off ({size:,} bytes: {error})"
         if start in (b"PK", b"\x80\x02"):
-            reason = (
-                "is a PyTorch file, not vitlib's: load_pretrained(model, path) reads such weights"
-            )
+            reason = "is PyTorch's or numpy's: load_pretrained(model, path) reads such weights"
         raise ValueError(f"checkpoint {path} {reason}") from error
     if _METADATA not in metadata:
         raise ValueError(

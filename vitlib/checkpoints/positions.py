@@ -34,8 +34,12 @@ def layout_of(weights: Mapping[str, Tensor], grids: Sequence[Grid] = ()) -> Layo
 
     Raises ValueError where the number of vectors fits none.
     """
-    length = weights["pos_embed"].shape[-2]
-    counts = {name: weights[name].shape[-2] for name in _LAYOUTS[0] if name in weights}
+    stored = weights["pos_embed"]
+    if stored.ndim != 3:
+        raise ValueError(f"pos_embed has shape {tuple(stored.shape)}, expected (1, T, D)")
+    length = stored.shape[1]
+    tokens = {name: weights[name] for name in _LAYOUTS[0] if name in weights}
+    counts = {name: token.shape[1] for name, token in tokens.items() if token.ndim == 3}
     slots = []
     for names in _LAYOUTS:
         taken = {name: counts[name] for name in names if name in counts}
@@ -53,7 +57,8 @@ def layout_of(weights: Mapping[str, Tensor], grids: Sequence[Grid] = ()) -> Layo
     raise ValueError(
         f"pos_embed has {length} vectors, which fill no square grid of patches beside the tokens "
         f"{', '.join(counts) or '(none)'}" + (f", nor one of {tried}" if tried else "") + ": the "
-        "grid of an image that is not square must be known, from the model or from config.json"
+        "grid of an image that is not square must be known, from config.json or the model's "
+        "img_size"
     )
 
 

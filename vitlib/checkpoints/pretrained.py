@@ -54,6 +54,8 @@ def load_pretrained(
     Raises ValueError, naming the tensors, where they do not fit or are not finite, and whatever
     reading raises (see `read_foreign`, `translate`). The model is then untouched.
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"load_pretrained(model, path) fills a model, got {type(model).__name__}")
     return _load(model, _open(path_or_hub_id, source), strict, resize_pos_embed, new_head)
 
 

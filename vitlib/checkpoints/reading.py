@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 
 from vitlib.checkpoints.hub import SETTINGS, choose_weights, fetch, is_hub_id, shards
 from vitlib.checkpoints.native import Checkpoint, is_native, nearest, read_checkpoint
+from vitlib.model import PRESETS
 
 _UNREADABLE = {  # first bytes -> what such a file is
     b"version https://git-lfs": (
@@ -64,6 +65,13 @@ def read_foreign(path_or_hub_id: str | os.PathLike[str]) -> Foreign:
     Raises FileNotFoundError for a path that is not there, and ValueError for a file that is
     damaged, is no weights file, or would have to run code to be read.
     """
+    if not isinstance(path_or_hub_id, str | os.PathLike) or not str(path_or_hub_id):
+        given = type(path_or_hub_id).__name__ if path_or_hub_id != "" else "an empty name"
+        in_memory = isinstance(path_or_hub_id, Mapping)
+        raise ValueError(
+            f"expected the path of a file or folder, or a Hub id, got {given}"
+            + (": model.load_state_dict(convert_state_dict(weights)) takes it" if in_memory else "")
+        )
     path = Path(path_or_hub_id).expanduser()
     if path.is_dir():
         return _read_folder(path, str(path))
@@ -77,7 +85,10 @@ def read_foreign(path_or_hub_id: str | os.PathLike[str]) -> Foreign:
         )
     if isinstance(path_or_hub_id, str) and is_hub_id(name):
         return _read_folder(fetch(name), name)
-    raise FileNotFoundError(f"there is no file or folder {path}{nearest(path)}")
+    hint = nearest(path)
+    if name in PRESETS:
+        hint = f"; the preset's weights come with create_model({name!r}, pretrained=True)"
+    raise FileNotFoundError(f"there is no file or folder {path}{hint}")
 
 
 def _read_folder(folder: Path, origin: str) -> Foreign:
@@ -87,7 +98,6 @@ def _read_folder(folder: Path, origin: str) -> Foreign:
 
 def _read_beside(path: Path, folder: Path, origin: str) -> Foreign:
     """The weights in `path`, with the settings in `folder`."""
-    native = None
     if path.name.endswith(".index.json"):
         tensors: dict[str, Any] = {}
         for shard in shards(path):

@@ -121,8 +121,8 @@ def arguments_of(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """`VisionTransformer`'s arguments, as far as the shapes of weights under timm's names tell."""
     found: dict[str, Any] = {
         "distilled": "dist_token" in weights,
-        "reg_tokens": weights["reg_token"].shape[-2] if "reg_token" in weights else 0,
-        "num_classes": weights["head.weight"].shape[0] if "head.weight" in weights else 0,
+        "reg_tokens": length_of(weights, "reg_token", axis=1) or 0,
+        "num_classes": length_of(weights, "head.weight") or 0,
         "pos_embed": "learned" if "pos_embed" in weights else "none",
         "global_pool": "avg" if "fc_norm.weight" in weights else "token",
         "init_values": 1e-5 if "blocks.0.ls1.gamma" in weights else None,
@@ -135,16 +135,20 @@ def arguments_of(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     numbers = [int(match[1]) for name in weights if (match := re.match(r"blocks\.(\d+)\.", name))]
     found["depth"] = max(numbers, default=-1) + 1
     if numbers:
-        found["qkv_bias"] = "blocks.0.attn.qkv.bias" in weights
+        found["qkv_bias"] = any(name.endswith(".attn.qkv.bias") for name in weights)
     hidden = weights.get("blocks.0.mlp.fc1.weight")
     if hidden is not None and hidden.ndim == 2:
         rows, width = hidden.shape
         # Block rounds width × ratio down, so a quotient that is a hair too small gets half a row.
         exact = int(width * (rows / width)) == rows
         found["mlp_ratio"] = rows / width if exact else (rows + 0.5) / width
-    represented = weights.get("pre_logits.fc.weight")
-    found["representation_size"] = None if represented is None else represented.shape[0]
+    found["representation_size"] = length_of(weights, "pre_logits.fc.weight")
     return found
+
+
+def length_of(weights: Mapping[str, Tensor], name: str, axis: int = 0) -> int | None:
+    """The size of an axis; None where the tensor, or its axis, is not there."""
+    return weights[name].shape[axis] if name in weights and weights[name].ndim > axis else None
 
 
 def layers_of(settings: SourceSettings) -> dict[str, Any]:

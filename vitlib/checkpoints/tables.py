@@ -121,6 +121,11 @@ _TIMM = Dialect(
         Row("patch_embed.proj.weight", "patch_embed.proj.weight", _PATCHES),
         *_table(*((name, name) for name in _TIMM_NAMES)),
     ),
+    refused={
+        "attn_pool.{*}": "it pools by attention with a learned probe (SigLIP)",
+        "norm_pre.{p}": "it normalises the tokens before the first block (CLIP)",
+        "blocks.{i}.attn.{q_norm|k_norm}.{p}": "it normalises queries and keys",
+    },
 )
 
 # facebookresearch writes timm's names, so only what its models have beside ViT's parts tells them.

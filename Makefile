@@ -2,10 +2,11 @@
 # once, from requirements.txt. Another Python: `make book PYTHON=python3.12`.
 PYTHON ?= python3
 NB ?=
+RUN ?=
 
 # Chapters that train: their digits differ from one kind of CPU to the next after many steps.
 # Every other notebook must print the same on another instruction set, and is tested so.
-TRAINING := 07_training 12_attention_maps
+TRAINING := 07_training 10_distillation 12_attention_maps
 
 BIN := $(CURDIR)/.venv/bin
 NOTEBOOKS := $(wildcard book/*.ipynb)
@@ -14,7 +15,7 @@ NBVAL := $(BIN)/python -m pytest --rootdir . -ra -p no:cacheprovider \
 	-n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 900
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab serve execute set-repo lock clean
+.PHONY: help book test lab serve execute record set-repo lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -44,6 +45,11 @@ serve: book  ## build the book and serve it at http://localhost:8000
 
 execute: .venv/installed  ## run all notebooks in place and store their outputs; one: NB=book/intro.ipynb
 	$(BIN)/python book/_ext/notebooks.py execute $(NB)
+
+record: .venv/installed  ## redo a recorded experiment of vitlib/runs, some minutes: RUN=distillation
+	@test -f "vitlib/runs/train_$(RUN).py" || \
+		{ echo "RUN=... must be one of: $(patsubst vitlib/runs/train_%.py,%,$(wildcard vitlib/runs/train_*.py))"; exit 2; }
+	$(BIN)/python -m vitlib.runs.train_$(RUN)
 
 set-repo: .venv/installed  ## write the repository's address everywhere: URL=https://github.com/…/…
 	@$(BIN)/python book/_ext/notebooks.py set-repo "$(URL)"

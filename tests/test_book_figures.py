@@ -7,8 +7,8 @@ import pytest
 from browsing import CHAPTERS, PHONE, WIDE
 from playwright.sync_api import ElementHandle, Locator
 
-WITH_FIGURES = {"01_patches", "02_tokens", "03_attention", "04_block", "05_model", "07_training",
-                "12_attention_maps"}  # fmt: skip
+WITH_FIGURES = {"01_patches", "02_tokens", "03_attention", "04_block", "05_model", "06_dialects",
+                "07_training", "10_distillation", "12_attention_maps"}  # fmt: skip
 
 # All that a reader sees of a figure but its controls, which show themselves that they moved.
 LOOK = """figure => JSON.stringify([
@@ -21,8 +21,11 @@ CONTROLS = "[role=slider], select, input:is([type=range], [type=radio], [type=ch
 ARROWS = ["ArrowRight", "ArrowLeft", "ArrowDown", "ArrowUp"]
 
 
-def does_something(figure: Locator, control: ElementHandle) -> bool:
-    """Whether a key, pressed on this control, changes what the figure shows."""
+def does_something(figure: Locator, control: ElementHandle, said: set[str]) -> bool:
+    """Whether a key, pressed on this control, changes what the figure shows.
+
+    A choice is put back as it was, so what the figure said meanwhile is added to `said`.
+    """
     control.focus()
     before = figure.evaluate(LOOK)
     if control.get_attribute("type") == "checkbox":
@@ -33,6 +36,7 @@ def does_something(figure: Locator, control: ElementHandle) -> bool:
         chosen = figure.locator(f"[name={control.get_attribute('name')}]:checked").element_handles()
         control.press("Space")
         changed = figure.evaluate(LOOK) != before
+        said.add(figure.locator("[data-part=status]").inner_text())
         for other in chosen:  # back, since some choices leave the other controls nothing to do
             other.press("Space")
     else:
@@ -65,7 +69,7 @@ def test_every_control_of_every_figure(visit, server, site, name, protocol, view
             chosen = control.get_attribute("type") == "radio" and control.is_checked()
             if chosen or control.is_disabled() or not control.is_visible():
                 continue
-            assert does_something(figure, control), (
+            assert does_something(figure, control, said), (
                 f"{what}: {control.evaluate('e => e.outerHTML')}"
             )
             said.add(status.inner_text())

@@ -19,8 +19,8 @@ from vitlib import check
 from vitlib.check.report import NOT_ATTEMPTED
 
 EXERCISED = [
-    "01_patches", "02_tokens", "03_attention", "04_block", "05_model", "07_training",
-    "12_attention_maps",
+    "01_patches", "02_tokens", "03_attention", "04_block", "05_model", "06_dialects", "07_training",
+    "10_distillation", "12_attention_maps",
 ]  # fmt: skip
 CARD = re.compile(
     r'<div class="exercise">\n\n'
@@ -178,6 +178,34 @@ def test_model_of_chapter_5_is_vitlibs(distilled):
     sizes |= {"depth": 3, "num_heads": 4, "distilled": distilled}
     ours = definitions("05_model")["VisionTransformer"](**sizes)
     assert_equal_by_value(ours, vitlib.VisionTransformer(**sizes), draw(3, 2, 15, 15))
+
+
+def test_the_first_style_of_chapter_6_is_vitlibs_model():
+    sizes = {"img_size": 15, "patch_size": 5, "in_chans": 2, "num_classes": 10, "embed_dim": 12}
+    ours = definitions("06_dialects")["ModuleViT"](12, 3, 4, patch=5, chans=2, tokens=10)
+    theirs = vitlib.VisionTransformer(**sizes, depth=3, num_heads=4)
+    assert_equal_by_value(ours, theirs, draw(3, 2, 15, 15))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_einops_attention_of_chapter_6_is_vitlibs(bias):
+    ours = definitions("06_dialects")["HeadsAttention"](12, 3, 4, qkv_bias=bias)
+    ours.qkv, ours.proj = ours.to_qkv, ours.to_out
+    theirs = vitlib.Attention(12, 3, qkv_bias=bias).double()
+    theirs.load_state_dict({k: t for k, t in ours.double().state_dict().items() if "to_" not in k})
+    x = draw(2, 7, 12)
+    torch.testing.assert_close(ours(x), theirs(x), rtol=0, atol=1e-11)
+
+
+def test_the_distilled_model_of_chapter_10_is_vitlibs():
+    sizes = {"img_size": 15, "patch_size": 5, "in_chans": 2, "num_classes": 7, "embed_dim": 12}
+    sizes |= {"depth": 3, "num_heads": 4}
+    ours = definitions("10_distillation")["Distilled"](vitlib.VisionTransformer(**sizes)).double()
+    theirs = vitlib.VisionTransformer(**sizes, distilled=True).double()
+    ours.load_state_dict(theirs.state_dict())
+    images = draw(3, 2, 15, 15)
+    for made, expected in zip(ours(images), theirs(images, return_dist=True), strict=True):
+        torch.testing.assert_close(made, expected, rtol=0, atol=1e-12)
 
 
 # --- exercises: card, stub, hint, solution

@@ -19,7 +19,7 @@ def read(name):
 POSITIONS, RATES = read("positions"), read("learning_rates")
 
 
-@pytest.mark.parametrize("name", ["positions", "learning_rates"])
+@pytest.mark.parametrize("name", ["positions", "learning_rates", "distillation"])
 def test_each_is_a_record_of_runs_that_ended(name):
     record = Record(name)
     for run in record.runs:

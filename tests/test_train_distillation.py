@@ -65,26 +65,37 @@ def test_one_head_learns_from_the_teacher_in_fit():
     assert len(set(losses)) == 3
 
 
-def test_labels_twice_is_cross_entropy_of_both_heads_and_asks_no_teacher():
-    loss = script.LabelsTwice(nn.Identity(), alpha=0.25)
+def test_labels_twice_is_hard_distillation_by_a_teacher_that_never_errs():
+    loss = script.LabelsTwice(nn.Identity())
     z, z_d, labels = draw(4, 10), draw(4, 10, seed=1), torch.tensor([3, 1, 0, 9])
-    expected = 0.75 * F.cross_entropy(z, labels, label_smoothing=0.1)
-    expected += 0.25 * F.cross_entropy(z_d, labels, label_smoothing=0.1)
-    torch.testing.assert_close(loss(draw(4, 1, 8, 8), (z, z_d), labels, 0.1), expected)
+    expected = 0.5 * F.cross_entropy(z, labels, label_smoothing=0.1)
+    expected += 0.5 * F.cross_entropy(z_d, labels)
+    images = draw(4, 1, 8, 8)
+    torch.testing.assert_close(loss(images, (z, z_d), labels, 0.1), expected)
+    infallible = nn.Module()
+    infallible.forward = lambda images: 9.0 * F.one_hot(labels, 10)
+    hard = DistillationLoss(infallible, "hard")
+    torch.testing.assert_close(hard(images, (z, z_d), labels, 0.1), expected)
+    both = script.LabelsTwice(nn.Identity(), smooth_both=True)(images, (z, z_d), labels, 0.1)
+    smoothed = [F.cross_entropy(head, labels, label_smoothing=0.1) for head in (z, z_d)]
+    torch.testing.assert_close(both, sum(smoothed) / 2)
 
 
 def test_the_arms_losses_are_of_the_kinds_that_they_are_called():
     teacher = nn.Identity()
     made = {name: arm.loss(teacher) for name, arm in script.ARMS.items() if arm.loss}
+    for name, smooth_both in [(NAMES[2], False), (NAMES[3], True)]:
+        control = made.pop(name)
+        assert isinstance(control, script.LabelsTwice)
+        assert (control.smooth_both, control.alpha) == (smooth_both, 0.5)
     settings = {n: (type(m), m.kind, m.alpha, m.tau) for n, m in made.items()}
-    assert settings.pop("labels, two class tokens")[0] is script.LabelsTwice
     for name, (kind_of_loss, kind, alpha, tau) in settings.items():
         assert kind_of_loss is DistillationLoss
         assert kind == ("soft" if "soft" in name else "hard")
         assert alpha == (1.0 if "4,000" in name else 0.5)
         assert tau == (3.0 if "τ = 3" in name else 1.0)
     assert {n for n, arm in script.ARMS.items() if arm.token} == {
-        n for n in script.ARMS if n.endswith(", token") or "two class tokens" in n
+        n for n in script.ARMS if n.endswith(", token") or n in NAMES[2:4]
     }
     assert {n for n, arm in script.ARMS.items() if arm.all_digits} == set(list(script.ARMS)[-2:])
 
@@ -100,7 +111,7 @@ def test_token_cosines_by_hand():
         (first @ second / first.norm() / second.norm()).item(), abs=1e-4
     )
     images = torch.stack([digits[i][0] for i in range(5)])
-    last = model.forward_features(images)
+    last = model.forward_features(images).detach()
     each = [float(a @ b / a.norm() / b.norm()) for a, b in last[:, :2]]
     assert found[-1] == pytest.approx(mean(each), abs=1e-4)
 
@@ -142,7 +153,11 @@ def test_what_chapter_10_says_of_it():
     assert abs(mean(everything[0]) - mean(everything[1])) < 0.01
     for name in script.ARMS:
         assert mean(teacher) - mean(column(name)) > 0.01
-    for name in ("hard, token", "hard, no token", "soft, τ = 1, token"):
+    for name in ("labels, two class tokens", "hard, no token", "soft, τ = 1, token"):
         assert abs(mean(column(name)) - mean(labels)) < 0.012
-    assert min(cosines[-1] for n in NAMES[2:6] for cosines in column(n, "cosine")) > 0.98
+    two_tokens, hard = column("labels, two class tokens", "loss"), column("hard, token", "loss")
+    assert sum(a == b for a, b in zip(two_tokens, hard, strict=True)) >= 3
+    smoothed = column("the same, both smoothed")
+    assert all(a > b for a, b in zip(column("soft, τ = 3, token"), smoothed, strict=True))
+    assert min(cosines[-1] for n in NAMES[4:7] for cosines in column(n, "cosine")) > 0.98
     assert min(c[1] for c in column("hard, token", "cosine_untrained")) > 0.4

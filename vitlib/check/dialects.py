@@ -131,6 +131,27 @@ strip_wrappers = Exercise(
             "`head.subweight`, and nothing complains until a weight is missing. A wrapper stands "
             "at the start of a name.",
         ),
+        "replaced_once": (
+            _strip_with(lambda name: name.replace("module.", "", 1).replace("_orig_mod.", "", 1)),
+            "`replace(…, 1)` takes out the first one that it finds, wherever that is: "
+            "`head.submodule.weight` becomes `head.subweight`. A wrapper stands at the start of a "
+            "name.",
+        ),
+        "pattern_everywhere": (
+            _strip_with(lambda name: re.sub(r"(module.|_orig_mod.)", "", name)),
+            "The pattern may fit anywhere in a name, and its dot is any character: "
+            "`modules.0.bias` becomes `.0.bias`. A wrapper stands at the start of a name, which is "
+            "`^` in a pattern, and `\\.` is a dot.",
+        ),
+        "parts_anywhere": (
+            _strip_with(
+                lambda name: ".".join(
+                    p for p in name.split(".") if p not in ("module", "_orig_mod")
+                )
+            ),
+            "Every part of a name that is `module` is taken out, in the middle, too: "
+            "`neck.module.bias` becomes `neck.bias`. Only those at the start are wrappers.",
+        ),
         "split_everywhere": (
             _strip_with(lambda name: name.split("module.")[-1].split("_orig_mod.")[-1]),
             "The name is cut at the *last* `module.`, wherever it stands, and what was before is "
@@ -335,6 +356,36 @@ def _rename_endless(name, table):
     return stem + ending
 
 
+def _rename_where(contains):
+    """For the first entry whose words `contains` finds in the name: a replace of these words."""
+
+    def rename(name, table):
+        for old, new in table.items():
+            for i in reversed(range(50)):
+                if contains(name, old.format(i=i)):
+                    return name.replace(old.format(i=i), new.format(i=i))
+        return name
+
+    return rename
+
+
+def _ends_like(name, old):
+    return name.endswith((old, old + ".weight", old + ".bias"))
+
+
+def _rename_start(name, table):
+    """What begins like an entry is renamed, and what follows is kept, whatever it is."""
+    for old, new in table.items():
+        found = re.match(re.escape(old).replace(r"\{i\}", WHOLE_NUMBER), name)
+        if found:
+            return new.format(**found.groupdict()) + name[found.end() :]
+    return name
+
+
+def _rename_ended(name, table):
+    return _rename(name, table) if name.endswith((".weight", ".bias")) else name
+
+
 def _raise_key_error(name):
     raise KeyError(name)
 
@@ -385,9 +436,9 @@ def _block(*names):
 rename_weight = Exercise(
     name="rename_weight",
     chapter="06_dialects",
-    task="rename(name, table) -> the new name: an entry of the table fits a name that is exactly "
-    "its left side, or that with .weight or .bias behind it, where {i} is any whole number; where "
-    "no entry fits, the name as it was",
+    task="rename_weight(name, table) -> the new name: an entry of the table fits a name that is "
+    "exactly its left side, or that with .weight or .bias behind it, where {i} is any whole "
+    "number; where no entry fits, the name as it was",
     reference=_rename,
     cases=_rename_cases,
     mutants={
@@ -440,6 +491,28 @@ rename_weight = Exercise(
             "Every number in the name is taken for the layer's. In torchvision's `mlp.0` and "
             "`mlp.3` the second number says which module. Only the one at {i} is free; the others "
             "must be as in the table.",
+        ),
+        "contained": (
+            _rename_where(lambda name, old: old in name),
+            "It is enough for you that a name *contains* an entry, and the rest of it stays: "
+            "`layernorm` is a part of `layernorm_before`, which then becomes `norm_before`. "
+            "Compare whole names.",
+        ),
+        "ends_like_an_entry": (
+            _rename_where(_ends_like),
+            "It is enough for you that a name *ends* like an entry: `cls_classifier` ends like "
+            "`classifier`. Compare whole names, from their first letter on.",
+        ),
+        "starts_like_an_entry": (
+            _rename_start,
+            "It is enough for you that a name *begins* like an entry, and anything may follow: "
+            "`layernorm_old` becomes `norm_old`. What follows may be nothing, `.weight` or "
+            "`.bias`.",
+        ),
+        "ending_demanded": (
+            _rename_ended,
+            "Only names that end in `.weight` or `.bias` are renamed. Some parameters are no part "
+            "of a layer and have no such ending, `embeddings.cls_token` for one.",
         ),
         "fits_the_beginning": (
             _rename_with(fits=re.match),
@@ -591,6 +664,11 @@ linear_to_conv = Exercise(
             lambda weight, p: weight.unflatten(1, (p, p, -1)),
             "The columns are split in the right order, and the channels left at the end. A "
             "convolution's kernel is (D, C, P, P): move them to axis 1.",
+        ),
+        "three_channels_first": (
+            lambda weight, p: weight.reshape(len(weight), 3, p, p),
+            "The columns are read as (c, p1, p2), and c is fixed at 3. In this dialect the "
+            "channels run fastest, (p1 p2 c). How many there are follows from the shape.",
         ),
         "three_channels": (
             lambda weight, p: weight.reshape(len(weight), p, p, 3).permute(0, 3, 1, 2),
@@ -752,6 +830,17 @@ join_flax = Exercise(
             _join_with(order=(0, 2, 1)),
             "Keys and values have changed places: after q comes k, then v.",
         ),
+        "stacked": (
+            _join_with(join=torch.stack),
+            "The three are stacked along an axis of their own, (3, H·d, D). timm has one matrix of "
+            "3·H·d rows: join them along the axis that is there, with torch.cat.",
+        ),
+        "kernels_merged_like_out": (
+            _join_with(rows=_columns),
+            "In query, key and value you merge the first two axes, D and H. The head H belongs to "
+            "the axis behind it, d: together they are the outputs. Only in `out` do they stand in "
+            "front.",
+        ),
         "side_by_side": (
             _join_with(join=partial(torch.cat, dim=1)),
             "The three are joined side by side: (H·d, 3·D). The outputs of qkv are its rows, so "
@@ -841,6 +930,11 @@ class _TimesRoot(_Attention):
         return dim_head**0.5
 
 
+class _DividedByDimHead(_Attention):
+    def scale_of(self, dim, heads, dim_head):
+        return 1 / dim_head
+
+
 class _MergedByChannel(_Attention):
     merge = "b h n d -> b n (d h)"
 
@@ -855,6 +949,10 @@ class _SplitByChannel(_Attention):
 
 class _SplitAndMergedByChannel(_SplitByChannel):
     merge = "b h n d -> b n (d h)"
+
+
+class _SplitMergedAndScaled(_ScaledByDim):
+    split, merge = "b n (three d h) -> three b h n d", "b h n d -> b n (d h)"
 
 
 class _SplitByHead(_Attention):
@@ -946,6 +1044,11 @@ einops_attention = Exercise(
             _TimesRoot,
             "The scores are multiplied by √dim_head, and they should be divided by it.",
         ),
+        "divided_by_dim_head": (
+            _DividedByDimHead,
+            "The scores are divided by dim_head, and they should be divided by its root: "
+            "dim_head ** -0.5.",
+        ),
         "merged_by_channel": (
             _MergedByChannel,
             "The heads are merged as (d h), and were split as (h d): each head's numbers lie "
@@ -967,6 +1070,12 @@ einops_attention = Exercise(
             _SplitAndMergedByChannel,
             "Heads are split and merged as (d h). That is consistent, and would train well; but "
             "other people's weights are ordered (h d), and come out as nonsense.",
+        ),
+        "split_merged_and_scaled": (
+            _SplitMergedAndScaled,
+            "There is more than one mistake here. Heads are split and merged as (d h): that is "
+            "consistent, but other people's weights are ordered (h d). And ask over how many "
+            "products a score is a sum: its scale depends on no other number.",
         ),
         "split_by_head": (
             _SplitByHead,
@@ -1096,6 +1205,12 @@ fold_biases = Exercise(
             _fold_with(keep=(0, 0, 0), move=lambda q, k, v, w: 0),
             "All three biases are thrown away. That is right for one of them. The queries' has to "
             "stay, and the values' goes on in the projection's bias: write down what each adds.",
+        ),
+        "queries_moved_too": (
+            _fold_with(keep=(0, 0, 0), move=lambda q, k, v, w: w @ (q + v)),
+            "The queries' bias is folded into the projection as well. It acts on the scores, and "
+            "adds to each key's another number: nothing can replace it. Leave the first third as "
+            "it was.",
         ),
         "everything_moved": (
             _fold_with(keep=(0, 0, 0), move=lambda q, k, v, w: w @ (q + k + v)),
@@ -1342,6 +1457,12 @@ first_parting = Exercise(
             "The length of the difference is compared, the root of its sum of squares: the more "
             "numbers a stage has, the sooner it fails. Look at the largest.",
         ),
+        **_forms(
+            "maxima",
+            lambda a, b: (a.max() - b.max()).abs(),
+            "The largest number of one is compared with the largest of the other. All the others "
+            "may differ: subtract number by number, and look for the largest after that.",
+        ),
         "relative_too": (
             _parting_with(lambda a, b, tolerance: not torch.allclose(a, b, atol=tolerance)),
             _RELATIVE_TOO,
@@ -1382,6 +1503,29 @@ first_parting = Exercise(
             _parting_with(_far, first=False),
             "This is the last stage that differs. The bug is where they *first* part; what comes "
             "after it only carries it on.",
+        ),
+        "shapes_skipped": (
+            lambda ours, theirs, tolerance: _parting(
+                {name: x for name, x in ours.items() if x.shape == theirs[name].shape},
+                theirs,
+                tolerance,
+            ),
+            "A stage with other shapes is passed over. Where the shapes differ the two have "
+            "parted: return that stage.",
+        ),
+        "only_the_first": (
+            lambda ours, theirs, tolerance: _parting(
+                dict([next(iter(ours.items()))]), theirs, tolerance
+            ),
+            "Only the first stage is looked at. Say None after the loop, when all of them have "
+            "been seen, and not inside it.",
+        ),
+        "first_that_agrees": (
+            lambda ours, theirs, tolerance: next(
+                (name for name in ours if _parting({name: ours[name]}, theirs, tolerance) is None),
+                None,
+            ),
+            "This is the first stage that agrees. Asked for is the first that does not.",
         ),
         "worst": (
             _parting_worst,

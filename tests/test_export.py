@@ -163,6 +163,9 @@ def test_the_command(tmp_path, monkeypatch, capfd):
         expected = model(images).numpy()
     np.testing.assert_allclose(answers(tmp_path / "nano.onnx", images), expected, atol=1e-5)
 
+    assert main(["export", "--checkpoint", "mine.safetensors", "--out", "nano.onnx/x.onnx"]) == 2
+    error = "vitlib: error: nano.onnx/x.onnx cannot be written: "
+    assert capfd.readouterr().err.startswith(error)  # said at once, before any work
     assert main(["export", "--checkpoint", "none", "--out", "none.onnx"]) == 2
     assert capfd.readouterr().err.startswith("vitlib: error: no checkpoint none")
     with pytest.raises(SystemExit):

@@ -348,10 +348,10 @@ def test_small_classes(capsys, start):
         (["--weights", "page.bin"], "page.bin is a web page, not weights"),
         (["--weights", "deep.safetensors"], "missing in the weights: 23: blocks.1.norm1.weight, "),
         (["--freeze", "backbone"], "--freeze goes with --weights"),
-        (["--weights", "start.safetensors", "--patch-size", "8"], "patch_embed.proj.weight"),
+        (["--weights", "start.safetensors", "--patch-size", "8"], ". Leave out --patch-size: "),
         (
             ["--weights", "start.safetensors", "--out", "x.html", "--report", "x.html"],
-            "x.html cannot be both the checkpoint and the report",
+            "x.html is the name of the checkpoint already",
         ),
         (["--weights", "start.safetensors", "--report", "pictures"], "pictures is a folder"),
         (["--weights", "narrow.safetensors"], "tell its model's num_heads: choose --model"),
@@ -391,6 +391,32 @@ def test_advice_where_weights_do_not_fit(capsys, pictures):
     save_checkpoint(heads, "heads.safetensors")
     error = refused(capsys, *command, "heads.safetensors")
     assert "num_heads 6 in the source, 3 in the model" in error
+
+
+def test_no_file_of_the_command_is_written_over(capsys, pictures, start):
+    Path("runs/checkpoint").mkdir(parents=True)  # is in nobody's way
+    tuned(capsys, "--data", pictures, "--weights", start)
+    before = {path: path.read_bytes() for path in (start, OUT)}
+    train = ["train", "--data", pictures, "--weights", start, "--fresh", *QUICK]
+    score = ["eval", "--data", pictures, "--checkpoint", OUT]
+    for what, arguments in (
+        ("weights", [*train, "--out", start]),
+        ("weights", [*train, "--report", f"runs/../{start}"]),
+        ("checkpoint", [*score, "--report", OUT]),
+        ("checkpoint", ["export", "--checkpoint", OUT, "--out", OUT]),
+    ):
+        code, out, err = run(capsys, *arguments)
+        assert (code, out) == (2, "")
+        assert f"is the name of the {what} already: choose another\n" in err
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_the_reports_place_is_checked_before_training(capsys, pictures, start):
+    OUT.with_suffix(".html").mkdir(parents=True)
+    code, out, err = run(capsys, "train", "--data", pictures, "--weights", start, *QUICK)
+    assert (code, out) == (2, "")
+    assert f"{OUT.with_suffix('.html')} is a folder" in err
+    assert not OUT.exists()
 
 
 def test_a_bad_part_to_freeze_is_a_usage_error(capsys):

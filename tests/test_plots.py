@@ -31,6 +31,12 @@ def test_a_row_an_image_and_each_map_over_it():
     assert plt.get_fignums() == []
 
 
+def test_a_dollar_in_a_name_is_no_formula():
+    figure = plot_maps(GREY[:1], {r"for $\foo$": MAPS["one"][:1]}, [r"$\bar$ (51%)"])
+    figure.savefig(io.BytesIO())  # a formula would be parsed here, and refused
+    assert figure.axes[0].get_title() == r"$\bar$ (51%)"
+
+
 def test_maps_alone_too():
     figure = plot_maps(GREY[:1], {"one": MAPS["one"][:1]}, alone=True, cmap="gray_r")
     picture, alone, over = figure.axes

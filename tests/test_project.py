@@ -30,7 +30,7 @@ def test_every_locked_line_is_exact() -> None:
     assert "torch==2.13.0" in LINES
 
 
-@pytest.mark.parametrize("extra", [None, "book", "test", "hub"])
+@pytest.mark.parametrize("extra", [None, "book", "test", "hub", "onnx"])
 def test_the_lock_satisfies_pyproject(extra) -> None:
     locked = {canonicalize_name(n): Version(v) for n, v in (line.split("==") for line in LINES)}
     for text in EXTRAS[extra] if extra else PROJECT["dependencies"]:

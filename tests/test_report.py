@@ -16,11 +16,16 @@ from torch import nn
 
 from vitlib import VisionTransformer, occlusion
 from vitlib.data import ImageSet
-from vitlib.evaluation import evaluate
+from vitlib.evaluation import Evaluation, evaluate
 from vitlib.history import History, TrainConfig
 from vitlib.report import Report, render, wilson_interval, write_report
 from vitlib.report_charts import heat_map, line_chart, nice_ticks
 
+LINES = """cells => Math.max(...[...document.querySelectorAll(cells)].map(cell => {
+    const range = document.createRange()
+    range.selectNodeContents(cell)
+    return range.getClientRects().length
+}))"""  # the most lines that a cell's text takes
 EVIL = '<script>alert("x")</script> & "co"'
 
 
@@ -50,7 +55,7 @@ def told(history: int = 0, **changes) -> History:
     record = History(config)
     for step in range(history):
         record.loss.append(2 * math.exp(-step / 30))
-        record.lr.append(1e-3 * (1 - step / history))
+        record.lr.append(2e-4 * (1 - step / history))
         if step % 20 == 19:
             record.add_validation(step + 1, 0.5, 0.5 + step / 1000)
     return record
@@ -160,6 +165,12 @@ def test_nothing_wrong_and_a_class_without_pictures():
     assert not page.select("img, li")
     absent = set(range(3)) - set(labels.tolist())
     assert page.text.count("0 of 0") == len(absent)
+
+    result = Evaluation(0.0, 0.0, torch.eye(3), torch.tensor([1, 1, 1]))
+    pictures = ImageSet(pictures.images[:3], result.labels, (0.5,) * 3, (0.5,) * 3)
+    page = parsed(Report(**vars(report) | {"images": pictures, "result": result}), model)
+    names = [th.text for th in page.select("th.name")]
+    assert names == ["class 1", "class 0", "class 2"]  # a class that was not asked is not the worst
 
 
 def test_what_comes_from_outside_is_escaped():
@@ -285,6 +296,9 @@ def test_in_a_browser(visit, tmp_path, classes, viewport, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 23, 27)"}[scheme]
+    labels = page.evaluate("[...document.querySelectorAll('.curves text')].map(t => t.getBBox().x)")
+    assert min(labels) >= 0  # none is cut off
+    assert page.evaluate(LINES, ".number") == 1
     sides = page.evaluate("[...document.images].map(i => [i.naturalWidth, i.width])")
     assert sides
     assert all(natural and width > 20 for natural, width in sides)

@@ -59,8 +59,9 @@ def train(args: argparse.Namespace) -> None:
     if args.resume and not out.exists():
         raise ValueError(f"nothing to resume: there is no {out}")
     report = args.report or (None if start is None else out.with_suffix(".html"))
-    if report is not None and report.resolve() == out.resolve():
-        raise ValueError(f"{out} cannot be both the checkpoint and the report")
+    _check_place(out, weights=args.weights)
+    if report is not None:
+        _check_place(report, weights=args.weights, checkpoint=out)
     config = replace(config, checkpoint=out)
 
     told = {"data": _told_data(data), "model": _told_model(name, model)} | told
@@ -94,7 +95,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     """Print a checkpoint's accuracy and loss on the test images of a data set."""
     device = pick_device(args.device)
     if args.report is not None:
-        _check_place(args.report)
+        _check_place(args.report, checkpoint=args.checkpoint)
     model = load_checkpoint(args.checkpoint)
     assert isinstance(model, VisionTransformer)
     data = load_data(args.data, img_size=model.img_size)
@@ -118,6 +119,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
 
 def export(args: argparse.Namespace) -> None:
     """Write a model as an ONNX file, and check its answers with onnxruntime."""
+    _check_place(args.out, checkpoint=args.checkpoint)
     if args.checkpoint is not None:
         model = load_checkpoint(args.checkpoint)
     else:
@@ -147,9 +149,9 @@ def _check_request(args: argparse.Namespace) -> tuple[TrainConfig, finetune.Star
     usual = {} if args.weights is None else finetune.settings_for(args.freeze)
     config = TrainConfig(**usual | chosen | {"resume": not args.fresh})
     pick_device(config.device)
-    for place in (args.out or Path("runs") / "checkpoint", args.report):
+    for place in (args.out or Path("runs/unnamed.safetensors"), args.report):
         if place is not None:
-            _check_place(place)
+            _check_place(place, weights=args.weights)
     return config, None if args.weights is None else finetune.read_start(args.weights)
 
 
@@ -209,9 +211,14 @@ def _patch_for(side: list[int], preset: int, refuse: str | None) -> int:
     return fitting[-1]
 
 
-def _check_place(out: Path) -> None:
-    """Raise a ValueError where no file can be written, as far as can be told beforehand."""
+def _check_place(out: Path, **others: Path | str | None) -> None:
+    """Raise a ValueError where no file can be written, as far as can be told beforehand, and where
+    `out` is one of the command's other files.
+    """
     refuse_non_file(out)
+    for what, other in others.items():
+        if other is not None and out.resolve() == Path(other).resolve():
+            raise ValueError(f"{out} is the name of the {what} already: choose another")
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     if not folder.is_dir():
         raise ValueError(f"{out} cannot be written: {folder} is not a folder")

@@ -184,6 +184,8 @@ def _refuse_misfit(
     if not misfits:
         return
     advice = " Without --model, it is built as they need it" if preset else ""
+    if not preset and any(entry.startswith("patch_embed.") for entry in report.mismatched):
+        advice = " Leave out --patch-size: patches are those of the weights"
     rest = [entry for entry in report.mismatched if not entry.startswith("pos_embed ")]
     if not (report.missing or report.extra or rest):
         advice = f" --img-size {model.img_size[0]} resamples the positions"

@@ -382,4 +382,6 @@ def create_model(
         return build_pretrained(name, overrides)
     nearest = get_close_matches(str(name), PRESETS, n=1, cutoff=0.4)
     hint = f"did you mean {nearest[0]!r}?" if nearest else "see vitlib.list_models()"
+    if os.path.exists(str(name)):
+        hint = "to build what this file or folder holds, add pretrained=True"
     raise ValueError(f"unknown model {name!r}: {hint}")

@@ -98,7 +98,7 @@ def plot_maps(
     for row, image in enumerate(images.detach().cpu().permute(0, 2, 3, 1)):  # (H, W, C)
         picture, *panels = grid[row]
         pictures = [picture]
-        picture.set_title(titles[row] if titles else "", fontsize=9)
+        picture.set_title(titles[row] if titles else "", fontsize=9, parse_math=False)
         for name, values in maps.items():
             low, high = float(values[row].min()), float(values[row].max())
             named = panels[0]
@@ -106,7 +106,7 @@ def plot_maps(
                 overlay(panels.pop(0), values[row], (height, width), strength=1.0)
             overlay(panels[0], values[row], (height, width))
             pictures.append(panels.pop(0))
-            named.set_title(name if row == 0 else "", fontsize=8)
+            named.set_title(name if row == 0 else "", fontsize=8, parse_math=False)
             named.set_xlabel(f"{low:.2g} to {high:.2g}", fontsize=7, color="#555555", labelpad=2)
         for ax in pictures:
             ax.imshow(image.numpy(), cmap=cmap, vmin=0, vmax=1, zorder=0)

@@ -230,18 +230,15 @@ def _address(picture: Image.Image, kind: str) -> str:
 
 def _confusion(report: Report) -> str:
     counts = _counts(report)
-    text = "<h2>Which class for which</h2>\n<p>A row for each true class, a column for each answer"
     if len(report.classes) <= _TABLE:
-        text += (
-            ". Blue: right; orange: wrong; the stronger, the larger the share of its row.</p>\n"
-            + _confusion_table(report, counts)
-        )
+        names, matrix = "", _confusion_table(report, counts)
     else:
-        text += (
-            ", by the numbers that the classes have in the table below. Blue: right; orange: "
-            "wrong; the stronger, the larger the share of its row.</p>\n" + heat_map(counts)
-        )
-    return text + _confusions(report, counts)
+        names, matrix = ", by the numbers of the classes in the table below", heat_map(counts)
+    return (
+        "<h2>Which class for which</h2>\n<p>A row for each true class, a column for each answer"
+        f"{names}. Blue: right; orange: wrong; the stronger, the larger the share of its row.</p>\n"
+        f"{matrix}{_confusions(report, counts)}"
+    )
 
 
 def _confusion_table(report: Report, counts: Int64[Tensor, "K K"]) -> str:
@@ -284,7 +281,7 @@ def _by_class(report: Report) -> str:
     counts = _counts(report)
     totals, rights = counts.sum(dim=1).tolist(), counts.diagonal().tolist()
     rows = []
-    for k in sorted(range(len(totals)), key=lambda k: rights[k] / max(1, totals[k])):
+    for k in sorted(range(len(totals)), key=lambda k: rights[k] / totals[k] if totals[k] else 2):
         if not totals[k]:
             measured = '<td class="number">–</td><td></td>'
         else:

@@ -10,7 +10,7 @@ from torch import Tensor
 from vitlib.plots import smooth
 
 _WIDTH, _HEIGHT = 320, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 8, 10, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 8, 10, 26  # room for "0.00015" on the left
 _MOST_POINTS = 600  # of a curve; more than there are pixels only makes the page larger
 
 

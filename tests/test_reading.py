@@ -223,7 +223,7 @@ def test_the_file_that_is_taken_from_a_folder(present, taken, tmp_path):
 
 
 def test_folders_without_weights_or_with_several(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no weights that vitlib reads .*; it is empty"):
+    with pytest.raises(ValueError, match=r"holds no weights that vitlib reads .*; it has no files"):
         read_foreign(tmp_path)
     (tmp_path / "tf_model.h5").write_bytes(b"")
     with pytest.raises(ValueError, match=r"holds no weights .*; it has tf_model\.h5"):

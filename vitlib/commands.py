@@ -12,12 +12,7 @@ from pathlib import Path
 import torch
 
 from vitlib import finetune
-from vitlib.checkpoints import (
-    LoadReport,
-    load_checkpoint,
-    read_checkpoint,
-    refuse_non_file,
-)
+from vitlib.checkpoints import LoadReport, load_checkpoint, read_checkpoint
 from vitlib.data import ImageData, load_data
 from vitlib.evaluation import Evaluation, evaluate
 from vitlib.export import export_onnx
@@ -25,6 +20,7 @@ from vitlib.history import History, TrainConfig
 from vitlib.model import PRESETS, VisionTransformer, create_model
 from vitlib.report import Report, write_report
 from vitlib.train import fit, pick_device
+from vitlib.whole_file import refuse_non_file
 
 _MOST_TOKENS = 256  # that a patch size chosen here may lead to
 

@@ -20,10 +20,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitlib.checkpoints import refuse_non_file, unwrapped
+from vitlib.checkpoints import unwrapped
 from vitlib.checkpoints.native import FilePath
 from vitlib.patch import pair
-from vitlib.whole_file import whole_file
+from vitlib.whole_file import refuse_non_file, whole_file
 
 OPSET = 18
 TOLERANCE = 1e-5  # of the largest output, or of 1 where all are smaller

@@ -18,12 +18,12 @@ from vitlib.checkpoints import (
     describe,
     load_weights,
     read_checkpoint,
-    refuse_non_file,
     save_checkpoint,
 )
 from vitlib.data import ImageData
 from vitlib.distillation import DistillationLoss
 from vitlib.history import History, TrainConfig
+from vitlib.whole_file import refuse_non_file
 
 
 class CannotContinue(ValueError):

@@ -26,7 +26,6 @@ from vitlib.checkpoints.native import (
     load_checkpoint,
     load_weights,
     read_checkpoint,
-    refuse_non_file,
     save_checkpoint,
     unwrapped,
 )
@@ -54,7 +53,6 @@ __all__ = [
     "load_weights",
     "read_checkpoint",
     "read_foreign",
-    "refuse_non_file",
     "save_checkpoint",
     "settings_of",
     "translate",

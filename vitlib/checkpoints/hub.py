@@ -44,7 +44,7 @@ def choose_weights(names: Sequence[str], where: str) -> str:
     have = _some(sorted(name for name in names if not name.startswith(".")))
     raise ValueError(
         f"{where} holds no weights that vitlib reads ({', '.join(SUFFIXES)}); "
-        + (f"it has {have}" if have else "it is empty")
+        + (f"it has {have}" if have else "it has no files")
     )
 
 

@@ -5,7 +5,6 @@ run needs beside them stands under "training/". A file is written beside its fin
 the disk and renamed: whatever happens on the way, the former file stays whole. Nothing is pickled.
 """
 
-import contextlib
 import inspect
 import json
 import os
@@ -22,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vitlib.model import VisionTransformer
+from vitlib.whole_file import refuse_non_file, whole_file
 
 FORMAT = 1  # goes up when an older vitlib could not read what is written
 _METADATA, _TRAINING = "vitlib", "training/"
@@ -165,13 +165,6 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return inner
 
 
-def refuse_non_file(path: Path) -> None:
-    """Raise a ValueError where something other than a file bears the name: a rename replaces it."""
-    if path.exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "a device or a pipe"
-        raise ValueError(f"{path} is {kind}; give the name of a file for the checkpoint")
-
-
 def describe(model: nn.Module) -> dict[str, Any] | None:
     """The arguments that build the model, as JSON values.
 
@@ -264,26 +257,18 @@ def _build(checkpoint: Checkpoint) -> nn.Module:
 def _write(path: Path, tensors: Mapping[str, Tensor], metadata: str) -> None:
     refuse_non_file(path)
     path = path.resolve()  # a link stays a link, and what it points to is written
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # Clones, because safetensors refuses tensors that share memory or are not contiguous.
     own = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        mode = temporary.stat().st_mode  # as the umask wants it; safetensors writes 0600
-        save_file(own, temporary, metadata={_METADATA: metadata})
-        os.chmod(temporary, mode)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if not isinstance(error, OSError | SafetensorError):
-            raise
+        with whole_file(path) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode  # as the umask wants it; safetensors writes 0600
+            save_file(own, temporary, metadata={_METADATA: metadata})
+            os.chmod(temporary, mode)
+    except (OSError, SafetensorError) as error:
         former = " The former checkpoint there is untouched." if path.exists() else ""
         raise OSError(f"could not write checkpoint {path}: {error}.{former}") from error
 

@@ -14,7 +14,7 @@ from bs4 import BeautifulSoup
 from PIL import Image
 from torch import nn
 
-from vitlib import VisionTransformer, occlusion
+from vitlib import AttentionRecorder, VisionTransformer, occlusion
 from vitlib.data import ImageSet
 from vitlib.evaluation import Evaluation, evaluate
 from vitlib.history import History, TrainConfig
@@ -121,11 +121,18 @@ def test_the_worst_mistakes_come_first_with_their_maps():
         caption = " ".join(figure.figcaption.text.split())
         assert f"Answer class {given} ({p:.1%}), truth class {true} ({q:.1%})" in caption
         assert f"test picture {number};" in caption
-        picture, under, over = (opened(img["src"]) for img in figure.select("img"))
+        picture, *layers, over = (opened(img["src"]) for img in figure.select("img"))
         assert np.array_equal(picture, report.images.images[number].permute(1, 2, 0).numpy())
-        assert np.array_equal(picture, under)
+        for under in (layers[0], layers[2]):
+            assert np.array_equal(picture, under)
 
         inputs = report.images[number][0][None]  # normalised by the model's mean and std
+        with AttentionRecorder(model, [-1]) as recorder, torch.no_grad():
+            model(inputs)
+        read = recorder.attention[0, 0].mean(dim=0)[0, 1:]  # of the class token, of patches
+        expected = (200 * read / read.max()).round().numpy()
+        assert np.abs(layers[1][..., 3].flatten() - expected).max() <= 1
+        assert layers[1].shape == (*model.grid_size, 4)
         drops = occlusion(model, inputs, given)[0]
         assert over.shape == (*drops.shape, 4)
         orange = over[..., 0] > over[..., 2]
@@ -152,7 +159,7 @@ def test_large_pictures_are_covered_by_a_handful_of_squares():
     assert "squares of 16×8 pixels" in " ".join(page.text.split())
     assert page.img["src"].startswith("data:image/jpeg")
     assert opened(page.img["src"]).shape == (112, 40, 3)
-    assert opened(page.select(".map")[0]["src"]).shape == (7, 5, 4)
+    assert opened(page.select(".map")[1]["src"]).shape == (7, 5, 4)
 
 
 def test_nothing_wrong_and_a_class_without_pictures():

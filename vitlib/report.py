@@ -22,6 +22,7 @@ from tqdm import tqdm
 from vitlib.data import ImageSet
 from vitlib.evaluation import Evaluation
 from vitlib.explain import occlusion
+from vitlib.explain.methods import find_method
 from vitlib.history import History
 from vitlib.model import VisionTransformer
 from vitlib.report_charts import heat_map, interval_bar, line_chart
@@ -145,14 +146,18 @@ def _mistakes(report: Report, model: VisionTransformer, progress: bool) -> str:
     ]
     return (
         f"{head}<p>Shown: {shown}, the surest first; with some of them, the label may be what is "
-        f"wrong. On the left the picture as the model saw it, on the right what its answer rests "
-        f"on, by <b>occlusion</b>: squares of {square[0]}×{square[1]} pixels are covered with one "
-        f"colour, the mean that the model subtracts, one after the other, and the model answers "
-        f"again. Orange: covered, the answer loses probability, so the square spoke for it. Blue: "
-        f"it gains. Each map has a scale of its own.</p>\n"
-        f'<p class="small">What the maps do not show: evidence that stands in two places, since '
-        f"covering either changes little; anything finer than a square; and why a square speaks "
-        f"for an answer. A covered square is itself a sight that the model was not trained on."
+        f"wrong. On the left the picture as the model saw it. In the middle its <b>attention</b>: "
+        f"how much of each patch the last layer passes on to what the head reads, mean of all "
+        f"attention heads. On the right what the answer rests on, by <b>occlusion</b>: squares of "
+        f"{square[0]}×{square[1]} pixels are covered with one colour, the mean that the model "
+        f"subtracts, one after the other, and the model answers again. Orange: covered, the answer "
+        f"loses probability, so the square spoke for it. Blue: it gains. Each map has a scale of "
+        f"its own.</p>\n"
+        f'<p class="small">What the maps do not show: attention says where the last layer looked, '
+        f"which need not be what decided, as it knows neither the answer nor the layers before. "
+        f"Occlusion misses evidence that stands in two places, since covering either changes "
+        f"little, and anything finer than a square; neither says why a place speaks for an answer. "
+        f"A covered square is itself a sight that the model was not trained on."
         f'</p>\n<div class="mistakes">\n{"".join(figures)}</div>\n'
     )
 
@@ -165,7 +170,9 @@ def _mistake(
     square: tuple[int, int],
 ) -> str:
     given, true = int(probabilities.argmax()), int(report.result.labels[number])
-    drops = _drops(report.images, model, number, given, square)  # (h, w)
+    inputs = _inputs(report.images, model, number)
+    attention = find_method(model, "attention")[2](inputs)[0].float().cpu()  # (h, w) patches
+    drops = occlusion(model, inputs, given, patch=square)[0].float().cpu()  # (h, w) squares
     p = float(probabilities[given])
     left = p * math.exp(-float(drops.max()))  # of its probability
     strongest = f"with the most orange square covered, the answer has {left:.1%}"
@@ -175,10 +182,18 @@ def _mistake(
     coarse = ' class="coarse"' if max(pixels.shape[1:]) < 100 else ""
     picture = f'<img{coarse} src="{_picture(pixels)}" alt='
     answer, truth = _name(report, given), _name(report, true)
+    maps = {
+        "where the last layer’s attention lies": attention,
+        f"what the answer {answer} rests on": drops,
+    }
+    layers = "".join(
+        f'<div class="layers">{picture}""><img class="map" src="{_colours(values)}" '
+        f'alt="map of {what}"></div>'
+        for what, values in maps.items()
+    )
     return (
-        f'<figure>\n<div class="pair">{picture}"test picture {number}, of class {truth}">'
-        f'<div class="layers">{picture}""><img class="map" src="{_colours(drops)}" '
-        f'alt="map of what the answer {answer} rests on"></div></div>\n'
+        f'<figure>\n<div class="views">{picture}"test picture {number}, of class {truth}">'
+        f"{layers}</div>\n"
         f"<figcaption>Answer <b>{answer}</b> ({p:.1%}), truth <b>{truth}</b> "
         f'({float(probabilities[true]):.1%})<br><span class="small">test picture {number}; '
         f"{strongest}</span></figcaption>\n"
@@ -197,14 +212,11 @@ def _square(model: VisionTransformer) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def _drops(
-    images: ImageSet, model: VisionTransformer, number: int, target: int, square: tuple[int, int]
-) -> Float[Tensor, "h w"]:
-    """How much log-probability the answer loses with each square covered."""
-    weight = model.cls_token
+def _inputs(images: ImageSet, model: VisionTransformer, number: int) -> Float[Tensor, "1 C H W"]:
+    """The picture as the model takes it: normalised by its own mean and std, if it has them."""
     mean, std = model.mean or images.mean, model.std or images.std
     normalised = ImageSet(images.images[[number]], images.labels[[number]], mean, std)[0][0]
-    return occlusion(model, normalised[None].to(weight), target, patch=square)[0].float().cpu()
+    return normalised[None].to(model.cls_token)
 
 
 def _picture(pixels: UInt8[Tensor, "C H W"]) -> str:

@@ -414,6 +414,22 @@ def _targets_in_inference_mode(teacher, images, tau):
     return _targets()(teacher, images, tau)
 
 
+def _targets_with_one_kind_in_eval(kind):
+    """In eval mode are only the parts of this kind."""
+
+    def teacher_targets(teacher, images, tau):
+        for part in teacher.modules():
+            if isinstance(part, kind):
+                part.eval()
+        return _targets(mode="")(teacher, images, tau)
+
+    return teacher_targets
+
+
+def _targets_told_to_train(teacher, images, tau):
+    return _targets(mode="")(teacher.train(), images, tau)
+
+
 def _targets_gradients_off(teacher, images, tau):
     torch.set_grad_enabled(False)
     return _targets()(teacher, images, tau)
@@ -478,6 +494,22 @@ teacher_targets = Exercise(
     mutants={
         "training_mode": (_targets(mode="", gradients=True), _SAYS_TEACHER_TRAINS),
         "training_mode_no_grad": (_targets(mode=""), _SAYS_TEACHER_TRAINS),
+        "training_mode_asked_for": (
+            _targets_told_to_train,
+            "teacher.train() does not train the teacher, it switches to training mode: dropout is "
+            "on, and batch norm learns from the images. A teacher that answers wants "
+            "teacher.eval().",
+        ),
+        "only_batch_norm_in_eval": (
+            _targets_with_one_kind_in_eval(nn.BatchNorm2d),
+            "Batch norm is in eval mode, dropout is not: the teacher's answers are different at "
+            "each call. teacher.eval() switches every part.",
+        ),
+        "only_dropout_in_eval": (
+            _targets_with_one_kind_in_eval(nn.Dropout),
+            "Dropout is in eval mode, batch norm is not: it goes by the images of this batch, and "
+            "learns from them. teacher.eval() switches every part.",
+        ),
         "gradient": (_targets(gradients=True), _SAYS_GRADIENT),
         "inference_mode": (
             _targets_in_inference_mode,
@@ -599,6 +631,19 @@ def _hard_by_vitlib(logits, dist_logits, teacher_logits, labels, alpha, smoothin
     return loss(torch.zeros(1, 1, 1, 1), (logits, dist_logits), labels, smoothing)
 
 
+def _hard_targets_swapped(logits, dist_logits, teacher_logits, labels, alpha, smoothing):
+    truth = F.cross_entropy(dist_logits, labels, label_smoothing=smoothing)
+    return (1 - alpha) * F.cross_entropy(logits, teacher_logits.argmax(dim=1)) + alpha * truth
+
+
+def _hard_by_other_smoothing(logits, dist_logits, teacher_logits, labels, alpha, smoothing):
+    K = logits.shape[1]
+    target = torch.full_like(logits, smoothing / (K - 1))
+    target[torch.arange(len(labels)), labels] = 1 - smoothing
+    truth = F.cross_entropy(logits, target)
+    return (1 - alpha) * truth + alpha * F.cross_entropy(dist_logits, teacher_logits.argmax(dim=1))
+
+
 def _log_of_softmax(logits, labels, label_smoothing):
     log_p = logits.softmax(dim=1).log()
     right = log_p[torch.arange(len(labels)), labels].mean()
@@ -676,6 +721,12 @@ hard_loss = Exercise(
             "The labels are smoothed by 0.1, as in the paper, whatever `smoothing` is. Use the "
             "argument.",
         ),
+        "smoothed_over_the_others": (
+            _hard_by_other_smoothing,
+            "The smoothing is shared among the *other* classes, with 1 − smoothing left for the "
+            "right one. Label smoothing in the paper and in torch is shared among all K classes, "
+            "so that the right one keeps 1 − smoothing + smoothing / K.",
+        ),
         "softmax_first": (
             _hard(read=lambda z, d: (z.softmax(dim=1), d.softmax(dim=1))),
             "F.cross_entropy gets probabilities, and takes a softmax itself: with a second one all "
@@ -706,6 +757,11 @@ hard_loss = Exercise(
             "distillation head from the labels. Nothing fails; but whoever reads one head "
             "alone reads the other one.",
         ),
+        "targets_swapped": (
+            _hard_targets_swapped,
+            "The targets have changed places: here `logits` learn from the teacher, and "
+            "`dist_logits` from the labels. The class head is for the labels.",
+        ),
         "class_head_twice": (
             _hard(read=lambda z, d: (z, z)),
             "Both terms read the class logits, and the distillation head learns nothing. This is "
@@ -720,6 +776,15 @@ hard_loss = Exercise(
             _hard(read=lambda z, d: ((z + d) / 2, (z + d) / 2)),
             "Both terms read the mean of the heads. The mean is for later, when the model is used; "
             "in training each head has a target of its own, or else the two tokens learn the same.",
+        ),
+        "teacher_graded": (
+            lambda z, d, t, y, alpha, smoothing: (
+                (1 - alpha) * F.cross_entropy(z, y, label_smoothing=smoothing)
+                + alpha * F.cross_entropy(t, y)
+            ),
+            "The second term measures how well the *teacher* knows the labels, and `dist_logits` "
+            "is never used: the distillation head learns nothing. It is to learn the class that "
+            "the teacher names.",
         ),
         "no_teacher": (
             _hard(taught=lambda d, t, y: y),

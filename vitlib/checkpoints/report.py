@@ -75,7 +75,7 @@ class LoadReport:
                 shown = "" if title == before else title
                 indent = " " * 14
                 lines += textwrap.wrap(
-                    text, 88, initial_indent=f"  {shown:<12}", subsequent_indent=indent,
+                    text, 82, initial_indent=f"  {shown:<12}", subsequent_indent=indent,
                     break_long_words=False, break_on_hyphens=False,
                 )  # fmt: skip
                 before = title

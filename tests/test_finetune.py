@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vitlib import VisionTransformer, finetune, fit, load_data
-from vitlib.checkpoints import load_checkpoint, read_checkpoint, save_checkpoint
+from vitlib.checkpoints import load_checkpoint, read_checkpoint, reading, save_checkpoint
 from vitlib.cli import main
 
 COLOURS = {"blue": (30, 60, 200), "green": (20, 180, 60), "red": (200, 30, 30)}
@@ -137,6 +137,18 @@ def test_frozen_weights_stay_and_the_others_move(capsys, pictures, start, how, f
             stays = bool(frozen) and name.startswith(frozen)
             assert torch.equal(tensor, before[name]) == stays, name
     assert f"(--freeze {how})" in out
+
+
+def test_the_weights_are_read_once(capsys, pictures, start, monkeypatch):
+    places, read = [], reading._read_beside
+
+    def counted(path, *rest):
+        places.append(path)
+        return read(path, *rest)
+
+    monkeypatch.setattr(reading, "_read_beside", counted)
+    tuned(capsys, "--data", pictures, "--weights", start)
+    assert places == [start]
 
 
 def test_the_head_moves_where_all_else_is_frozen(pictures, start):

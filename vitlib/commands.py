@@ -43,6 +43,7 @@ def train(args: argparse.Namespace) -> None:
     else:
         name = args.model or start.name
         model, loading = _start_from(start, data, config, args)
+        del start  # its tensors are in the model now, and training takes long
         data = finetune.suit(data, model)
         if not hasattr(args, "batch_size"):
             config = replace(config, batch_size=finetune.fitting_batch(data, config.val_fraction))
@@ -54,7 +55,7 @@ def train(args: argparse.Namespace) -> None:
     out = args.out or Path("runs") / f"{data.name.replace('/', '-')}-{name}.safetensors"
     if args.resume and not out.exists():
         raise ValueError(f"nothing to resume: there is no {out}")
-    report = args.report or (None if start is None else out.with_suffix(".html"))
+    report = args.report or (None if args.weights is None else out.with_suffix(".html"))
     _check_place(out, weights=args.weights)
     if report is not None:
         _check_place(report, weights=args.weights, checkpoint=out)

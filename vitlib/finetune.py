@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitlib.checkpoints import LoadReport, load_pretrained
-from vitlib.checkpoints.dialects import translate
-from vitlib.checkpoints.reading import read_foreign
+from vitlib.checkpoints import LoadReport
+from vitlib.checkpoints.pretrained import Pretrained, load_into, read_pretrained
 from vitlib.checkpoints.report import listed
-from vitlib.checkpoints.settings import SourceSettings, layers_of, settings_of
+from vitlib.checkpoints.settings import SourceSettings, layers_of
 from vitlib.data import ImageData, ImageSet, mean_std
 from vitlib.model import PRESETS, VisionTransformer, create_model
 from vitlib.patch import Size
@@ -38,11 +37,16 @@ _NEEDED = ("embed_dim", "depth", "num_heads", "patch_size", "img_size")
 
 @dataclass(frozen=True)
 class Start:
-    """Weights to begin with: where they are, what is known of them, and their fingerprint."""
+    """Weights to begin with: where they are, what was read there, and their fingerprint."""
 
     place: str
-    settings: SourceSettings
+    opened: Pretrained
     digest: str
+
+    @property
+    def settings(self) -> SourceSettings:
+        """What is known of the weights beside their numbers."""
+        return self.opened.settings
 
     @property
     def name(self) -> str:
@@ -53,13 +57,9 @@ class Start:
 
 
 def read_start(place: str) -> Start:
-    """Look at the weights in a file, a folder or on the Hub; raises as `load_pretrained` does."""
-    foreign = read_foreign(place)
-    try:
-        found = translate(foreign.tensors)
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from error
-    return Start(place, settings_of(found, foreign), _digest(found.weights))
+    """Read the weights in a file, a folder or on the Hub; raises as `load_pretrained` does."""
+    opened = read_pretrained(place)
+    return Start(place, opened, _digest(opened.found.weights))
 
 
 def settings_for(how: str) -> dict[str, Any]:
@@ -102,8 +102,8 @@ def build(
     if len(start.settings.mean or ()) == model.in_chans:
         model.mean, model.std = start.settings.mean, start.settings.std
     new_head = start.settings.classes != data.classes
-    report = load_pretrained(
-        model, start.place, strict=False, new_head=new_head, resize_pos_embed=resize
+    report = load_into(
+        model, start.opened, strict=False, resize_pos_embed=resize, new_head=new_head
     )
     _refuse_misfit(report, model, start, preset)
     return model, report
@@ -174,7 +174,7 @@ def fitting_batch(data: ImageData, val_fraction: float) -> int:
 def _refuse_misfit(
     report: LoadReport, model: VisionTransformer, start: Start, preset: str | None
 ) -> None:
-    """load_pretrained's strictness, with advice for the command line."""
+    """`load_into`'s strictness, with advice for the command line."""
     groups = {
         "missing in the weights": report.missing,
         "not in the model": report.extra,

@@ -56,12 +56,15 @@ def load_pretrained(
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"load_pretrained(model, path) fills a model, got {type(model).__name__}")
-    return _load(model, _open(path_or_hub_id, source), strict, resize_pos_embed, new_head)
+    return load_into(
+        model, read_pretrained(path_or_hub_id, source),
+        strict=strict, resize_pos_embed=resize_pos_embed, new_head=new_head,
+    )  # fmt: skip
 
 
 def build_pretrained(path_or_hub_id: Place, overrides: Mapping[str, Any]) -> VisionTransformer:
     """A model that is built as the source was, filled, in eval mode: see `create_model`."""
-    opened = _open(path_or_hub_id, "auto")
+    opened = read_pretrained(path_or_hub_id)
     settings = opened.settings
     if opened.foreign.native is not None:
         arguments = stored_arguments(opened.foreign.native)
@@ -97,7 +100,7 @@ def load_preset(name: str, model: VisionTransformer, overrides: Mapping[str, Any
     packaged = folder / f"{name}.safetensors"
     if packaged.is_file():
         with as_file(packaged) as path:
-            _fill(model, _open(path, "auto"), overrides)
+            _fill(model, read_pretrained(path), overrides)
         return
     if name not in HUB_IDS:
         entries = folder.iterdir() if folder.is_dir() else ()
@@ -114,33 +117,34 @@ def load_preset(name: str, model: VisionTransformer, overrides: Mapping[str, Any
             f"the published weights of {name} read 3 channels, in_chans={model.in_chans} was asked "
             "for: leave it out, and repeat a grey picture, images.expand(-1, 3, -1, -1)"
         )
-    _fill(model, _open(HUB_IDS[name], "auto"), overrides)
+    _fill(model, read_pretrained(HUB_IDS[name]), overrides)
 
 
 @dataclass
-class _Opened:
-    """A source, read and translated."""
+class Pretrained:
+    """A source of weights, read and translated."""
 
     foreign: Foreign
     found: Translation
     settings: SourceSettings
 
 
-def _open(place: Place, source: str) -> _Opened:
+def read_pretrained(place: Place, source: str = "auto") -> Pretrained:
+    """What `load_pretrained` would load, for who must know its settings before there is a model."""
     foreign = read_foreign(place)
     try:
         found = translate(foreign.tensors, source)
     except ValueError as error:
         raise ValueError(f"{foreign.origin}: {error}") from error
-    return _Opened(foreign, found, settings_of(found, foreign))
+    return Pretrained(foreign, found, settings_of(found, foreign))
 
 
-def _fill(model: VisionTransformer, opened: _Opened, overrides: Mapping[str, Any]) -> None:
+def _fill(model: VisionTransformer, opened: Pretrained, overrides: Mapping[str, Any]) -> None:
     """Load for `create_model`: what was overridden is meant; statistics come with the weights."""
     settings = opened.settings
     headless = not any(f"{head}.weight" in opened.found.weights for head in HEADS)
     new_head = headless and "num_classes" in overrides
-    report = _load(model, opened, True, "img_size" in overrides, new_head)
+    report = load_into(model, opened, resize_pos_embed="img_size" in overrides, new_head=new_head)
     for note in settings.notes:
         warnings.warn(f"{report.origin}: {note}", stacklevel=4)
     if settings.mean and len(settings.mean) == model.in_chans:
@@ -156,9 +160,15 @@ def _fill(model: VisionTransformer, opened: _Opened, overrides: Mapping[str, Any
     model.eval()
 
 
-def _load(
-    model: nn.Module, opened: _Opened, strict: bool, resize: bool, new_head: bool
+def load_into(
+    model: nn.Module,
+    opened: Pretrained,
+    *,
+    strict: bool = True,
+    resize_pos_embed: bool = False,
+    new_head: bool = False,
 ) -> LoadReport:
+    """`load_pretrained`, of weights that are read already."""
     model = unwrapped(model)
     found, settings, origin = opened.found, opened.settings, opened.foreign.origin
     own = model.state_dict()
@@ -168,7 +178,7 @@ def _load(
             f"a {type(model).__name__} has no parameter patch_embed.proj.weight{wrapped}: "
             "load_pretrained fills a VisionTransformer, or a module whose parameters bear its names"
         )
-    fit = fit_weights(model, found, settings, resize, new_head)
+    fit = fit_weights(model, found, settings, resize_pos_embed, new_head)
     if strict and not fit.complete:
         raise ValueError(refusal(model, origin, found, fit, settings))
     cast = _check_numbers(origin, found, fit.tensors, own)

@@ -40,9 +40,7 @@ def evaluate(model: nn.Module, image_set: ImageSet, batch_size: int = 500) -> Ev
     if isinstance(image_set, ImageData):
         raise ValueError("evaluate takes one set of images: pass data.test, not data")
     check_fits(model, image_set)
-    mean, std = getattr(model, "mean", None), getattr(model, "std", None)
-    if mean is not None and std is not None:
-        image_set = ImageSet(image_set.images, image_set.labels, mean, std)
+    image_set = as_model_takes(model, image_set)
     weight = next(model.parameters())
     was_training = model.training
     model.eval()
@@ -62,6 +60,14 @@ def evaluate(model: nn.Module, image_set: ImageSet, batch_size: int = 500) -> Ev
         logits=answers,
         labels=labels,
     )
+
+
+def as_model_takes(model: nn.Module, image_set: ImageSet) -> ImageSet:
+    """The same images, normalised by the model's own `mean` and `std` where it has them."""
+    mean, std = getattr(model, "mean", None), getattr(model, "std", None)
+    if mean is None or std is None:
+        return image_set
+    return ImageSet(image_set.images, image_set.labels, mean, std)
 
 
 def check_fits(model: nn.Module, image_set: ImageSet) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vitlib.data import ImageSet
-from vitlib.evaluation import Evaluation
+from vitlib.evaluation import Evaluation, as_model_takes
 from vitlib.explain import occlusion
 from vitlib.explain.methods import find_method
 from vitlib.history import History
@@ -170,7 +170,7 @@ def _mistake(
     square: tuple[int, int],
 ) -> str:
     given, true = int(probabilities.argmax()), int(report.result.labels[number])
-    inputs = _inputs(report.images, model, number)
+    inputs = as_model_takes(model, report.images)[number][0][None].to(model.cls_token)
     attention = find_method(model, "attention")[2](inputs)[0].float().cpu()  # (h, w) patches
     drops = occlusion(model, inputs, given, patch=square)[0].float().cpu()  # (h, w) squares
     p = float(probabilities[given])
@@ -210,13 +210,6 @@ def _square(model: VisionTransformer) -> tuple[int, int]:
         fitting = [k for k in range(1, patches + 1) if not patches % k and 4 <= patches // k <= 8]
         sides.append(pixels * min(fitting, default=1))
     return sides[0], sides[1]
-
-
-def _inputs(images: ImageSet, model: VisionTransformer, number: int) -> Float[Tensor, "1 C H W"]:
-    """The picture as the model takes it: normalised by its own mean and std, if it has them."""
-    mean, std = model.mean or images.mean, model.std or images.std
-    normalised = ImageSet(images.images[[number]], images.labels[[number]], mean, std)[0][0]
-    return normalised[None].to(model.cls_token)
 
 
 def _picture(pixels: UInt8[Tensor, "C H W"]) -> str:

@@ -1,4 +1,4 @@
-"""vitlib.augment: recipes, mixup and cutmix."""
+"""vitlib.data.augmentation: recipes, mixup and cutmix."""
 
 import random
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitlib.augment import RECIPES, augment, cutmix, mixup
+from vitlib.data.augmentation import RECIPES, augment, cutmix, mixup
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -14,7 +14,7 @@ from PIL import Image
 
 import vitlib
 from vitlib import plots
-from vitlib.attend import name_pictures
+from vitlib.cli.attend import name_pictures
 from vitlib.checkpoints import load_checkpoint, read_checkpoint, save_checkpoint
 from vitlib.cli import main
 
@@ -191,7 +191,7 @@ def test_what_can_be_told_before_the_data_are_read(capsys, monkeypatch, argument
     def load_data(*args, **kwargs):
         raise AssertionError("the data were read")
 
-    monkeypatch.setattr("vitlib.commands.load_data", load_data)
+    monkeypatch.setattr("vitlib.cli.train.load_data", load_data)
     access = os.access  # the superuser may write everywhere
     monkeypatch.setattr(os, "access", lambda p, mode: p.name != "locked" and access(p, mode))
     os.mkfifo("pipe")
@@ -220,7 +220,7 @@ def test_too_little_memory_is_one_line(capsys, monkeypatch, error):
     def fit(*args):
         raise error
 
-    monkeypatch.setattr("vitlib.commands.fit", fit)
+    monkeypatch.setattr("vitlib.cli.train.fit", fit)
     message = refused(capsys, "train", "--data", "digits", *QUICK)
     assert "not enough memory: try a smaller --batch-size or --img-size" in message
 
@@ -229,7 +229,7 @@ def test_a_defect_of_ours_keeps_its_traceback(capsys, monkeypatch):
     def fit(*args):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("vitlib.commands.fit", fit)
+    monkeypatch.setattr("vitlib.cli.train.fit", fit)
     with pytest.raises(RuntimeError, match="a defect"):
         main(["train", "--data", "digits", *QUICK])
 
@@ -305,7 +305,7 @@ def test_ctrl_c_before_training(capsys, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vitlib.commands.load_data", interrupt)
+    monkeypatch.setattr("vitlib.cli.train.load_data", interrupt)
     assert run(capsys, "train", "--data", "digits") == (130, "", "vitlib: interrupted\n")
 
 
@@ -352,7 +352,7 @@ def drawn(monkeypatch, capsys, *arguments):
         maps.update(titled)
         return plots.plot_maps(images, titled, *args, **options)
 
-    monkeypatch.setattr("vitlib.attend.plot_maps", plot_maps)
+    monkeypatch.setattr("vitlib.cli.attend.plot_maps", plot_maps)
     code, _, err = run(capsys, *arguments)
     assert (code, err) == (0, "")
     return maps, sorted(path.name for path in Path("out").iterdir())

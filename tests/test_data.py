@@ -17,7 +17,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from vitlib.data import ImageData, ImageSet, load_data
-from vitlib.read_images import decode, read_images
+from vitlib.data.decode import decode, read_images
 
 
 def noise(seed: int, size: tuple[int, int] = (12, 12), mode: str = "RGB") -> Image.Image:

@@ -1,4 +1,4 @@
-"""vitlib: the Vision Transformer that the book builds, small enough to read in one sitting."""
+"""vitlib: the Vision Transformer that the book builds, and what trains, loads and explains it."""
 
 __version__ = "0.1.0"
 
@@ -11,6 +11,7 @@ from vitlib.checkpoints import (
     load_pretrained,
     save_checkpoint,
 )
+from vitlib.create import create_model, list_models
 from vitlib.data import ImageData, ImageSet, augment, load_data
 from vitlib.explain import (
     AttentionRecorder,
@@ -23,7 +24,7 @@ from vitlib.explain import (
     tokens_to_grid,
 )
 from vitlib.init import init_weights
-from vitlib.model import VisionTransformer, create_model, list_models
+from vitlib.model import VisionTransformer
 from vitlib.patch import PatchEmbed, embed_conv, embed_unfold, patchify, unpatchify
 from vitlib.pos_embed import resample_pos_embed, sincos_2d
 from vitlib.train import (

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
-INK, FAINT, LIT, PAPER, GREY = "#1f2933", "#9aa5b1", "#0072b2", "#ffffff", "#f0f2f5"
+from vitlib.palette import BLUE
+from vitlib.wording import did_you_mean
+
+INK, FAINT, LIT, PAPER, GREY = "#1f2933", "#9aa5b1", BLUE, "#ffffff", "#f0f2f5"
 
 # part: (x, y, width, height, lines of text), read along the arrows
 BOXES: dict[str, tuple[int, int, int, int, tuple[str, ...]]] = {
@@ -58,8 +60,8 @@ def draw_model(highlight: Iterable[str] = ()) -> Drawing:
     parts = {*BOXES, "encoder", "norm"}
     lit = {highlight} if isinstance(highlight, str) else set(highlight)
     for name in lit - parts:
-        nearest = get_close_matches(name, parts, n=1, cutoff=0)[0]
-        raise ValueError(f"the drawing has no part {name!r}: did you mean {nearest!r}?")
+        hint = did_you_mean(name, parts, f"Its parts are {', '.join(sorted(parts))}")
+        raise ValueError(f"the drawing has no part {name!r}. {hint}")
     if "encoder" in lit:
         lit |= {"attention", "mlp"}
 

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from vitlib.checkpoints import unwrapped
 from vitlib.checkpoints.native import FilePath
+from vitlib.files import atomic_write, refuse_non_file
 from vitlib.patch import pair
-from vitlib.whole_file import refuse_non_file, whole_file
 
 OPSET = 18
 TOLERANCE = 1e-5  # of the largest output, or of 1 where all are smaller
@@ -69,7 +69,7 @@ def export_onnx(model: nn.Module, path: FilePath) -> float:
             program.metadata_props.add(key=name, value=json.dumps(value))
     content = program.SerializeToString()
     difference = _compare(plain, content, shape)
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)
     return difference
 

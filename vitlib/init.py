@@ -16,12 +16,12 @@ leaves softmax cross-entropy at ln K. Source: Google's Flax code for Dosovitskiy
 """
 
 import math
-from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
 
 from vitlib.blocks import LayerScale
+from vitlib.wording import did_you_mean
 
 SCHEMES = ("", "jax", "jax_nlhb", "nlhb")
 
@@ -39,9 +39,8 @@ def init_weights(model: nn.Module, scheme: str = "") -> None:
     Raises ValueError for an unknown scheme.
     """
     if scheme not in SCHEMES:
-        nearest = get_close_matches(str(scheme), SCHEMES, n=1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        raise ValueError(f"unknown weight_init {scheme!r}: expected one of {SCHEMES}{hint}")
+        hint = did_you_mean(str(scheme), SCHEMES)
+        raise ValueError(f"unknown weight_init {scheme!r}: expected one of {SCHEMES}. {hint}")
     jax = scheme.startswith("jax")
 
     for name, module in model.named_modules():

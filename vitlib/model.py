@@ -8,9 +8,7 @@ Sources: Dosovitskiy et al. 2021 (ViT); Touvron et al. 2021 (DeiT), section 4; r
 et al. 2024; average pooling and sin-cos positions: Beyer et al. 2022, "Better plain ViT baselines".
 """
 
-import os
-from collections.abc import Callable, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -289,99 +287,3 @@ def _check_arguments(**a: Any) -> None:
         )
     if a["distilled"] and a["global_pool"] == "avg":
         raise ValueError('distilled=True reads two tokens: it needs global_pool="token", got "avg"')
-
-
-_HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-_TINY = {"embed_dim": 192, "depth": 12, "num_heads": 3}
-_SMALL = {"embed_dim": 384, "depth": 12, "num_heads": 6}
-_BASE = {"embed_dim": 768, "depth": 12, "num_heads": 12}
-_LARGE = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
-_HUGE = {"embed_dim": 1280, "depth": 32, "num_heads": 16}
-# At these widths normal 0.02 starts the weights too small: "jax" scales them with the width.
-_NANO = {
-    "img_size": 28, "in_chans": 1, "num_classes": 10, "embed_dim": 64, "depth": 4, "num_heads": 4,
-    "weight_init": "jax",
-}  # fmt: skip
-_MICRO = {
-    "img_size": 32, "num_classes": 10, "embed_dim": 128, "depth": 8, "num_heads": 4,
-    "weight_init": "jax",
-}  # fmt: skip
-
-# name -> (arguments, pixel statistics). timm's names; nano and micro are the book's own.
-PRESETS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, tuple[float, ...]]]] = {
-    "vit_tiny_patch16_224": (_TINY, _HALF),
-    "vit_small_patch16_224": (_SMALL, _HALF),
-    "vit_base_patch16_224": (_BASE, _HALF),
-    "vit_base_patch32_224": (_BASE | {"patch_size": 32}, _HALF),
-    "vit_large_patch16_224": (_LARGE, _HALF),
-    "vit_huge_patch14_224": (_HUGE | {"patch_size": 14}, _HALF),
-    "deit_tiny_patch16_224": (_TINY, _IMAGENET),
-    "deit_small_patch16_224": (_SMALL, _IMAGENET),
-    "deit_base_patch16_224": (_BASE, _IMAGENET),
-    "deit_tiny_distilled_patch16_224": (_TINY | {"distilled": True}, _IMAGENET),
-    "deit_small_distilled_patch16_224": (_SMALL | {"distilled": True}, _IMAGENET),
-    "deit_base_distilled_patch16_224": (_BASE | {"distilled": True}, _IMAGENET),
-    "vit_nano_patch4_28": (_NANO | {"patch_size": 4}, {}),
-    "vit_nano_patch7_28": (_NANO | {"patch_size": 7}, {}),
-    "vit_micro_patch4_32": (_MICRO | {"patch_size": 4}, {}),
-}
-
-
-# preset -> the Hub's repository with the weights that timm takes for it (timm 1.0).
-HUB_IDS: Mapping[str, str] = {
-    **{
-        f"vit_{name}": f"timm/vit_{name}.{recipe}"
-        for name, recipe in {
-            "tiny_patch16_224": "augreg_in21k_ft_in1k",
-            "small_patch16_224": "augreg_in21k_ft_in1k",
-            "base_patch16_224": "augreg2_in21k_ft_in1k",
-            "base_patch32_224": "augreg_in21k_ft_in1k",
-            "large_patch16_224": "augreg_in21k_ft_in1k",
-            "huge_patch14_224": "orig_in21k",  # which has no head
-        }.items()
-    },
-    **{name: f"timm/{name}.fb_in1k" for name in PRESETS if name.startswith("deit_")},
-}
-
-
-def list_models() -> list[str]:
-    """Names that `create_model` knows."""
-    return sorted(PRESETS)
-
-
-def create_model(
-    name: str | os.PathLike[str], pretrained: bool = False, **overrides: Any
-) -> VisionTransformer:
-    """Build a preset, with any argument of `VisionTransformer` overridden.
-
-    `pretrained` loads weights, and the model is then in eval mode: those that come with vitlib for
-    its own presets; from the Hugging Face Hub, with its cache, for those that bear timm's names.
-    Where `num_classes` is not the weights', the head starts anew; to another `img_size` the
-    positions are resampled. With `pretrained`, `name` may also be a file, a folder or a Hub id,
-    "owner/name": the model is then built as its source was, with its eps, activation, sizes, mean,
-    std and class names; see `load_pretrained`.
-
-    Raises ValueError for an unknown name (naming the nearest), and where weights do not fit, can't
-    be had, or do not say how many heads their attention has: then give num_heads.
-    """
-    if name in PRESETS:
-        name = str(name)
-        arguments, statistics = PRESETS[name]
-        model = VisionTransformer(**{**arguments, **overrides})
-        if model.in_chans == len(statistics.get("mean", ())):
-            model.mean, model.std = statistics["mean"], statistics["std"]
-        if pretrained:
-            from vitlib.checkpoints import load_preset  # checkpoints builds models: not at the top
-
-            load_preset(name, model, overrides)
-        return model
-    if pretrained and (not isinstance(name, str) or "/" in name or os.path.exists(name)):
-        from vitlib.checkpoints import build_pretrained
-
-        return build_pretrained(name, overrides)
-    nearest = get_close_matches(str(name), PRESETS, n=1, cutoff=0.4)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else "see vitlib.list_models()"
-    if os.path.exists(str(name)):
-        hint = "to build what this file or folder holds, add pretrained=True"
-    raise ValueError(f"unknown model {name!r}: {hint}")

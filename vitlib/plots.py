@@ -1,17 +1,35 @@
-"""Figures that chapters share. White ground, and colours that colour-blind readers can tell apart
-(Okabe and Ito 2008), so that a figure reads the same on light and dark pages.
-"""
+"""Figures that chapters share. White ground, so that one reads the same on light and dark pages."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitlib.history import History, TrainState
+from vitlib.palette import BLUE, GREY, ORANGE
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8a8a8a"
+
+class Recorded(Protocol):
+    """What a figure of a run needs to know of it; `vitlib.train.History` has it."""
+
+    loss: list[float]
+    val_steps: list[int]
+    val_accuracy: list[float]
+
+    @property
+    def config(self) -> Any: ...
+
+
+class Progress(Protocol):
+    """What `LivePlot` is handed after a step; `vitlib.train.TrainState` has it."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def history(self) -> Any: ...
 
 
 def smooth(values: list[float], beta: float) -> list[float]:
@@ -23,7 +41,7 @@ def smooth(values: list[float], beta: float) -> list[float]:
     return smoothed
 
 
-def plot_history(history: History) -> Any:
+def plot_history(history: Recorded) -> Any:
     """Figure with the loss of each step and its running mean, and the validation accuracy."""
     import matplotlib.pyplot as plt
 
@@ -33,9 +51,10 @@ def plot_history(history: History) -> Any:
     )
     axes = figure.subplots(1, 2 if validated else 1, squeeze=False)[0]
 
-    axes[0].plot(history.steps, history.loss, color=BLUE, alpha=0.25, linewidth=0.8)
+    steps = range(1, len(history.loss) + 1)
+    axes[0].plot(steps, history.loss, color=BLUE, alpha=0.25, linewidth=0.8)
     beta = max(0.0, 1 - 50 / len(history.loss))  # a window of about 2 % of the run
-    axes[0].plot(history.steps, smooth(history.loss, beta), color=BLUE, linewidth=1.8)
+    axes[0].plot(steps, smooth(history.loss, beta), color=BLUE, linewidth=1.8)
     axes[0].set(xlabel="step", ylabel="training loss")
     if validated:
         percent = [100 * accuracy for accuracy in history.val_accuracy]
@@ -63,7 +82,7 @@ def plot_maps(
 
     Args:
         images: pixels in [0, 1], grey (C = 1) or colour (C = 3).
-        maps: title: one map an image, in any coarser grid; see `overlay` for its colours. Below
+        maps: title: one map per image, in any coarser grid; see `overlay` for its colours. Below
             each stands the range of its values, since each has a scale of its own.
         titles: one for each image.
         alone: show each map by itself, too, on white.
@@ -150,7 +169,7 @@ class LivePlot:
         self.every = every
         self._display: Any = None
 
-    def __call__(self, state: TrainState) -> None:
+    def __call__(self, state: Progress) -> None:
         if state.step % self.every and state.step != state.steps:
             return
         if not _in_notebook():

@@ -8,7 +8,7 @@ from einops import einsum, rearrange
 from torch import nn
 
 from vitlib.check.exercise import Cases, Exercise, Refused, call, fill, numbers
-from vitlib.distillation import DistillationLoss
+from vitlib.train import DistillationLoss
 
 
 def _grad(tensor):

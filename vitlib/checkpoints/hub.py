@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
+from vitlib.wording import first_few
+
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".npz", ".ckpt")  # of files that hold weights
 SETTINGS = ("config.json", "preprocessor_config.json")  # of files that say how to use them
 # Of several weights files in one folder the first of these is taken: the same weights, one saved
@@ -38,10 +40,10 @@ def choose_weights(names: Sequence[str], where: str) -> str:
         return found[0]
     if found:
         raise ValueError(
-            f"{where} holds several files of weights: {_some(sorted(found))}. "
+            f"{where} holds several files of weights: {first_few(sorted(found))}. "
             "Download the one that you want, and give its path."
         )
-    have = _some(sorted(name for name in names if not name.startswith(".")))
+    have = first_few(sorted(name for name in names if not name.startswith(".")))
     raise ValueError(
         f"{where} holds no weights that vitlib reads ({', '.join(SUFFIXES)}); "
         + (f"it has {have}" if have else "it has no files")
@@ -56,7 +58,7 @@ def shards(index: Path) -> list[str]:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{index} lists no shards in a weight_map ({error!r})") from error
     if not names or not plain:
-        raise ValueError(f"{index} names no files, or files outside its folder: {_some(names)}")
+        raise ValueError(f"{index} names no files, or files outside its folder: {first_few(names)}")
     return names
 
 
@@ -145,7 +147,3 @@ def _huggingface_hub(name: str) -> ModuleType:
             'pip install "vitlib[hub]"'
         ) from error
     return huggingface_hub
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

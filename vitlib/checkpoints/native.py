@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vitlib.files import atomic_write, refuse_non_file
 from vitlib.model import VisionTransformer
-from vitlib.whole_file import refuse_non_file, whole_file
+from vitlib.wording import did_you_mean, first_few
 
 FORMAT = 1  # goes up when an older vitlib could not read what is written
 _METADATA, _TRAINING = "vitlib", "training/"
@@ -209,9 +209,8 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
     problems += [f"{key} is missing in the checkpoint" for key in own if key not in stored]
     problems += [f"{key} is not in the model" for key in stored if key not in own]
     if problems:
-        more = f"; and {len(problems) - 4} more" if len(problems) > 4 else ""
         raise ValueError(
-            f"checkpoint {checkpoint.path} does not fit the model: {'; '.join(problems[:4])}{more}"
+            f"checkpoint {checkpoint.path} does not fit the model: {first_few(problems, 4, '; ')}"
         )
     model.load_state_dict(stored)
 
@@ -263,7 +262,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: str) -> None:
         for name, tensor in tensors.items()
     }
     try:
-        with whole_file(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.touch()
             mode = temporary.stat().st_mode  # as the umask wants it; safetensors writes 0600
             save_file(own, temporary, metadata={_METADATA: metadata})
@@ -309,5 +308,4 @@ def nearest(path: Path) -> str:
     if not path.parent.is_dir():
         return f": there is no folder {path.parent}"
     names = [p.name for p in path.parent.iterdir() if p.is_file()]
-    nearest = get_close_matches(path.name, names, n=3, cutoff=0.4)
-    return f"; did you mean {' or '.join(nearest)}?" if nearest else f" in {path.parent}"
+    return " " + did_you_mean(path.name, names, f"in {path.parent}")

@@ -22,7 +22,8 @@ from vitlib.checkpoints.native import stored_arguments, unwrapped
 from vitlib.checkpoints.reading import Foreign, read_foreign
 from vitlib.checkpoints.report import LoadReport, differences, listed
 from vitlib.checkpoints.settings import SourceSettings, layers_of, settings_of
-from vitlib.model import HUB_IDS, VisionTransformer
+from vitlib.model import VisionTransformer
+from vitlib.presets import PRESETS, Preset
 
 Place = str | os.PathLike[str]
 
@@ -91,33 +92,34 @@ def build_pretrained(path_or_hub_id: Place, overrides: Mapping[str, Any]) -> Vis
     return model
 
 
-def load_preset(name: str, model: VisionTransformer, overrides: Mapping[str, Any]) -> None:
+def load_preset(preset: Preset, model: VisionTransformer, overrides: Mapping[str, Any]) -> None:
     """Fill a preset, in eval mode then, with the weights in vitlib or those on the Hub.
 
     Raises ValueError where there are none, or where they do not fit.
     """
     folder = files("vitlib") / "weights"
-    packaged = folder / f"{name}.safetensors"
+    packaged = folder / f"{preset.name}.safetensors"
     if packaged.is_file():
         with as_file(packaged) as path:
             _fill(model, read_pretrained(path), overrides)
         return
-    if name not in HUB_IDS:
+    if preset.hub_id is None:
         entries = folder.iterdir() if folder.is_dir() else ()
         stems = (entry.name.partition(".safetensors") for entry in entries)
-        known = sorted([*(stem for stem, suffix, _ in stems if suffix), *HUB_IDS])
-        raise ValueError(f"there are no weights for {name!r}; there are some for: {known}")
-    if name == "vit_huge_patch14_224" and "num_classes" not in overrides:
+        on_hub = (name for name, other in PRESETS.items() if other.hub_id)
+        known = sorted([*(stem for stem, suffix, _ in stems if suffix), *on_hub])
+        raise ValueError(f"there are no weights for {preset.name!r}; there are some for: {known}")
+    if preset.headless and "num_classes" not in overrides:
         raise ValueError(
-            f"the published weights of {name} have no head: create it with num_classes=0 for its "
-            "features, or with the number of your classes for a new head"
+            f"the published weights of {preset.name} have no head: create it with num_classes=0 "
+            "for its features, or with the number of your classes for a new head"
         )
     if model.in_chans != 3:  # said before hundreds of megabytes are downloaded
         raise ValueError(
-            f"the published weights of {name} read 3 channels, in_chans={model.in_chans} was asked "
-            "for: leave it out, and repeat a grey picture, images.expand(-1, 3, -1, -1)"
+            f"the published weights of {preset.name} read 3 channels, in_chans={model.in_chans} "
+            "was asked for: leave it out, and repeat a grey picture, images.expand(-1, 3, -1, -1)"
         )
-    _fill(model, read_pretrained(HUB_IDS[name]), overrides)
+    _fill(model, read_pretrained(preset.hub_id), overrides)
 
 
 @dataclass

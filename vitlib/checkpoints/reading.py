@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from vitlib.checkpoints.hub import SETTINGS, choose_weights, fetch, is_hub_id, shards
 from vitlib.checkpoints.native import Checkpoint, is_native, nearest, read_checkpoint
-from vitlib.model import PRESETS
+from vitlib.presets import PRESETS
 
 _UNREADABLE = {  # first bytes -> what such a file is
     b"version https://git-lfs": (

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from vitlib.checkpoints.settings import SourceSettings, heads_of
+from vitlib.wording import first_few
 
 _TITLES = {
     "timm": "timm's names", "deit": "DeiT's names", "hf": "Hugging Face's names",
@@ -128,10 +129,7 @@ def title_of(source: str) -> str:
 
 def listed(names: Sequence[str], most: int = 6) -> str:
     """The first names, with their number where there are more: "14: a, b, c and 11 more"."""
-    between = "; " if any(", " in name for name in names) else ", "
-    if len(names) <= most:
-        return between.join(names)
-    return f"{len(names)}: {between.join(names[:most])} and {len(names) - most} more"
+    return (f"{len(names)}: " if len(names) > most else "") + first_few(names, most)
 
 
 def _counted(entries: Sequence[str]) -> str:

@@ -16,8 +16,8 @@ from vitlib.checkpoints.dialects import Translation
 from vitlib.checkpoints.native import stored_arguments
 from vitlib.checkpoints.positions import layout_of
 from vitlib.checkpoints.reading import Foreign
-from vitlib.model import HUB_IDS, PRESETS
 from vitlib.patch import pair
+from vitlib.presets import PRESETS
 
 Statistics = tuple[float, ...] | None
 _HALF, _IMAGENET = ((0.5,) * 3, (0.5,) * 3), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -36,7 +36,11 @@ _ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh", "gelu_tanh": "gelu_tanh",
 }  # fmt: skip
 # The width of every published model of this name tells its number of heads.
-_HEADS = {PRESETS[name][0]["embed_dim"]: PRESETS[name][0]["num_heads"] for name in HUB_IDS}
+_HEADS = {
+    preset.arguments["embed_dim"]: preset.arguments["num_heads"]
+    for preset in PRESETS.values()
+    if preset.hub_id
+}
 
 
 @dataclass(frozen=True)
@@ -222,7 +226,7 @@ def _of_timm(config: dict[str, Any]) -> _Said:
     data, given = config.get("pretrained_cfg", config), config.get("model_args") or {}
     architecture = str(config.get("architecture", "")).split(".")[0]
     known = architecture in PRESETS and "embed_dim" not in given
-    preset = PRESETS[architecture][0] if known else {}
+    preset = PRESETS[architecture].arguments if known else {}
     size = data.get("input_size")
     names = config.get("label_names")
     mean, std = data.get("mean"), data.get("std")

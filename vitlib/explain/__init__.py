@@ -5,7 +5,7 @@
                                          sums made of those weights; no model needed
     answers.py   gradient_rollout, occlusion, logit_lens
                                          questions put to a VisionTransformer about its own answer
-    methods.py   find_method             any of these by its name, as one map an image
+    methods.py   find_method             any of these by its name, as one map per image
 
 The functions take batches, change neither the model nor its gradients, and answer as in eval mode.
 """

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
-from vitlib.explain.maps import as_vision_transformer
 from vitlib.explain.recorder import AttentionRecorder
+from vitlib.matching import check_explainable, check_inputs
 from vitlib.model import VisionTransformer
-from vitlib.patch import Size, check_images, grid_of, pair
+from vitlib.patch import Size, pair
 
 _AT_ONCE = 128  # images that occlusion sends through the model together
 
@@ -171,28 +171,13 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
 
 def _check(model: nn.Module, images: Tensor) -> VisionTransformer:
     """The model without torch.compile's wrapper, if it can answer and the images fit it."""
-    inner = as_vision_transformer(model)
-    if not inner.num_classes:
-        raise ValueError("the model has no head (num_classes=0), so it has no answer to explain")
-    if not len(inner.blocks):
-        raise ValueError("the model has no blocks (depth=0)")
-    if not isinstance(images, Tensor):
-        raise ValueError(f"expected images as a tensor (B, C, H, W), got {type(images).__name__}")
-    check_images(images, inner.in_chans, None if inner.dynamic_img_size else inner.img_size)
-    grid_of(images.shape[-2:], inner.patch_size)
+    inner = check_explainable(model)
+    check_inputs(inner, images)
     weight = inner.cls_token
     if (images.dtype, images.device) != (weight.dtype, weight.device):
         raise ValueError(
             f"images are {images.dtype} on {images.device}, the model's weights {weight.dtype} "
             f"on {weight.device}: bring them together with images.to(...)"
-        )
-    if not len(images):
-        raise ValueError("expected at least one image, got none")
-    broken = (~images.isfinite()).flatten(1).any(dim=1)
-    if broken.any():
-        raise ValueError(
-            f"images hold NaN or infinity: {int(broken.sum())} of {len(images)}, first number "
-            f"{int(broken.nonzero()[0])}"
         )
     return inner
 

@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitlib.checkpoints import unwrapped
-from vitlib.model import VisionTransformer
+from vitlib.matching import as_vision_transformer
 from vitlib.patch import Size, pair
 
 _FUSIONS: dict[str, Callable[..., Tensor]] = {
@@ -23,7 +22,7 @@ _FUSIONS: dict[str, Callable[..., Tensor]] = {
 def tokens_to_grid(
     values: Float[Tensor, "*batch T"], grid_size: Size, num_prefix_tokens: int = 1
 ) -> Float[Tensor, "*batch gh gw"]:
-    """One value a token, laid out as the patches lie in the image; prefix tokens are dropped.
+    """One value per token, laid out as the patches lie in the image; prefix tokens are dropped.
 
     `grid_size` is (rows, columns) of patches, as in `model.grid_size`.
     Raises ValueError if the values are not exactly the prefix tokens and the patches.
@@ -35,7 +34,7 @@ def tokens_to_grid(
 def read_by_head(
     matrix: Float[Tensor, "*batch T T"], model: nn.Module
 ) -> Float[Tensor, "*batch T"]:
-    """Of a matrix with a row a token, the row that the model's head reads.
+    """Of a matrix with one row per token, the row that the model's head reads.
 
     That is the class token's row; of a distilled model, the mean of the class token's and the
     distillation token's; with global_pool="avg", whose head never sees the class token, the mean
@@ -129,16 +128,6 @@ def attention_distance(
     among = attention[..., num_prefix_tokens:, num_prefix_tokens:]  # (B, L, H, N, N)
     means = (among * distance).sum(dim=-1) / among.sum(dim=-1)  # (B, L, H, N)
     return means.nanmean(dim=-1)
-
-
-def as_vision_transformer(model: nn.Module) -> VisionTransformer:
-    """The model itself, out of `torch.compile`'s wrapper; a ValueError for anything else."""
-    inner = unwrapped(model)
-    if not isinstance(inner, VisionTransformer):
-        is_class = isinstance(inner, type)
-        what = f"the class {inner.__name__} itself" if is_class else type(inner).__name__
-        raise ValueError(f"expected a vitlib.VisionTransformer, got {what}")
-    return inner
 
 
 def _without_smallest(fused: Tensor, ratio: float) -> Tensor:

@@ -1,6 +1,11 @@
-"""One map an image, by the name of a method: what `vitlib attend` and the explorer draw."""
+"""One map per image, by the name of a method: what the command line, explorer and report draw.
+
+`METHODS` is the table of them. Adding a row is enough: `vitlib attend --method`, the explorer's
+menu and the tests read it.
+"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -11,41 +16,115 @@ from vitlib.explain.maps import attention_rollout, read_by_head, tokens_to_grid
 from vitlib.explain.recorder import AttentionRecorder
 from vitlib.model import VisionTransformer
 
-# The methods, and which options go with each.
-METHODS: dict[str, tuple[str, ...]] = {
-    "attention": ("layer", "head"),
-    "rollout": (),
-    "gradient": ("target",),
-    "occlusion": ("target",),
-}
 
-# A title, an ending for the name of a file, and the function that makes a map an image.
-Method = tuple[str, str, Callable[[Float[Tensor, "B C H W"]], Float[Tensor, "B h w"]]]
+@dataclass(frozen=True)
+class MapMethod:
+    """A way to make a map.
+
+    name: what to write for it. label: what it is called. help: what it shows, in few words.
+    make: given a model, images and the options, the maps (B, h, w) on the model's grid, or finer.
+    options: those of "layer", "head" and "target" that go with it; None is each one's default.
+    """
+
+    name: str
+    label: str
+    help: str
+    make: Callable[..., Float[Tensor, "B h w"]]
+    options: tuple[str, ...] = ()
+
+    @property
+    def needs_class(self) -> bool:
+        """Whether the map is about one class: the target, else the predicted one."""
+        return "target" in self.options
 
 
-def find_method(
-    model: VisionTransformer,
-    name: str,
-    layer: int | None = None,
-    head: int | None = None,
-    target: int | None = None,
-) -> Method:
+def _attention(
+    model: VisionTransformer, inputs: Tensor, layer: int | None, head: int | None
+) -> Tensor:
+    weights = _recorded(model, inputs, [-1 if layer is None else layer])[:, 0]  # (B, H, T, T)
+    return _on_grid(weights.mean(dim=1) if head is None else weights[:, head], model)
+
+
+def _rollout(model: VisionTransformer, inputs: Tensor) -> Tensor:
+    return _on_grid(attention_rollout(_recorded(model, inputs, None)), model)
+
+
+def _gradient(model: VisionTransformer, inputs: Tensor, target: int | None) -> Tensor:
+    relevance = gradient_rollout(model, inputs, target)
+    # Less the identity that it started from: with average pooling, that would veil the rest.
+    return _on_grid(relevance - torch.eye(relevance.shape[-1]).to(relevance), model)
+
+
+_ROWS = (
+    MapMethod(
+        "attention", "attention", "attention weights of one layer", _attention, ("layer", "head")
+    ),
+    MapMethod("rollout", "attention rollout", "the weights of all layers, multiplied", _rollout),
+    MapMethod(
+        "gradient", "gradient rollout", "rollout of the weights that speak for a class",
+        _gradient, ("target",),
+    ),
+    MapMethod(
+        "occlusion", "occlusion", "covers each patch in turn and measures what that costs",
+        occlusion, ("target",),
+    ),
+)  # fmt: skip
+METHODS: dict[str, MapMethod] = {row.name: row for row in _ROWS}
+
+
+@dataclass(frozen=True)
+class MapMaker:
+    """A method that is set up for a model: a title, an ending for a file's name, and the maps."""
+
+    title: str
+    suffix: str
+    make: Callable[[Float[Tensor, "B C H W"]], Float[Tensor, "B h w"]]
+
+
+def find_method(model: VisionTransformer, name: str, **options: int | None) -> MapMaker:
     """One of `METHODS`, set up for a model, which answers as in eval mode.
 
-    Args:
-        layer, head: of "attention"; negative ones count from the last. Default: the last layer,
-            the mean of all heads.
-        target: class of "gradient" and "occlusion"; default: the predicted one.
+    Options, each of some methods only:
+        layer, head: negative ones count from the last. Default: the last layer, the mean of all
+            heads.
+        target: a class; default: the predicted one.
 
-    Raises ValueError for an unknown method, and for a layer or head that the model lacks.
+    Raises ValueError for an unknown method, for an option that does not go with it, and for a layer
+    or head that the model lacks.
     """
     if name not in METHODS:
         raise ValueError(f"the method must be one of {', '.join(METHODS)}, got {name!r}")
-    if name == "attention":
-        return _attention(model, -1 if layer is None else layer, head, layer is not None)
-    if name == "rollout":
-        return _rollout(model)
-    return _answer(model, name, target)
+    method = METHODS[name]
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given:
+        if option not in method.options:
+            raise ValueError(f"{option} goes with {methods_with(option)}, not with {name}")
+    title, suffix = method.label, method.name
+    if "layer" in method.options:
+        layer = given.get("layer", -1)
+        AttentionRecorder(model, [layer])  # refuses unknown ones
+        title += f", layer {layer % len(model.blocks)}"
+        suffix += f"-layer{layer % len(model.blocks)}" if "layer" in given else ""
+    if "head" in method.options:
+        heads: int = model.config["num_heads"]
+        head = given.get("head")
+        if head is not None and not -heads <= head < heads:
+            raise ValueError(
+                f"head {head} is out of range: a layer has {heads} heads, 0 to {heads - 1}, "
+                f"or -{heads} to -1 counted from the last"
+            )
+        title += f", mean of {heads} heads" if head is None else f", head {head % heads}"
+        suffix += "" if head is None else f"-head{head % heads}"
+    if "target" in given:
+        title += f" for {class_names(model)[given['target']]}"
+        suffix += f"-class{given['target']}"
+    chosen = {option: given.get(option) for option in method.options}
+    return MapMaker(title, suffix, lambda inputs: method.make(model, inputs, **chosen))
+
+
+def methods_with(option: str) -> str:
+    """The names of the methods with which an option goes: "gradient or occlusion"."""
+    return " or ".join(name for name, method in METHODS.items() if option in method.options)
 
 
 def class_names(model: VisionTransformer) -> Sequence[str]:
@@ -53,55 +132,12 @@ def class_names(model: VisionTransformer) -> Sequence[str]:
     return model.classes or [f"class {number}" for number in range(model.num_classes)]
 
 
-def _attention(model: VisionTransformer, layer: int, head: int | None, named: bool) -> Method:
-    """The row that the head of the model reads, in one layer, of one head or the mean of all."""
-    recorder = AttentionRecorder(model, [layer])  # refuses unknown ones
-    number = layer % len(model.blocks)
-    heads: int = model.config["num_heads"]
-    if head is not None and not -heads <= head < heads:
-        raise ValueError(
-            f"head {head} is out of range: a layer has {heads} heads, 0 to {heads - 1}, "
-            f"or -{heads} to -1 counted from the last"
-        )
-    which = f"mean of {heads} heads" if head is None else f"head {head % heads}"
-    suffix = "attention" + (f"-layer{number}" if named else "")
-    suffix += "" if head is None else f"-head{head % heads}"
-
-    def make_map(inputs: Tensor) -> Tensor:
-        with in_eval_mode(model), torch.no_grad(), recorder:
-            model(inputs)
-        weights = recorder.attention[:, 0]  # (B, H, T, T)
-        return _on_grid(weights.mean(dim=1) if head is None else weights[:, head], model)
-
-    return f"attention, layer {number}, {which}", suffix, make_map
-
-
-def _rollout(model: VisionTransformer) -> Method:
-    recorder = AttentionRecorder(model)
-
-    def make_map(inputs: Tensor) -> Tensor:
-        with in_eval_mode(model), torch.no_grad(), recorder:
-            model(inputs)
-        return _on_grid(attention_rollout(recorder.attention), model)
-
-    return "attention rollout", "rollout", make_map
-
-
-def _answer(model: VisionTransformer, method: str, target: int | None) -> Method:
-    """The methods that ask about one class: the predicted one, if `target` is None."""
-    title = {"gradient": "gradient rollout", "occlusion": "occlusion"}[method]
-    suffix = method
-    if target is not None:
-        title, suffix = f"{title} for {class_names(model)[target]}", f"{method}-class{target}"
-
-    def make_map(inputs: Tensor) -> Tensor:
-        if method == "occlusion":
-            return occlusion(model, inputs, target)
-        relevance = gradient_rollout(model, inputs, target)
-        # Less the identity that it started from: with average pooling, that would veil the rest.
-        return _on_grid(relevance - torch.eye(relevance.shape[-1]).to(relevance), model)
-
-    return title, suffix, make_map
+def _recorded(
+    model: VisionTransformer, inputs: Tensor, layers: list[int] | None
+) -> Float[Tensor, "B L H T T"]:
+    with in_eval_mode(model), torch.no_grad(), AttentionRecorder(model, layers) as recorder:
+        model(inputs)
+    return recorder.attention
 
 
 def _on_grid(matrix: Float[Tensor, "B T T"], model: VisionTransformer) -> Float[Tensor, "B h w"]:

@@ -31,8 +31,8 @@ from vitlib import (
     load_data,
     save_checkpoint,
 )
-from vitlib.history import History
 from vitlib.runs.in_parallel import one_core_each
+from vitlib.train.history import History
 
 NAME, FINER = "vit_nano_patch7_28", "vit_nano_patch4_28"
 FOLDER = Path(__file__).parent

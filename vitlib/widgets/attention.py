@@ -11,7 +11,7 @@ from traitlets import Bool, Bytes, Int, List, Unicode, Union, validate
 from traitlets import Float as Number
 
 from vitlib.explain import AttentionRecorder, attention_rollout, logit_lens
-from vitlib.explain.maps import as_vision_transformer
+from vitlib.matching import as_vision_transformer
 from vitlib.model import VisionTransformer
 from vitlib.widgets.figure import (
     BadValue,
@@ -24,7 +24,7 @@ from vitlib.widgets.figure import (
     shown_pixels,
 )
 
-METHODS = ("attention", "rollout")
+METHODS = ("attention", "rollout")  # those of vitlib.explain.methods that weights alone give
 MANY_HEADS = ("mean", "max", "all")  # what `head` may be beside a number
 STRENGTHS = range(0, 101, 10)  # percent
 MOST_BYTES = 2_000_000

@@ -10,7 +10,7 @@ from torch import Tensor
 from traitlets import Bytes, Dict, Int, List, Unicode, observe, validate
 
 from vitlib.checkpoints.dialects import SOURCES, Translation, translate
-from vitlib.explain.maps import as_vision_transformer
+from vitlib.matching import as_vision_transformer
 from vitlib.model import VisionTransformer
 from vitlib.widgets.figure import Figure, check_choice, check_index
 

@@ -12,19 +12,18 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from vitlib.create import create_model, list_models
 from vitlib.data import load_data
+from vitlib.data.decode import decode, in_channels
 from vitlib.explain.answers import in_eval_mode
-from vitlib.explain.maps import as_vision_transformer
 from vitlib.explain.methods import METHODS, class_names, find_method
-from vitlib.model import VisionTransformer, create_model, list_models
+from vitlib.matching import check_answers
+from vitlib.model import VisionTransformer
 from vitlib.plots import plot_maps
-from vitlib.read_images import decode, in_channels
 
 _DIGITS = "72345"  # one test digit of each of these classes
 _PHOTOS = {"photo: astronaut": "astronaut", "photo: cat": "chelsea"}  # of scikit-image
 _MOST_BYTES, _MOST_PIXELS = 20_000_000, 50_000_000  # of an upload
-_NAMES = {"attention": "attention", "rollout": "attention rollout",
-          "gradient": "gradient rollout", "occlusion": "occlusion"}  # fmt: skip
 _NONE = "none"  # no head or class in particular; a Dropdown takes None for "nothing is chosen"
 _WITHOUT_KERNEL = (
     "<p><em>In a live notebook, an explorer stands here: upload a picture, choose a model, layer, "
@@ -54,7 +53,7 @@ class Explorer(ipywidgets.VBox):
             raise ValueError(f"expected models as {{name: model}}, got {type(models).__name__}")
         self._models: dict[str, VisionTransformer] = {}
         for name, model in (models or {}).items():
-            self._models[name] = _check(name, model)
+            self._models[name] = check_answers(model, name)
         names = list(self._models) or _packaged()
         self._pictures = _examples()
         self._waiting = True  # while controls are being set, nothing is drawn
@@ -72,7 +71,9 @@ class Explorer(ipywidgets.VBox):
         )  # fmt: skip
         self.model = ipywidgets.Dropdown(options=names, description="Model", **wide)
         self.method = ipywidgets.Dropdown(
-            options=[(_NAMES[name], name) for name in METHODS], description="Method", **wide
+            options=[(row.label, name) for name, row in METHODS.items()],
+            description="Method",
+            **wide,
         )
         self.layer = ipywidgets.IntSlider(min=0, max=0, description="Layer", **wide)
         self.head = ipywidgets.Dropdown(description="Head", **wide)
@@ -121,7 +122,7 @@ class Explorer(ipywidgets.VBox):
 
     def _follow_method(self, change: Any = None) -> None:
         for name in ("layer", "head", "target"):
-            getattr(self, name).disabled = name not in METHODS[self.method.value]
+            getattr(self, name).disabled = name not in METHODS[self.method.value].options
         self._waiting = False
         self._draw()
 
@@ -156,20 +157,20 @@ class Explorer(ipywidgets.VBox):
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (model.mean, model.std))
         weight = model.cls_token
         inputs = ((pixels - mean) / std).to(weight.device, weight.dtype)
-        values = {name: getattr(self, name).value for name in METHODS[method]}
+        values = {name: getattr(self, name).value for name in METHODS[method].options}
         chosen = {name: None if value == _NONE else value for name, value in values.items()}
-        title, _, make_map = find_method(model, method, **chosen)
-        grid = make_map(inputs).cpu()  # (1, h, w)
+        maker = find_method(model, method, **chosen)
+        grid = maker.make(inputs).cpu()  # (1, h, w)
         with in_eval_mode(model), torch.no_grad():
             probability, answer = model(inputs)[0].float().softmax(dim=0).max(dim=0)
-        figure = plot_maps(pixels, {title: grid}, ["picture"], alone=True)
+        figure = plot_maps(pixels, {maker.title: grid}, ["picture"], alone=True)
         buffer = BytesIO()
         figure.savefig(buffer, format="png", dpi=110)
         self.shown.value = buffer.getvalue()
         row, column = divmod(int(grid.argmax()), grid.shape[-1])
         self._say(
             f"The model's answer: {class_names(model)[int(answer)]} ({probability:.1%}). The map, "
-            f"{title}, is largest in row {row}, column {column} of {grid.shape[-2]} × "
+            f"{maker.title}, is largest in row {row}, column {column} of {grid.shape[-2]} × "
             f"{grid.shape[-1]}: {float(grid.max()):.3g}."
         )
 
@@ -186,21 +187,6 @@ class Explorer(ipywidgets.VBox):
 
     def _say(self, text: str) -> None:
         self.said.value = escape(text)
-
-
-def _check(name: str, model: VisionTransformer) -> VisionTransformer:
-    """The model, if pictures can be brought into its form and it has an answer to explain."""
-    model = as_vision_transformer(model)
-    if not model.num_classes or not len(model.blocks):
-        raise ValueError(f"{name} has no {'blocks' if model.num_classes else 'head'}: no answer")
-    if model.mean is None or model.std is None:
-        raise ValueError(
-            f"{name} does not say by what mean and std its images were normalised: set model.mean "
-            "and model.std"
-        )
-    if model.in_chans not in (1, 3):
-        raise ValueError(f"{name} takes {model.in_chans} channels, pictures have 1 or 3")
-    return model
 
 
 def _packaged() -> list[str]:

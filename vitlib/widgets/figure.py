@@ -21,11 +21,14 @@ from PIL import Image
 from torch import Tensor
 from traitlets import TraitError, Unicode
 
+from vitlib.matching import check_inputs
 from vitlib.model import VisionTransformer
+from vitlib.palette import COLOURS
 
 STATIC = Path(__file__).parent / "static"
-KIT = (STATIC / "figure.js").read_text("utf8")
-STYLE = (STATIC / "figure.css").read_text("utf8")
+KIT = f"const COLOURS = {json.dumps(COLOURS)};\n" + (STATIC / "figure.js").read_text("utf8")
+_VARIABLES = " ".join(f"--vitlib-{name}: {colour};" for name, colour in COLOURS.items())
+STYLE = f".vitlib-figure {{ {_VARIABLES} }}\n" + (STATIC / "figure.css").read_text("utf8")
 
 # In a page: finds the first element of this figure that nobody has brought to life, and does so.
 _MOUNT = """
@@ -193,17 +196,6 @@ def check_model_images(model: VisionTransformer, images: Any) -> Tensor:
 
     Raises ValueError for another type, shape or dtype, and for values that are not finite.
     """
-    if not isinstance(images, Tensor):
-        raise ValueError(f"expected a tensor of images (B, C, H, W), got {type(images).__name__}")
-    batch = images[None] if images.ndim == 3 else images
-    wanted = (model.in_chans, *model.img_size)
-    if batch.ndim != 4 or tuple(batch.shape[1:]) != wanted or not len(batch):
-        raise ValueError(
-            f"the model takes images of shape {('B', *wanted)}".replace("'", "")
-            + f", got {tuple(images.shape)}"
-        )
-    if not batch.is_floating_point():
-        raise ValueError(f"expected normalised float images, as from load_data, got {images.dtype}")
-    if not batch.isfinite().all():
-        raise ValueError("the images hold values that are not finite (NaN or infinity)")
+    batch = images[None] if isinstance(images, Tensor) and images.ndim == 3 else images
+    check_inputs(model, batch)
     return batch

@@ -9,7 +9,7 @@ from torch import Tensor
 from traitlets import Bytes, Int, List, Unicode, validate
 
 from vitlib.explain import logit_lens
-from vitlib.explain.maps import as_vision_transformer
+from vitlib.matching import as_vision_transformer
 from vitlib.model import VisionTransformer
 from vitlib.widgets.figure import (
     BadValue,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from traitlets import Bytes, Int, List, Unicode, observe, validate
 
-from vitlib.explain.maps import as_vision_transformer
+from vitlib.matching import as_vision_transformer
 from vitlib.model import VisionTransformer
 from vitlib.pos_embed import resample_pos_embed
 from vitlib.widgets.figure import Figure, check_choice, check_index, middle_patch, prefix_names

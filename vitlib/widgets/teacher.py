@@ -11,7 +11,7 @@ from traitlets import Bool, Bytes, Int, List, Unicode, validate
 from traitlets import Float as Number
 
 from vitlib.explain.answers import in_eval_mode
-from vitlib.explain.maps import as_vision_transformer
+from vitlib.matching import as_vision_transformer
 from vitlib.model import VisionTransformer
 from vitlib.widgets.figure import (
     BadValue,

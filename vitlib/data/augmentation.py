@@ -4,14 +4,13 @@ Every random number here comes from torch's global CPU generator, on whatever de
 are. So a seed fixes a run, and a generator state that was saved with a checkpoint continues it.
 """
 
-import difflib
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Beta
 
 from vitlib.patch import Size, pair
+from vitlib.wording import did_you_mean
 
 RECIPES = ("none", "affine", "flip_crop", "randaugment")
 
@@ -35,10 +34,9 @@ def augment(recipe: str, img_size: Size) -> nn.Module:
     import kornia.augmentation as K
 
     if recipe not in RECIPES:
-        near = difflib.get_close_matches(recipe, RECIPES, n=1)
         raise ValueError(
-            f"unknown augmentation {recipe!r}; choose one of {', '.join(RECIPES)}"
-            + (f". Did you mean {near[0]!r}?" if near else "")
+            f"unknown augmentation {recipe!r}; choose one of {', '.join(RECIPES)}. "
+            f"{did_you_mean(recipe, RECIPES)}"
         )
     if recipe == "none":
         return nn.Identity()

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from vitlib.augment import RECIPES
+from vitlib.data.augmentation import RECIPES
+from vitlib.plots import plot_history
 
 # Fields that change neither the weights nor what a resumed run would compute.
 _FREE_TO_CHANGE = {
@@ -23,7 +24,7 @@ class TrainConfig:
 
     Args:
         steps: optimiser steps, a fixed number.
-        batch_size: images a step; the last, short batch of an epoch is dropped.
+        batch_size: images per step; the last, short batch of an epoch is dropped.
         lr: highest learning rate, reached after `warmup_steps` of linear growth.
         min_lr: learning rate at the end of the cosine.
         warmup_steps: steps of linear growth; a run of no more `steps` than these never leaves it.
@@ -128,7 +129,7 @@ class TrainConfig:
 class History:
     """The record of a run; in a notebook it shows itself as a figure.
 
-    `loss` and `lr` hold one number a step, `val_loss` and `val_accuracy` one for each of
+    `loss` and `lr` hold one number per step, `val_loss` and `val_accuracy` one for each of
     `val_steps` (counted from 1, measured with the averaged weights). `seconds` is wall-clock time
     over all the run's parts, validation included.
     """
@@ -159,8 +160,6 @@ class History:
 
     def plot(self) -> Any:
         """A matplotlib figure of the loss and, where there is one, the validation accuracy."""
-        from vitlib.plots import plot_history
-
         return plot_history(self)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Labelled images from a folder of class folders, as a `Source`, which every reader returns.
+"""Labelled images from a folder of class folders.
 
 Folders are read with Pillow alone: `datasets`' own folder reader takes the label from the innermost
 folder, gives no labels at all when the depths differ, copies everything into a cache, and stops at
@@ -6,12 +6,12 @@ a broken file without saying which it was.
 """
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vitlib.read_images import Pictures, read_images
+from vitlib.data.decode import read_images
+from vitlib.data.source import Labelled, Size, Source, labelled, refuse_classes
 
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "validation", "valid", "val")  # the first that is there is taken
@@ -21,32 +21,10 @@ SUFFIXES = frozenset((
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
     ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 ))  # fmt: skip
-Size = tuple[int, int] | None
-
-
-@dataclass
-class Labelled:
-    """Images with class numbers."""
-
-    images: np.ndarray  # (n, C, H, W), uint8
-    labels: np.ndarray  # (n,), int64
-    broken: list[tuple[str, str]]
-
-
-@dataclass
-class Source:
-    """A data set as it was found; without a test set, one is to be split off."""
-
-    train: Labelled
-    test: Labelled | None
-    classes: tuple[str, ...]
-
-
-# A folder of class folders -----------------------------------------------------------------------
 
 
 def read_folder(root: Path, size: Size) -> Source:
-    """`root` holds one folder a class, or train and test folders that do.
+    """`root` holds one folder per class, or train and test folders that do.
 
     Names in `TRAIN` and `TEST` count in any case. Below a class folder, images may lie at any
     depth; hidden files and files that are no images by name are passed over.
@@ -136,27 +114,3 @@ def _read_classes(root: Path, files: dict[str, list[Path]], size: Size) -> Label
     labels = np.repeat(np.arange(len(files)), [len(found) for found in files.values()])
     named = ((path.relative_to(root).as_posix(), path) for path in paths)
     return labelled(read_images(named, len(paths), size, root.name), labels, tuple(files))
-
-
-# Also for the other sources ----------------------------------------------------------------------
-
-
-def labelled(pictures: Pictures, labels: np.ndarray, classes: tuple[str, ...] = ()) -> Labelled:
-    """The pictures that could be read, with their labels; ValueError if a class lost all of its."""
-    labels = labels[pictures.kept].astype(np.int64)
-    gone = [name for k, name in enumerate(classes) if k not in set(labels.tolist())]
-    if gone:
-        raise ValueError(f"no image of class {gone[0]!r} can be read")
-    return Labelled(pictures.images, labels, pictures.broken)
-
-
-def refuse_classes(train: set[str], test: set[str]) -> None:
-    """Raise the ValueError that says how the classes of train and test differ."""
-    only = [
-        f"only in {split}: {', '.join(sorted(names))}"
-        for split, names in (("train", train - test), ("test", test - train))
-        if names
-    ]
-    raise ValueError(
-        "train and test have different classes; " + ("; ".join(only) or "their order differs")
-    )

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vitlib.checkpoints import LoadReport
 from vitlib.checkpoints.pretrained import Pretrained, load_into, read_pretrained
-from vitlib.checkpoints.report import listed
 from vitlib.checkpoints.settings import SourceSettings, layers_of
-from vitlib.data import ImageData, ImageSet, mean_std
-from vitlib.model import PRESETS, VisionTransformer, create_model
+from vitlib.create import create_model
+from vitlib.data import ImageData
+from vitlib.model import VisionTransformer
 from vitlib.patch import Size
-from vitlib.read_images import in_channels
+from vitlib.presets import PRESETS
+from vitlib.wording import first_few
 
 # TrainConfig's settings where weights are given: a few short epochs, a rate that changes trained
 # weights little, no smoothing, so that the report's probabilities are the model's own.
@@ -70,7 +70,7 @@ def settings_for(how: str) -> dict[str, Any]:
 def choose_size(start: Start, preset: str | None) -> Size | None:
     """The image size of the preset, else of the weights."""
     if preset is not None:
-        size: Size = PRESETS[preset][0].get("img_size", 224)
+        size: Size = PRESETS[preset].arguments["img_size"]
         return size
     return start.settings.arguments.get("img_size")
 
@@ -107,27 +107,6 @@ def build(
     )
     _refuse_misfit(report, model, start, preset)
     return model, report
-
-
-def suit(data: ImageData, model: VisionTransformer) -> ImageData:
-    """`data` in the model's channels, grey or colour, and normalised by its mean and std.
-
-    Weights trained on pixels of one scale answer worse on another, and nothing else would show it.
-    Where the model does not know mean and std, the data's own serve.
-    Raises ValueError for a model whose images have neither 1 nor 3 channels.
-    """
-    channels = model.in_chans
-    if channels not in (1, 3):
-        raise ValueError(f"the model takes images of {channels} channels, pictures have 1 or 3")
-    parts = [_in_channels(part.images, channels) for part in (data.train, data.test)]
-    mean, std = model.mean, model.std
-    if mean is None or std is None:
-        mean, std = mean_std(parts[0])
-    train, test = (
-        ImageSet(images, part.labels, mean, std)
-        for images, part in zip(parts, (data.train, data.test), strict=True)
-    )
-    return ImageData(data.name, train, test, data.classes, mean, std, data.skipped)
 
 
 def freeze(model: VisionTransformer, how: str) -> None:
@@ -180,7 +159,7 @@ def _refuse_misfit(
         "not in the model": report.extra,
         "mismatched": report.mismatched,
     }
-    misfits = [f"{title}: {listed(names, 2)}" for title, names in groups.items() if names]
+    misfits = [f"{title}: {first_few(names, 2)}" for title, names in groups.items() if names]
     if not misfits:
         return
     advice = " Without --model, it is built as they need it" if preset else ""
@@ -191,13 +170,6 @@ def _refuse_misfit(
         advice = f" --img-size {model.img_size[0]} resamples the positions"
     name = f"the model {preset}" if preset else "the model"
     raise ValueError(f"{start.place} does not fit {name}: {'; '.join(misfits)}.{advice}")
-
-
-def _in_channels(images: Tensor, channels: int) -> Tensor:
-    """uint8 images (n, C, H, W) as grey or colour ones."""
-    if images.shape[1] == channels:
-        return images
-    return torch.from_numpy(np.stack([in_channels(pixels, channels) for pixels in images.numpy()]))
 
 
 def _digest(weights: Mapping[str, Tensor]) -> str:

@@ -1,7 +1,4 @@
-"""`vitlib attend`: images, a model's answers, and maps of where it looked.
-
-In a file of its own, so that cli.py stays a list of what can be asked.
-"""
+"""`vitlib attend`: images, a model's answers, and maps of where it looked."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,17 +6,50 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
-from vitlib.checkpoints import load_checkpoint
+from vitlib.cli.options import add_model, open_model
 from vitlib.data import ImageSet
-from vitlib.explain.methods import METHODS, class_names, find_method
-from vitlib.model import VisionTransformer, create_model
+from vitlib.data.decode import decode, in_channels, list_broken
+from vitlib.explain.methods import METHODS, class_names, find_method, methods_with
+from vitlib.files import atomic_write
+from vitlib.matching import check_answers
+from vitlib.model import VisionTransformer
 from vitlib.plots import plot_maps
-from vitlib.read_images import decode, in_channels, list_broken
-from vitlib.whole_file import whole_file
+from vitlib.wording import first_few
 
-DEFAULT_MODEL = "vit_nano_patch4_28"
+_DEFAULT_MODEL = "vit_nano_patch4_28"
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """`vitlib attend` and its options."""
+    p = commands.add_parser(
+        "attend", help="draw maps of where a model looked", description=attend.__doc__
+    )
+    p.set_defaults(run=attend)
+    p.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files")
+    add_model(p, _DEFAULT_MODEL)
+    p.add_argument(
+        "--method", choices=METHODS, default="attention",
+        help="the map. "
+        + "; ".join(f"{row.name}: {row.help}" for row in METHODS.values())
+        + " (default: %(default)s)",
+    )  # fmt: skip
+    p.add_argument(
+        "--layer", type=int, metavar="N", help=f"of {methods_with('layer')}: the block, counted "
+        "from 0, or from -1 backwards (default: the last)",
+    )  # fmt: skip
+    p.add_argument(
+        "--head", type=int, metavar="N", help=f"of {methods_with('head')}: the head, counted "
+        "likewise (default: the mean of all)",
+    )  # fmt: skip
+    p.add_argument(
+        "--target", metavar="CLASS", help=f"of {methods_with('target')}: the class asked about, "
+        "by name or number (default: the predicted one)",
+    )  # fmt: skip
+    p.add_argument(
+        "--out", type=Path, default=Path(), metavar="FOLDER",
+        help="where IMAGE-METHOD.png goes (default: the current folder)",
+    )  # fmt: skip
 
 
 def attend(args: argparse.Namespace) -> None:
@@ -28,11 +58,10 @@ def attend(args: argparse.Namespace) -> None:
 
     Everything is read and checked first: if one image can't be read, no picture is written.
     """
-    model = _model(args)
-    _refuse_idle_options(args)
+    model = check_answers(*open_model(args, _DEFAULT_MODEL))
     target = None if args.target is None else _find_class(args.target, class_names(model))
-    title, suffix, make_map = find_method(model, args.method, args.layer, args.head, target)
-    paths = name_pictures(args.images, args.out, suffix)
+    maps = find_method(model, args.method, layer=args.layer, head=args.head, target=target)
+    paths = name_pictures(args.images, args.out, maps.suffix)
     images = _read(args.images, model)
     args.out.mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(paths):
@@ -41,29 +70,11 @@ def attend(args: argparse.Namespace) -> None:
         with torch.no_grad():
             probability, answer = model(inputs)[0].float().softmax(dim=0).max(dim=0)
         said = f"{class_names(model)[int(answer)]} ({probability:.1%})"
-        figure = plot_maps(pixels, {title: make_map(inputs)}, [f"prediction: {said}"], alone=True)
-        with whole_file(path) as temporary:
+        drawn = {maps.title: maps.make(inputs)}
+        figure = plot_maps(pixels, drawn, [f"prediction: {said}"], alone=True)
+        with atomic_write(path) as temporary:
             figure.savefig(temporary, format="png", dpi=150)
         print(f"{path}: {said}", flush=True)
-
-
-def _refuse_idle_options(args: argparse.Namespace) -> None:
-    for option in ("layer", "head", "target"):
-        if getattr(args, option) is not None and option not in METHODS[args.method]:
-            fitting = " or ".join(name for name, options in METHODS.items() if option in options)
-            raise ValueError(f"--{option} goes with --method {fitting}, not with {args.method}")
-
-
-def _model(args: argparse.Namespace) -> VisionTransformer:
-    place = args.checkpoint or args.model or DEFAULT_MODEL
-    model: nn.Module
-    model = load_checkpoint(place) if args.checkpoint else create_model(place, pretrained=True)
-    assert isinstance(model, VisionTransformer)
-    if not model.num_classes:
-        raise ValueError(f"{place} holds a model without a head, which gives no answer")
-    if model.mean is None or model.std is None:
-        raise ValueError(f"{place} does not say by what mean and std its images were normalised")
-    return model
 
 
 def _find_class(text: str, names: Sequence[str]) -> int:
@@ -72,9 +83,9 @@ def _find_class(text: str, names: Sequence[str]) -> int:
         return names.index(text)
     if text.isdecimal() and int(text) < len(names):
         return int(text)
-    listed = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
     raise ValueError(
-        f"--target {text} is no class: the model knows {listed}, or by number 0 to {len(names) - 1}"
+        f"--target {text} is no class: the model knows {first_few(names, 10)}; or by number, 0 to "
+        f"{len(names) - 1}"
     )
 
 
@@ -86,8 +97,6 @@ def _read(paths: Sequence[Path], model: VisionTransformer) -> ImageSet:
 
     The labels are of no meaning.
     """
-    if model.in_chans not in (1, 3):
-        raise ValueError(f"the model takes images of {model.in_chans} channels, files have 1 or 3")
     read, broken = [], []
     for path in paths:
         try:

@@ -13,6 +13,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from vitlib.wording import first_few
+
 
 @dataclass
 class Pictures:
@@ -124,8 +126,7 @@ def flatten(image: Image.Image) -> Image.Image:
 
 def list_broken(broken: list[tuple[str, str]], most: int = 5) -> str:
     """The first few, with reasons."""
-    listed = "; ".join(f"{name} ({reason})" for name, reason in broken[:most])
-    return listed + (f"; and {len(broken) - most} more" if len(broken) > most else "")
+    return first_few([f"{name} ({reason})" for name, reason in broken], most, "; ")
 
 
 def _without_address(error: Exception) -> str:

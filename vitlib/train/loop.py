@@ -1,4 +1,4 @@
-"""Training: `fit`, and the parts it is made of.
+"""`fit`, and the parts it is made of.
 
 One step of `fit`, in this order:
 
@@ -29,15 +29,11 @@ from tqdm import tqdm
 
 from vitlib.checkpoints import unwrapped
 from vitlib.data import ImageData, ImageSet, augment, cutmix, mixup
-from vitlib.distillation import DistillationLoss
-from vitlib.evaluation import Evaluation, check_fits, evaluate
-from vitlib.history import History, TrainConfig, TrainState
-from vitlib.resume import Run, hold_interrupts
-
-__all__ = [
-    "DistillationLoss", "Evaluation", "History", "TrainConfig", "TrainState", "ema_update",
-    "evaluate", "fit", "param_groups", "warmup_cosine",
-]  # fmt: skip
+from vitlib.matching import check_fits
+from vitlib.train.distillation import DistillationLoss
+from vitlib.train.evaluation import evaluate
+from vitlib.train.history import History, TrainConfig, TrainState
+from vitlib.train.resume import Run, hold_interrupts
 
 
 def fit(

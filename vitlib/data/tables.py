@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from vitlib.checkpoints.hub import quiet_hub
-from vitlib.read_images import read_images
-from vitlib.sources import TEST, Size, Source, labelled, refuse_classes
+from vitlib.data.decode import read_images
+from vitlib.data.folders import TEST
+from vitlib.data.source import Size, Source, labelled, refuse_classes
 
 
 def read_parquet(root: Path, size: Size, image: str | None, label: str | None) -> Source:

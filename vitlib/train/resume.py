@@ -21,9 +21,9 @@ from vitlib.checkpoints import (
     save_checkpoint,
 )
 from vitlib.data import ImageData
-from vitlib.distillation import DistillationLoss
-from vitlib.history import History, TrainConfig
-from vitlib.whole_file import refuse_non_file
+from vitlib.files import refuse_non_file
+from vitlib.train.distillation import DistillationLoss
+from vitlib.train.history import History, TrainConfig
 
 
 class CannotContinue(ValueError):

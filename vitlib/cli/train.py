@@ -1,28 +1,116 @@
-"""What the commands do: train or fine-tune, evaluate, export. (`vitlib attend`: attend.py.)"""
+"""`vitlib train`: train a model from the start, or fine-tune weights (finetune.py)."""
 
 import argparse
 import math
-import os
 import sys
 import warnings
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
 
-from vitlib import finetune
-from vitlib.checkpoints import LoadReport, load_checkpoint, read_checkpoint
+from vitlib.checkpoints import LoadReport, read_checkpoint
+from vitlib.cli import finetune
+from vitlib.cli.describe import (
+    describe_data,
+    describe_freezing,
+    describe_model,
+    describe_pixels,
+    describe_result,
+    describe_run,
+)
+from vitlib.cli.options import add_data
+from vitlib.create import create_model, list_models
 from vitlib.data import ImageData, load_data
-from vitlib.evaluation import Evaluation, evaluate
-from vitlib.export import export_onnx
-from vitlib.history import History, TrainConfig
-from vitlib.model import PRESETS, VisionTransformer, create_model
+from vitlib.files import check_place
+from vitlib.matching import match_model
+from vitlib.model import VisionTransformer
+from vitlib.presets import PRESETS
 from vitlib.report import Report, write_report
-from vitlib.train import fit, pick_device
-from vitlib.whole_file import refuse_non_file
+from vitlib.train import TrainConfig, evaluate, fit, pick_device
 
 _MOST_TOKENS = 256  # that a patch size chosen here may lead to
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """`vitlib train` and its options."""
+    defaults = TrainConfig()
+    p = commands.add_parser(
+        "train", help="train a model, or fine-tune weights", description=train.__doc__
+    )
+    p.set_defaults(run=train)
+    add_data(p)
+    p.add_argument(
+        "--model",
+        help=f"one of {', '.join(list_models())}; by default, with --weights, what these need, "
+        "else vit_nano_patch7_28 for grey images and vit_micro_patch4_32 for colour, with patches "
+        "that suit the size of the images",
+    )
+    p.add_argument(
+        "--weights", metavar="FROM", help="fine-tune: start from the weights in a file or folder "
+        "(safetensors, .bin, .pth, .npz, a checkpoint of vitlib), or from the Hub, owner/name",
+    )  # fmt: skip
+    p.add_argument(
+        "--freeze", type=_freeze, default="none", metavar="PART", help="of --weights, what stays "
+        "as it is: none; backbone, all but the head; or a number N, the patch embedding, tokens, "
+        "positions and the first N blocks (default: none)",
+    )  # fmt: skip
+    p.add_argument(
+        "--img-size", type=int, metavar="PIXELS", help="resize the images to this side; with "
+        "--weights, the positions are resampled to it (default: that of the weights)",
+    )  # fmt: skip
+    p.add_argument("--patch-size", type=int, metavar="PIXELS", help="side of a patch")
+    p.add_argument(
+        "--out", type=Path, metavar="FILE",
+        help="the checkpoint (default: runs/DATA-MODEL.safetensors)",
+    )  # fmt: skip
+    p.add_argument(
+        "--report", type=Path, metavar="FILE", help="an HTML page about the run and its mistakes "
+        "(default: none; with --weights, beside the checkpoint)",
+    )  # fmt: skip
+    start = p.add_mutually_exclusive_group()
+    start.add_argument(
+        "--fresh", action="store_true", help="start afresh even if --out holds a run; without "
+        "this, an existing run is continued",
+    )  # fmt: skip
+    start.add_argument(
+        "--resume", action="store_true", help="refuse to start where --out holds no run"
+    )
+    p.add_argument("--seed", type=int, default=defaults.seed, help="(default: %(default)s)")
+    for name, text in {
+        "steps": "optimiser steps",
+        "batch_size": "images per step",
+        "lr": "highest learning rate",
+        "min_lr": "learning rate at the end",
+        "warmup_steps": "steps up to the highest learning rate",
+        "weight_decay": "AdamW's weight decay",
+        "label_smoothing": "share of the target spread over all classes",
+        "augment": "none, affine, flip_crop or randaugment",
+        "mixup": "alpha of mixup, 0 for off",
+        "cutmix": "alpha of cutmix, 0 for off",
+        "val_fraction": "share of the training images kept back for validation",
+        "eval_every": "steps between validations",
+        "checkpoint_every": "steps between checkpoints",
+        "amp": "auto, bf16 or off",
+        "device": "auto or a device that torch knows",
+    }.items():
+        value = getattr(defaults, name)
+        fine = f"; with --weights {finetune.SETTINGS[name]}" if name in finetune.SETTINGS else ""
+        fine += f", or {finetune.HEAD_LR} if the backbone is frozen" if name == "lr" else ""
+        p.add_argument(
+            f"--{name.replace('_', '-')}", type=type(value), default=argparse.SUPPRESS,
+            help=f"{text} (default: {value}{fine})",
+        )  # fmt: skip
+    p.add_argument(
+        "--quiet", dest="progress", action="store_false", default=argparse.SUPPRESS,
+        help="no progress bar",
+    )  # fmt: skip
+
+
+def _freeze(text: str) -> str:
+    if text not in ("none", "backbone") and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"none, backbone or a number of blocks, not {text!r}")
+    return text
 
 
 def train(args: argparse.Namespace) -> None:
@@ -33,8 +121,8 @@ def train(args: argparse.Namespace) -> None:
     size = args.img_size
     if size is None and start is not None:
         size = finetune.choose_size(start, args.model)
-    elif size is None and args.model and args.model.endswith("_224"):
-        size = 224  # timm's names promise it; the book's own presets take the data's size
+    elif size is None and args.model:
+        size = PRESETS[args.model].native_size
     data = load_data(args.data, img_size=size)
     torch.manual_seed(args.seed)  # of the first weights; `fit` seeds itself
     told: dict[str, str] = {}
@@ -44,24 +132,24 @@ def train(args: argparse.Namespace) -> None:
         name = args.model or start.name
         model, loading = _start_from(start, data, config, args)
         del start  # its tensors are in the model now, and training takes long
-        data = finetune.suit(data, model)
+        data = match_model(data, model)
         if not hasattr(args, "batch_size"):
             config = replace(config, batch_size=finetune.fitting_batch(data, config.val_fraction))
         told = {
             "weights": str(loading),
-            "input": _told_pixels(data),
-            "trained": _told_frozen(model, args.freeze),
+            "input": describe_pixels(data),
+            "trained": describe_freezing(model, args.freeze),
         }
     out = args.out or Path("runs") / f"{data.name.replace('/', '-')}-{name}.safetensors"
     if args.resume and not out.exists():
         raise ValueError(f"nothing to resume: there is no {out}")
     report = args.report or (None if args.weights is None else out.with_suffix(".html"))
-    _check_place(out, weights=args.weights)
+    check_place(out, weights=args.weights)
     if report is not None:
-        _check_place(report, weights=args.weights, checkpoint=out)
+        check_place(report, weights=args.weights, checkpoint=out)
     config = replace(config, checkpoint=out)
 
-    told = {"data": _told_data(data), "model": _told_model(name, model)} | told
+    told = {"data": describe_data(data), "model": describe_model(name, model)} | told
     print("\n".join(told.values()))
     if out.exists() and not args.fresh:
         read_checkpoint(out)  # refuses a damaged file, before we say that it is continued
@@ -78,62 +166,14 @@ def train(args: argparse.Namespace) -> None:
     if history.val_accuracy:
         print(f"validation accuracy {history.val_accuracy[-1]:.2%}")
     result = evaluate(model, data.test)
-    print(_summary(result))
+    print(describe_result(result))
     print(f"checkpoint {out}")
     if report is not None:
         sys.stdout.flush()
-        told |= _told_run(history) | {"command": args.command_line}
+        told |= describe_run(history) | {"command": args.command_line}
         page = Report(f"{data.name}: {name}", data.classes, data.test, result, told, history)
         write_report(report, page, model, config.progress)
         print(f"report {report}")
-
-
-def evaluate_checkpoint(args: argparse.Namespace) -> None:
-    """Print a checkpoint's accuracy and loss on the test images of a data set."""
-    device = pick_device(args.device)
-    if args.report is not None:
-        _check_place(args.report, checkpoint=args.checkpoint)
-    model = load_checkpoint(args.checkpoint)
-    assert isinstance(model, VisionTransformer)
-    data = load_data(args.data, img_size=model.img_size)
-    if model.classes is not None and model.classes != data.classes:
-        raise ValueError(
-            f"the model knows the classes {_some(model.classes)}, {data.name} has "
-            f"{_some(data.classes)}"
-        )
-    data = finetune.suit(data, model)
-    model.to(device)
-    result = evaluate(model, data.test, args.batch_size)
-    print(_summary(result))
-    if args.report is not None:
-        name = args.checkpoint.name
-        told = {"data": _told_data(data), "model": _told_model(name, model)}
-        told |= {"input": _told_pixels(data), "command": args.command_line}
-        page = Report(f"{data.name}: {name}", data.classes, data.test, result, told)
-        write_report(args.report, page, model)
-        print(f"report {args.report}")
-
-
-def export(args: argparse.Namespace) -> None:
-    """Write a model as an ONNX file, and check its answers with onnxruntime."""
-    _check_place(args.out, checkpoint=args.checkpoint)
-    if args.checkpoint is not None:
-        model = load_checkpoint(args.checkpoint)
-    else:
-        model = create_model(args.model, pretrained=True)
-    assert isinstance(model, VisionTransformer)
-    difference = export_onnx(model, args.out)
-    height, width = model.img_size
-    output = f"logits (batch, {model.num_classes})"
-    if not model.num_classes:
-        output = f"features (batch, {model.num_features})"
-    print(
-        f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, images (batch, {model.in_chans}, "
-        f"{height}, {width}) to {output}"
-    )
-    if model.mean is None:
-        warnings.warn("the model does not say how its images are to be normalised", stacklevel=1)
-    print(f"onnxruntime and torch differ by at most {difference:.1e}")
 
 
 def _check_request(args: argparse.Namespace) -> tuple[TrainConfig, finetune.Start | None]:
@@ -148,7 +188,7 @@ def _check_request(args: argparse.Namespace) -> tuple[TrainConfig, finetune.Star
     pick_device(config.device)
     for place in (args.out or Path("runs/unnamed.safetensors"), args.report):
         if place is not None:
-            _check_place(place, weights=args.weights)
+            check_place(place, weights=args.weights)
     return config, None if args.weights is None else finetune.read_start(args.weights)
 
 
@@ -180,7 +220,7 @@ def _model_for(
     channels, *side = data.train.images.shape[1:]
     chosen = name or ("vit_nano_patch7_28" if channels == 1 else "vit_micro_patch4_32")
     if patch is None and chosen in PRESETS:
-        patch = PRESETS[chosen][0].get("patch_size", 16)
+        patch = PRESETS[chosen].arguments.get("patch_size", 16)
         if any(length % patch for length in side):
             patch = _patch_for(side, patch, refuse=name)
     return chosen, create_model(
@@ -206,73 +246,3 @@ def _patch_for(side: list[int], preset: int, refuse: str | None) -> int:
             f"--img-size, for instance 32, or choose --patch-size"
         )
     return fitting[-1]
-
-
-def _check_place(out: Path, **others: Path | str | None) -> None:
-    """Raise a ValueError where no file can be written, as far as can be told beforehand, and where
-    `out` is one of the command's other files.
-    """
-    refuse_non_file(out)
-    for what, other in others.items():
-        if other is not None and out.resolve() == Path(other).resolve():
-            raise ValueError(f"{out} is the name of the {what} already: choose another")
-    folder = next(parent for parent in out.absolute().parents if parent.exists())
-    if not folder.is_dir():
-        raise ValueError(f"{out} cannot be written: {folder} is not a folder")
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"{out} cannot be written: {folder} is write-protected")
-
-
-def _told_data(data: ImageData) -> str:
-    channels, height, width = data.train.images.shape[1:]
-    return (
-        f"{data.name}: {len(data.train):,} training and {len(data.test):,} test images, "
-        f"{height}×{width}, {channels} channel{'s' if channels > 1 else ''}, "
-        f"{len(data.classes)} classes"
-    )
-
-
-def _told_model(name: str, model: VisionTransformer) -> str:
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return (
-        f"{name}: {parameters:,} parameters, patches of {model.patch_size[0]}×"
-        f"{model.patch_size[1]}, {math.prod(model.grid_size)} of them"
-    )
-
-
-def _told_pixels(data: ImageData) -> str:
-    mean, std = (" ".join(f"{x:.4g}" for x in values) for values in (data.mean, data.std))
-    return f"pixels normalised by mean {mean} and std {std}"
-
-
-def _told_frozen(model: VisionTransformer, how: str) -> str:
-    counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    trained, total = sum(n for n, t in counts if t), sum(n for n, _ in counts)
-    return f"{trained:,} of {total:,} parameters are trained (--freeze {how})"
-
-
-def _told_run(history: History) -> dict[str, str]:
-    """The settings that decide a run, and how long it took, for the report."""
-    config = history.config
-    names = (
-        "batch_size", "lr", "warmup_steps", "weight_decay", "label_smoothing", "ema_decay",
-        "augment", "mixup", "cutmix", "val_fraction", "seed",
-    )  # fmt: skip
-    settings = ((name, getattr(config, name)) for name in names)
-    return {
-        "run": f"{len(history.loss):,} steps in {history.seconds:.0f} s, "
-        f"{history.images_per_second:.0f} images a second",
-        "settings": ", ".join(f"{name} {value}" for name, value in settings),
-    }
-
-
-def _summary(result: Evaluation) -> str:
-    right = int((result.predictions == result.labels).sum())
-    return (
-        f"test accuracy {result.accuracy:.2%} ({right:,} of {len(result.labels):,}), "
-        f"loss {result.loss:.4f}"
-    )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f", … ({len(names)})" if len(names) > 5 else "")

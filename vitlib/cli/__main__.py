@@ -1,0 +1,7 @@
+"""`python -m vitlib.cli`, the same as `vitlib`."""
+
+import sys
+
+from vitlib.cli.main import main
+
+sys.exit(main())

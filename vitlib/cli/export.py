@@ -1,0 +1,36 @@
+"""`vitlib export`: a model as an ONNX file."""
+
+import argparse
+import warnings
+from pathlib import Path
+
+from vitlib.cli.options import add_model, open_model
+from vitlib.export import export_onnx
+from vitlib.files import check_place
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """`vitlib export` and its options."""
+    p = commands.add_parser("export", help="write a model as ONNX", description=export.__doc__)
+    p.set_defaults(run=export)
+    add_model(p)
+    p.add_argument("--format", choices=["onnx"], default="onnx", help="(default: %(default)s)")
+    p.add_argument("--out", required=True, type=Path, metavar="FILE", help="the file to write")
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write a model as an ONNX file, and check its answers with onnxruntime."""
+    check_place(args.out, checkpoint=args.checkpoint)
+    model, _ = open_model(args)
+    difference = export_onnx(model, args.out)
+    height, width = model.img_size
+    output = f"logits (batch, {model.num_classes})"
+    if not model.num_classes:
+        output = f"features (batch, {model.num_features})"
+    print(
+        f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, images (batch, {model.in_chans}, "
+        f"{height}, {width}) to {output}"
+    )
+    if model.mean is None:
+        warnings.warn("the model does not say how its images are to be normalised", stacklevel=1)
+    print(f"onnxruntime and torch differ by at most {difference:.1e}")

@@ -1,0 +1,80 @@
+"""The command line's entry: `COMMANDS`, and how errors are told.
+
+Results go to stdout, progress and errors to stderr. Exit codes: 0, 2 for an error in what was
+asked (one line, no traceback), 130 after Ctrl-C.
+"""
+
+import argparse
+import shlex
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import TextIO
+
+import torch
+
+import vitlib
+from vitlib.cli import attend, eval, export, train
+from vitlib.train.resume import CannotContinue
+
+COMMANDS = (train, eval, attend, export)  # in the order of `vitlib --help`
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line with these arguments, sys.argv's by default; returns the exit code."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 0
+    args.command_line = shlex.join(["vitlib", *(sys.argv[1:] if argv is None else argv)])
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            args.run(args)
+        except CannotContinue as error:
+            return _failed(f"{error.reason}. --fresh starts over, or choose another --out")
+        except (ValueError, OSError, ImportError, FloatingPointError) as error:
+            return _failed(str(error))
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            return _failed("not enough memory: try a smaller --batch-size or --img-size")
+        except KeyboardInterrupt as interrupt:
+            print(f"vitlib: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+            return 130
+    return 0
+
+
+def _failed(message: str) -> int:
+    print(f"vitlib: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """On the CPU, torch has no exception of its own for that."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        "can't allocate memory" in str(error)
+    )
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    print(f"vitlib: warning: {message}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vitlib", description="Train, evaluate and look into Vision Transformers."
+    )
+    parser.add_argument("--version", action="version", version=f"vitlib {vitlib.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    for command in COMMANDS:
+        command.add_command(commands)
+    return parser

@@ -1,0 +1,20 @@
+"""Labelled images, whole in memory: where they come from, and how fit and a reader get at them.
+
+    load.py          load_data, and the table of what it reads (DATA_SOURCES)
+    packaged.py, folders.py, tables.py
+                     digits that come with packages; class folders; parquet files and the Hub
+    decode.py        a picture file of any kind, size and colour mode -> bytes (C, H, W)
+    source.py        what each of these readers returns
+    sets.py          ImageSet and ImageData: bytes with labels, floats batch by batch
+    augmentation.py  augment, mixup, cutmix
+
+Data goes one way: files -> bytes -> sets -> augmented, normalised batches.
+"""
+
+from vitlib.data.augmentation import augment, cutmix, mixup
+from vitlib.data.load import DATA_SOURCES, load_data
+from vitlib.data.sets import ImageData, ImageSet, mean_std
+
+__all__ = [
+    "DATA_SOURCES", "ImageData", "ImageSet", "augment", "cutmix", "load_data", "mean_std", "mixup",
+]  # fmt: skip

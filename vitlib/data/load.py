@@ -1,0 +1,170 @@
+"""`load_data`: the table of what it can read, and how that becomes a data set.
+
+    a name or path -> its row of DATA_SOURCES -> images as bytes, class numbers and names
+    -> a test set, if there is none -> one number of channels -> mean and std -> ImageData
+
+The readers are packaged.py, folders.py and tables.py. To read something new, write one and add a
+row to the table.
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitlib.data.decode import list_broken
+from vitlib.data.folders import read_folder
+from vitlib.data.packaged import digits, mnist5k
+from vitlib.data.sets import ImageData, ImageSet, mean_std, stratified
+from vitlib.data.source import Labelled, Source
+from vitlib.data.source import Size as Wanted
+from vitlib.data.tables import read_hub, read_parquet
+from vitlib.patch import Size, pair
+from vitlib.wording import did_you_mean
+
+Place = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """One kind of thing that `load_data` reads.
+
+    name: what to write for it. help: one line for docs and `vitlib train --help`. recognises:
+    whether a name or path means it. read: from that, and the size, and the names of the image and
+    the label column where it `has_columns`.
+    """
+
+    name: str
+    help: str
+    recognises: Callable[[Place], bool]
+    read: Callable[..., Source]
+    has_columns: bool = False
+    is_folder: bool = False
+
+
+def _path(place: Place) -> Path:
+    return Path(place).expanduser()
+
+
+def _is_folder(place: Place) -> bool:
+    return os.fspath(place) != "" and _path(place).is_dir()
+
+
+def _holds_parquet(place: Place) -> bool:
+    return _is_folder(place) and any(_path(place).glob("*.parquet"))
+
+
+def _is_hub_id(place: Place) -> bool:
+    is_id = isinstance(place, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", place)
+    return bool(is_id) and not _path(place).exists()
+
+
+# The first that recognises a place reads it.
+DATA_SOURCES = (
+    DataSource(
+        "mnist5k", "5,000 real digits of MNIST: 4,000 train, 1,000 test, 28×28 grey",
+        lambda place: os.fspath(place) == "mnist5k", lambda _, size: mnist5k(size),
+    ),
+    DataSource(
+        "digits", "1,797 small digits of scikit-learn: 1,437 train, 360 test, 8×8 grey",
+        lambda place: os.fspath(place) == "digits", lambda _, size: digits(size),
+    ),
+    DataSource(
+        "FOLDER", "of train*.parquet and test*.parquet files, as the Hub stores images",
+        _holds_parquet, lambda place, *rest: read_parquet(_path(place), *rest),
+        has_columns=True, is_folder=True,
+    ),
+    DataSource(
+        "FOLDER", "of class folders, one folder of images per class",
+        _is_folder, lambda place, size: read_folder(_path(place), size), is_folder=True,
+    ),
+    DataSource(
+        "OWNER/NAME", "a data set on the Hugging Face Hub",
+        _is_hub_id, read_hub, has_columns=True,
+    ),
+)  # fmt: skip
+
+
+def load_data(
+    name_or_path: Place,
+    img_size: Size | None = None,
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> ImageData:
+    """Load a data set whole into memory, with the mean and std of its training images.
+
+    `name_or_path` names one of `DATA_SOURCES`; the first that recognises it reads it. A folder may
+    also hold folders train and test (or val, valid, validation) of class folders, and val*.parquet
+    in the place of test*.parquet. Where there is no test set, a fifth of each class becomes one,
+    always the same. A validation set beside a test set is not used.
+    Parquet files and the Hub need `datasets`: pip install "vitlib[hub]".
+
+    `img_size`, a side or (height, width): each image is resized to cover it, and its centre is cut
+    out. Without it, all images must have one size. Images have one channel if all are grey, else
+    three (RGB). `image_column` and `label_column` name the columns of parquet files and of the
+    Hub where more than one may be meant.
+
+    A file that can't be read is skipped, with a warning that names it, and stands in `.skipped`.
+    Raises ValueError for anything else that is wrong, and if most files can't be read.
+    """
+    size = None if img_size is None else pair(img_size, "img_size")
+    name, source = _read(name_or_path, size, image_column, label_column)
+
+    train, test = source.train, source.test
+    broken = train.broken + (test.broken if test else [])
+    if broken:
+        total = len(train.labels) + (len(test.labels) if test else 0) + len(broken)
+        warnings.warn(
+            f"{len(broken)} of {total} images of {name} can't be read and are skipped: "
+            f"{list_broken(broken)}",
+            stacklevel=2,
+        )
+    if test is None:
+        rest, held = stratified(train.labels, len(train.labels) // 5, 0, source.classes)
+        test = Labelled(train.images[held], train.labels[held], [])
+        train = Labelled(train.images[rest], train.labels[rest], [])
+    channels = max(train.images.shape[1], test.images.shape[1])
+    sets = [_tensors(part, channels) for part in (train, test)]
+    mean, std = mean_std(sets[0][0])
+    train_set, test_set = (ImageSet(images, labels, mean, std) for images, labels in sets)
+    skipped = tuple(file for file, _ in broken)
+    return ImageData(name, train_set, test_set, source.classes, mean, std, skipped)
+
+
+def _read(place: Place, size: Wanted, *columns: str | None) -> tuple[str, Source]:
+    """The data set's name and its images, unchecked."""
+    name = os.fspath(place)
+    kind = next((kind for kind in DATA_SOURCES if kind.recognises(place)), None)
+    if kind is None:
+        raise ValueError(_why_unknown(place))
+    if any(columns) and not kind.has_columns:
+        raise ValueError(f"{name} has no columns: leave out image_column and label_column")
+    source = kind.read(place, size, *columns) if kind.has_columns else kind.read(place, size)
+    return _path(place).resolve().name if kind.is_folder else name, source
+
+
+def _why_unknown(place: Place) -> str:
+    name, path = os.fspath(place), _path(place)
+    if name and path.exists():
+        return f"{name} is a file; load_data wants the folder that it lies in"
+    if "/" in name or os.sep in name or name.startswith(("~", ".")):
+        return f"there is no folder {name} (looked for {path.absolute()})"
+    packaged = [kind.name for kind in DATA_SOURCES if kind.name.islower()]
+    return (
+        f"unknown data {name!r}: neither one of {', '.join(packaged)}, nor a folder, nor "
+        f"owner/name of a data set on the Hub. {did_you_mean(name.lower(), packaged)}"
+    ).rstrip(". ")
+
+
+def _tensors(part: Labelled, channels: int) -> tuple[Tensor, Tensor]:
+    images = part.images
+    if images.shape[1] < channels:  # all grey here, but not in the other part
+        images = np.repeat(images, channels, axis=1)
+    return torch.from_numpy(images), torch.from_numpy(part.labels)

@@ -1,0 +1,48 @@
+"""What every reader of a data source returns: images as bytes, class numbers, class names."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vitlib.data.decode import Pictures
+
+Size = tuple[int, int] | None  # (height, width) that each image is brought to; None: as it is
+
+
+@dataclass
+class Labelled:
+    """Images with class numbers."""
+
+    images: np.ndarray  # (n, C, H, W), uint8
+    labels: np.ndarray  # (n,), int64
+    broken: list[tuple[str, str]]
+
+
+@dataclass
+class Source:
+    """A data set as it was found; without a test set, one is to be split off."""
+
+    train: Labelled
+    test: Labelled | None
+    classes: tuple[str, ...]
+
+
+def labelled(pictures: Pictures, labels: np.ndarray, classes: tuple[str, ...] = ()) -> Labelled:
+    """The pictures that could be read, with their labels; ValueError if a class lost all of its."""
+    labels = labels[pictures.kept].astype(np.int64)
+    gone = [name for k, name in enumerate(classes) if k not in set(labels.tolist())]
+    if gone:
+        raise ValueError(f"no image of class {gone[0]!r} can be read")
+    return Labelled(pictures.images, labels, pictures.broken)
+
+
+def refuse_classes(train: set[str], test: set[str]) -> None:
+    """Raise the ValueError that says how the classes of train and test differ."""
+    only = [
+        f"only in {split}: {', '.join(sorted(names))}"
+        for split, names in (("train", train - test), ("test", test - train))
+        if names
+    ]
+    raise ValueError(
+        "train and test have different classes; " + ("; ".join(only) or "their order differs")
+    )

@@ -1,0 +1,143 @@
+"""Whether a model and pictures fit each other, and pictures made to fit: channels, size, scale.
+
+    as_vision_transformer(model)   the model out of torch.compile's wrapper
+    check_answers(model, name)     it has a head and blocks, takes pictures, and knows their scale
+    check_inputs(model, images)    a batch of tensors goes through it
+    check_fits(model, image_set)   a whole set does, labels included
+    match_model(data, model)       a data set in the model's channels, with its mean and std
+
+What does not fit is a ValueError that says both sides.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, nn
+
+from vitlib.checkpoints import unwrapped
+from vitlib.data import ImageData, ImageSet, mean_std
+from vitlib.data.decode import in_channels
+from vitlib.model import VisionTransformer
+from vitlib.patch import check_images, grid_of, pair
+
+
+def as_vision_transformer(model: nn.Module) -> VisionTransformer:
+    """The model itself, out of `torch.compile`'s wrapper; a ValueError for anything else."""
+    inner = unwrapped(model)
+    if not isinstance(inner, VisionTransformer):
+        is_class = isinstance(inner, type)
+        what = f"the class {inner.__name__} itself" if is_class else type(inner).__name__
+        raise ValueError(f"expected a vitlib.VisionTransformer, got {what}")
+    return inner
+
+
+def check_answers(model: nn.Module, name: str = "the model") -> VisionTransformer:
+    """`model`, if picture files can be brought into its form and it has an answer to explain.
+
+    Raises a ValueError that calls it `name` where a head, blocks, mean and std are missing, and
+    where it takes neither 1 nor 3 channels.
+    """
+    inner = check_explainable(model, name)
+    if inner.mean is None or inner.std is None:
+        raise ValueError(
+            f"{name} does not say by what mean and std its images were normalised: set model.mean "
+            "and model.std"
+        )
+    picture_channels(inner, name)
+    return inner
+
+
+def check_explainable(model: nn.Module, name: str = "the model") -> VisionTransformer:
+    """`model`, if it has an answer, a head's, and blocks that lead to it."""
+    inner = as_vision_transformer(model)
+    if not inner.num_classes:
+        raise ValueError(f"{name} has no head (num_classes=0), so it has no answer to explain")
+    if not len(inner.blocks):
+        raise ValueError(f"{name} has no blocks (depth=0)")
+    return inner
+
+
+def picture_channels(model: VisionTransformer, name: str = "the model") -> int:
+    """The model's channels, 1 or 3; a ValueError where pictures cannot have as many."""
+    if model.in_chans not in (1, 3):
+        raise ValueError(f"{name} takes images of {model.in_chans} channels, pictures have 1 or 3")
+    return model.in_chans
+
+
+def check_inputs(model: VisionTransformer, images: Tensor) -> None:
+    """Raise a ValueError unless `images` are a batch (B, C, H, W) that can go through `model`."""
+    if not isinstance(images, Tensor):
+        raise ValueError(f"expected a tensor of images (B, C, H, W), got {type(images).__name__}")
+    check_images(images, model.in_chans, None if model.dynamic_img_size else model.img_size)
+    grid_of(images.shape[-2:], model.patch_size)
+    if not len(images):
+        raise ValueError("expected at least one image, got none")
+    if not images.is_floating_point():
+        raise ValueError(f"expected normalised float images, as from load_data, got {images.dtype}")
+    broken = (~images.isfinite()).flatten(1).any(dim=1)
+    if broken.any():
+        raise ValueError(
+            f"images hold NaN or infinity: {int(broken.sum())} of {len(images)}, first number "
+            f"{int(broken.nonzero()[0])}"
+        )
+
+
+def check_fits(model: nn.Module, image_set: ImageSet) -> None:
+    """Raise a ValueError where images or labels cannot go through `model`."""
+    count, channels, height, width = image_set.images.shape
+    if not count:
+        raise ValueError("the data hold no images")
+    in_chans = getattr(model, "in_chans", channels)
+    if channels != in_chans:
+        raise ValueError(f"the images have {channels} channels, the model takes {in_chans}")
+    size = pair(getattr(model, "img_size", None) or (height, width), "the model's img_size")
+    if size != (height, width) and not getattr(model, "dynamic_img_size", False):
+        raise ValueError(
+            f"the images are {height}×{width}, the model takes {size[0]}×{size[1]}: build it with "
+            f"img_size={(height, width)}, or load the data with img_size={size}"
+        )
+    low, high = int(image_set.labels.min()), int(image_set.labels.max())
+    num_classes = getattr(model, "num_classes", high + 1)
+    if num_classes == 0:
+        raise ValueError(
+            f"the model has no head: call model.reset_classifier(n), n at least {high + 1} here"
+        )
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"the labels go from {low} to {high}, but the model has num_classes={num_classes}, "
+            f"for labels from 0 to {num_classes - 1}"
+        )
+
+
+def as_model_takes(model: nn.Module, image_set: ImageSet) -> ImageSet:
+    """The same images, normalised by the model's own `mean` and `std` where it has them."""
+    mean, std = getattr(model, "mean", None), getattr(model, "std", None)
+    if mean is None or std is None:
+        return image_set
+    return ImageSet(image_set.images, image_set.labels, mean, std)
+
+
+def match_model(data: ImageData, model: VisionTransformer) -> ImageData:
+    """`data` in the model's channels, grey or colour, and normalised by its mean and std.
+
+    Weights trained on pixels of one scale answer worse on another, and nothing else would show it.
+    Where the model does not know mean and std, the data's own serve.
+    Raises ValueError for a model whose images have neither 1 nor 3 channels.
+    """
+    channels = picture_channels(model)
+    parts = [_in_channels(part.images, channels) for part in (data.train, data.test)]
+    mean, std = model.mean, model.std
+    if mean is None or std is None:
+        mean, std = mean_std(parts[0])
+    train, test = (
+        ImageSet(images, part.labels, mean, std)
+        for images, part in zip(parts, (data.train, data.test), strict=True)
+    )
+    return ImageData(data.name, train, test, data.classes, mean, std, data.skipped)
+
+
+def _in_channels(images: UInt8[Tensor, "n C H W"], channels: int) -> UInt8[Tensor, "n c H W"]:
+    """The images as grey or colour ones."""
+    if images.shape[1] == channels:
+        return images
+    return torch.from_numpy(np.stack([in_channels(pixels, channels) for pixels in images.numpy()]))

@@ -1,0 +1,78 @@
+"""The models that `create_model` knows by name: one row each. Adding a row is enough.
+
+Names and sizes are timm's (timm 1.0, vision_transformer.py and deit.py); nano and micro are the
+book's own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Statistics = tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named model, and what is known of the weights that are published under that name.
+
+    arguments: of VisionTransformer. mean, std: of the pixels that the weights were trained with.
+    hub_id: the Hub's repository with the weights that timm takes for it. native_size: the side that
+    pictures are resized to for it; None where the model takes the size of the data. headless: the
+    published weights have no head.
+    """
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    mean: Statistics = None
+    std: Statistics = None
+    hub_id: str | None = None
+    native_size: int | None = None
+    headless: bool = False
+
+
+_TINY = {"embed_dim": 192, "depth": 12, "num_heads": 3}
+_SMALL = {"embed_dim": 384, "depth": 12, "num_heads": 6}
+_BASE = {"embed_dim": 768, "depth": 12, "num_heads": 12}
+_LARGE = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
+_HUGE = {"embed_dim": 1280, "depth": 32, "num_heads": 16}
+# At these widths normal 0.02 starts the weights too small: "jax" scales them with the width.
+_NANO = {
+    "img_size": 28, "in_chans": 1, "num_classes": 10, "embed_dim": 64, "depth": 4, "num_heads": 4,
+    "weight_init": "jax",
+}  # fmt: skip
+_MICRO = {
+    "img_size": 32, "num_classes": 10, "embed_dim": 128, "depth": 8, "num_heads": 4,
+    "weight_init": "jax",
+}  # fmt: skip
+
+
+def _vit(name: str, size: dict[str, Any], recipe: str, **more: Any) -> Preset:
+    """A ViT of 224×224 pixels that was trained on pixels from -1 to 1, as Google's were."""
+    half = (0.5, 0.5, 0.5)
+    return Preset(name, size | {"img_size": 224}, half, half, f"timm/{name}.{recipe}", 224, **more)
+
+
+def _deit(name: str, size: dict[str, Any]) -> Preset:
+    """A DeiT of 224×224 pixels, by Facebook's recipe, with ImageNet's mean and deviation."""
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return Preset(name, size | {"img_size": 224}, mean, std, f"timm/{name}.fb_in1k", 224)
+
+
+_ROWS = (
+    _vit("vit_tiny_patch16_224", _TINY, "augreg_in21k_ft_in1k"),
+    _vit("vit_small_patch16_224", _SMALL, "augreg_in21k_ft_in1k"),
+    _vit("vit_base_patch16_224", _BASE, "augreg2_in21k_ft_in1k"),
+    _vit("vit_base_patch32_224", _BASE | {"patch_size": 32}, "augreg_in21k_ft_in1k"),
+    _vit("vit_large_patch16_224", _LARGE, "augreg_in21k_ft_in1k"),
+    _vit("vit_huge_patch14_224", _HUGE | {"patch_size": 14}, "orig_in21k", headless=True),
+    _deit("deit_tiny_patch16_224", _TINY),
+    _deit("deit_small_patch16_224", _SMALL),
+    _deit("deit_base_patch16_224", _BASE),
+    _deit("deit_tiny_distilled_patch16_224", _TINY | {"distilled": True}),
+    _deit("deit_small_distilled_patch16_224", _SMALL | {"distilled": True}),
+    _deit("deit_base_distilled_patch16_224", _BASE | {"distilled": True}),
+    Preset("vit_nano_patch4_28", _NANO | {"patch_size": 4}),
+    Preset("vit_nano_patch7_28", _NANO | {"patch_size": 7}),
+    Preset("vit_micro_patch4_32", _MICRO | {"patch_size": 4}),
+)
+PRESETS: dict[str, Preset] = {row.name: row for row in _ROWS}

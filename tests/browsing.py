@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from axe_playwright_python.base import AXE_SCRIPT
-from conftest import ROOT
+from building import ROOT
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 FLAGS = [

@@ -1,16 +1,13 @@
 """What tests share: the built book, once per session, and a way past the type checker."""
 
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import jaxtyping
 import pytest
+from building import ROOT, build_book, copy_sources
 from filelock import FileLock
 
-ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ["_config.yml", "_toc.yml", "references.bib", "README.md", "CITATION.cff", "book"]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))  # so that tests import the Makefile's own tool
 pytest_plugins = ["browsing"]  # the fixtures of the tests that need a browser
 
@@ -22,25 +19,6 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", before)
-
-
-def copy_sources(target: Path) -> Path:
-    """Copy all that the book is built from into `target`, so that no build touches the tree."""
-    target.mkdir(parents=True)
-    for name in SOURCES:
-        if (ROOT / name).is_dir():
-            ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
-            shutil.copytree(ROOT / name, target / name, ignore=ignore)
-        else:
-            shutil.copy(ROOT / name, target / name)
-    return target
-
-
-def build_book(sources: Path) -> subprocess.CompletedProcess[str]:
-    """`make book`'s own command; the pages then lie in sources/_build/html."""
-    jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    command = [jupyter_book, "build", ".", "-W", "--keep-going", "--all", "-q"]
-    return subprocess.run(command, cwd=sources, capture_output=True, text=True)
 
 
 def _build_once(tmp_path_factory: pytest.TempPathFactory, name: str, prepare=None) -> Path:

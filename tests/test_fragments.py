@@ -5,7 +5,7 @@ from importlib.resources import files
 
 import pytest
 import torch
-from test_chapters import definitions
+from book.test_chapters import definitions
 
 import vitlib
 from vitlib import TrainConfig

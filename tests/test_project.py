@@ -10,7 +10,7 @@ import jaxtyping
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from building import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version

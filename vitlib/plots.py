@@ -1,7 +1,7 @@
 """Figures that chapters share. White ground, so that one reads the same on light and dark pages."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor
 from vitlib.palette import BLUE, GREY, ORANGE
 
 
+@runtime_checkable
 class Recorded(Protocol):
     """What a figure of a run needs to know of it; `vitlib.train.History` has it."""
 
@@ -21,6 +22,7 @@ class Recorded(Protocol):
     def config(self) -> Any: ...
 
 
+@runtime_checkable
 class Progress(Protocol):
     """What `LivePlot` is handed after a step; `vitlib.train.TrainState` has it."""
 

@@ -9,3 +9,7 @@
 
 What they do with models and data is the library's; here it is asked for and told.
 """
+
+from vitlib.cli.main import main
+
+__all__ = ["main"]

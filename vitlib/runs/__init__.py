@@ -1,1 +1,1 @@
-"""Recorded experiments of the book: a log as JSON beside the script that makes it, and its reader."""
+"""Recorded experiments: of each a log as JSON and the script that makes it; record.py reads."""

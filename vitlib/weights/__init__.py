@@ -1,1 +1,1 @@
-"""Trained weights that come with vitlib, each with its training log, and the script that makes them."""
+"""Trained weights that come with vitlib, with their logs and the script that trains them."""

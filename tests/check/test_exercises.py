@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from building import ROOT
 from torch import Tensor
 
 from vitlib import check

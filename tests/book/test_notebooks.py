@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import notebooks
 import pytest
-from conftest import ROOT, copy_sources
+from building import ROOT, copy_sources
 from nbformat import v4
 
 NOTEBOOKS = notebooks.find_notebooks()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import notebooks
 import pytest
-from conftest import ROOT
+from building import ROOT
 
 RUN = """\
 import sys, nbformat, nbclient

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from edits import edited
+from check.edited import edited
 from probes import PROBES
 from torch import Tensor
 

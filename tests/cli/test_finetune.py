@@ -12,9 +12,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from vitlib import VisionTransformer, finetune, fit, load_data
+from vitlib import VisionTransformer, fit, load_data
 from vitlib.checkpoints import load_checkpoint, read_checkpoint, reading, save_checkpoint
-from vitlib.cli import main
+from vitlib.cli import finetune, main
 
 COLOURS = {"blue": (30, 60, 200), "green": (20, 180, 60), "red": (200, 30, 30)}
 QUICK = ["--steps", "4", "--warmup-steps", "1", "--device", "cpu", "--quiet"]

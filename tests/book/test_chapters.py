@@ -11,7 +11,7 @@ import notebooks
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT
+from building import ROOT
 from torch import nn
 
 import vitlib

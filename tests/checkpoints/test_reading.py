@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ from torch import nn
 
 from vitlib import create_model, save_checkpoint
 from vitlib.checkpoints import load_pretrained, read_foreign
-from vitlib.model import HUB_IDS, PRESETS
+from vitlib.presets import PRESETS
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4)}
 
@@ -481,9 +482,9 @@ TIMM = {
 @pytest.fixture
 def deit_tiny(hub, monkeypatch) -> nn.Module:
     """DeiT-Ti on the Hub, two blocks deep, and here as deep."""
-    arguments, statistics = PRESETS["deit_tiny_patch16_224"]
+    preset = PRESETS["deit_tiny_patch16_224"]
     monkeypatch.setitem(
-        PRESETS, "deit_tiny_patch16_224", (dict(arguments, depth=2), dict(statistics))
+        PRESETS, preset.name, replace(preset, arguments={**preset.arguments, "depth": 2})
     )
     model = lively(create_model("deit_tiny_patch16_224"))
     folder = hub.repository("timm/deit_tiny_patch16_224.fb_in1k")
@@ -518,9 +519,10 @@ def test_presets_that_refuse_before_they_download(hub):
 
 
 def test_a_head_is_new_where_the_published_weights_have_none(hub, monkeypatch):
-    monkeypatch.setitem(
-        PRESETS, "vit_huge_patch14_224", ({"embed_dim": 16, "depth": 1, "num_heads": 16}, {})
-    )
+    preset = PRESETS["vit_huge_patch14_224"]
+    small = {"img_size": 224, "embed_dim": 16, "depth": 1, "num_heads": 16}
+    tiny = replace(preset, arguments=small, mean=None, std=None)
+    monkeypatch.setitem(PRESETS, preset.name, tiny)
     source = lively(create_model("vit_huge_patch14_224", num_classes=0))
     folder = hub.repository("timm/vit_huge_patch14_224.orig_in21k")
     save_file(source.state_dict(), folder / "model.safetensors")
@@ -531,9 +533,10 @@ def test_a_head_is_new_where_the_published_weights_have_none(hub, monkeypatch):
 
 
 def test_every_preset_with_timms_name_has_an_id():
-    assert HUB_IDS.keys() == {name for name in PRESETS if name.endswith("224")}
-    assert HUB_IDS["vit_base_patch16_224"] == "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k"
-    assert HUB_IDS["deit_small_distilled_patch16_224"] == (
+    ids = {name: preset.hub_id for name, preset in PRESETS.items() if preset.hub_id}
+    assert ids.keys() == {name for name in PRESETS if name.endswith("224")}
+    assert ids["vit_base_patch16_224"] == "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k"
+    assert ids["deit_small_distilled_patch16_224"] == (
         "timm/deit_small_distilled_patch16_224.fb_in1k"
     )
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from building import ROOT
 from PIL import Image
 
 import vitlib
 from vitlib import plots
-from vitlib.cli.attend import name_pictures
 from vitlib.checkpoints import load_checkpoint, read_checkpoint, save_checkpoint
 from vitlib.cli import main
+from vitlib.cli.attend import name_pictures
 
-ROOT = Path(__file__).parent.parent
 QUICK = ["--steps", "3", "--batch-size", "20", "--augment", "none", "--device", "cpu"]
 
 

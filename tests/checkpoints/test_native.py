@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from building import ROOT
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -22,7 +23,8 @@ from vitlib.checkpoints import (
     read_checkpoint,
     save_checkpoint,
 )
-from vitlib.model import VisionTransformer, create_model
+from vitlib.create import create_model
+from vitlib.model import VisionTransformer
 
 
 def tiny_model(seed: int = 0, **options) -> VisionTransformer:
@@ -251,7 +253,7 @@ def test_a_failed_write_keeps_the_former_file(tmp_path, monkeypatch, step):
 FULL_DISK = """
 import resource, sys
 sys.path.insert(0, {tests!r})
-import test_checkpoints as t
+from checkpoints import test_native as t
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 t.save_checkpoint(t.tiny_model(1, embed_dim=32), {path!r})
 """
@@ -260,10 +262,9 @@ t.save_checkpoint(t.tiny_model(1, embed_dim=32), {path!r})
 def test_a_file_that_really_cannot_grow(tmp_path):
     model = tiny_model()
     path = save_checkpoint(model, tmp_path / "m.safetensors")
-    root = Path(__file__).parent.parent
-    script = FULL_DISK.format(tests=str(root / "tests"), path=str(path))
+    script = FULL_DISK.format(tests=str(ROOT / "tests"), path=str(path))
     failed = subprocess.run(
-        [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(root)},
+        [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert failed.returncode == 1

@@ -3,9 +3,9 @@
 import copy
 import json
 import math
-from pathlib import Path
 
 import pytest
+from building import ROOT
 
 from vitlib.runs.record import Record
 from vitlib.widgets import RunsFigure
@@ -85,7 +85,7 @@ def test_words_tell_every_result():
 @pytest.mark.parametrize("name", ["positions", "learning_rates"])
 def test_packaged_records(name):
     figure = RunsFigure(name)
-    raw = json.loads((Path(__file__).parents[1] / f"vitlib/runs/{name}.json").read_text())
+    raw = json.loads((ROOT / f"vitlib/runs/{name}.json").read_text())
     assert [run["curves"]["loss"] for run in figure.runs] == [run["loss"] for run in raw["runs"]]
     assert len(figure.to_html()) < 120_000
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from browsing import PHONE, serious_violations
-from test_widgets_position import cosines, make
+from widgets.test_position import cosines, make
 
 from vitlib import resample_pos_embed, sincos_2d
 from vitlib.widgets import PositionFigure

@@ -10,7 +10,7 @@ import torch
 from browsing import PHONE, serious_violations
 from PIL import Image
 from playwright.sync_api import expect
-from test_widgets_dialect import written
+from widgets.test_dialect import written
 
 from vitlib.checkpoints.dialects import SOURCES, translate
 from vitlib.widgets import DialectFigure

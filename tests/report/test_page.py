@@ -16,10 +16,10 @@ from torch import nn
 
 from vitlib import AttentionRecorder, VisionTransformer, occlusion
 from vitlib.data import ImageSet
-from vitlib.train.evaluation import Evaluation, evaluate
-from vitlib.train.history import History, TrainConfig
 from vitlib.report import Report, render, wilson_interval, write_report
 from vitlib.report.charts import heat_map, line_chart, nice_ticks
+from vitlib.train.evaluation import Evaluation, evaluate
+from vitlib.train.history import History, TrainConfig
 
 LINES = """cells => Math.max(...[...document.querySelectorAll(cells)].map(cell => {
     const range = document.createRange()

@@ -10,7 +10,7 @@ import notebooks
 import pytest
 import yaml
 from bs4 import BeautifulSoup
-from conftest import ROOT, build_book, copy_sources
+from building import ROOT, build_book, copy_sources
 
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src"}
 

@@ -5,7 +5,7 @@ from statistics import mean
 
 import pytest
 from browsing import PHONE, serious_violations
-from test_widgets_runs import changed, record
+from widgets.test_runs import changed, record
 
 from vitlib.widgets import RunsFigure
 

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from building import ROOT
 from torch import nn
 from torch.nn import functional as F
 
@@ -620,7 +621,7 @@ import os, signal, sys
 import torch
 torch.set_num_threads({threads})
 sys.path.insert(0, {tests!r})
-import test_train as t
+from train import test_loop as t
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -640,10 +641,10 @@ def test_a_killed_run_resumes_and_equals_an_uninterrupted_one(tmp_path, writing,
     fit(tiny_model(**DROPS), tiny_data(), whole)
     path = tmp_path / "killed.safetensors"
     script = KILLED.format(
-        threads=torch.get_num_threads(), tests=str(Path(__file__).parent), path=str(path),
+        threads=torch.get_num_threads(), tests=str(ROOT / "tests"), path=str(path),
         writing=writing, step=step,
     )  # fmt: skip
-    root = str(Path(__file__).parent.parent)
+    root = str(ROOT)
     died = subprocess.run(
         [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": root}, timeout=120
     )

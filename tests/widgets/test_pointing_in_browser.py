@@ -4,7 +4,7 @@ import pytest
 import torch
 from browsing import PHONE
 from playwright.sync_api import Locator, Page
-from test_widgets_runs import record
+from widgets.test_runs import record
 
 from vitlib import VisionTransformer
 from vitlib.widgets import DialectFigure, LensFigure, PatchFigure, PositionFigure, RunsFigure

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 import torch
 from browsing import PHONE, serious_violations
-from test_widgets_softmax import jacobian_norms, products_of
+from widgets.test_softmax import jacobian_norms, products_of
 
 from vitlib.widgets import SoftmaxFigure
 from vitlib.widgets.figure import STATIC

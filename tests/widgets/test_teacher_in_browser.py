@@ -5,9 +5,9 @@ import re
 import pytest
 import torch
 from browsing import PHONE, serious_violations
-from test_widgets_teacher import figure, logits_of
 from torch import nn
 from torch.nn import functional as F
+from widgets.test_teacher import figure, logits_of
 
 from vitlib import DistillationLoss
 from vitlib.widgets.figure import STATIC

@@ -30,7 +30,7 @@ def observed(name, answer):
 
     def observe():
         try:
-            runs = (check.EXERCISES[name].probe or PROBES.get(name))(answer)
+            runs = PROBES[name](answer)
         except Exception:
             seen.append("an error")
             return

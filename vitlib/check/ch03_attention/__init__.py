@@ -1,1 +1,1 @@
-"""Chapter 3, attention: one file an exercise."""
+"""Chapter 3, attention: one file per exercise."""

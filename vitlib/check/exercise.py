@@ -52,7 +52,8 @@ class Exercise:
     name: as in `check.<name>`. chapter: the notebook. task: the call, and what it must return.
     reference: the right answer. cases: given an answer, yields pairs of a label ("two wide images,
     P = 4") and a function that runs the answer and returns what is to be compared. mutants: name ->
-    (wrong answer, diagnosis). accepted: right answers that are written differently.
+    (wrong answer, diagnosis). accepted: right answers that are written differently. probe: for the
+    tests, what the task asks for on other inputs than those of the cases (probing.py).
     """
 
     name: str
@@ -62,6 +63,7 @@ class Exercise:
     cases: Callable[[Answer], Cases]
     mutants: Mapping[str, tuple[Answer, str]]
     accepted: Sequence[Answer] = ()
+    probe: Callable[[Answer], list[Callable[[], Any]]] | None = None
 
     def __call__(self, answer: Any) -> Report:
         """Check an answer: a function, a module or a class. Never raises on account of it."""

@@ -1,0 +1,1 @@
+"""Chapter 1, pixels to patches: one file per exercise."""

@@ -1,0 +1,1 @@
+"""Chapter 2, class token and positions: one file per exercise."""

@@ -1,0 +1,46 @@
+"""What the cases of this chapter look at: what a module learns, gradients, numbers in float32."""
+
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from vitlib.check.exercise import build, numbers
+
+
+def amount(module, needed):
+    """How much a module learns, in words: from what it starts, or in how many pieces, is free."""
+    learned = sum(p.numel() for p in module.parameters())
+    if learned in (0, needed):
+        return f"{learned or 'no'} learned numbers"
+    if any(p.ndim == 3 and p.shape[0] > 1 for p in module.parameters()):
+        return "learned numbers for each image of a batch"
+    return f"{'more' if learned > needed else 'fewer'} than {needed} learned numbers"
+
+
+def filled(answer, sizes, run):
+    """run(module), with random weights; if the module learns something else, only that it does."""
+    module = build(answer, *sizes).double()
+    learned = amount(module, prod(sizes))
+    if learned != f"{prod(sizes)} learned numbers":
+        return learned
+    nn.utils.vector_to_parameters(numbers(prod(sizes), seed=5), module.parameters())
+    return run(module)
+
+
+def gradients(out, given):
+    """The gradients that one weighted sum of `out` sends to the given tensors."""
+    if out.requires_grad:
+        (out * numbers(*out.shape, seed=7)).sum().backward()
+    return [torch.zeros_like(part) if part.grad is None else part.grad for part in given]
+
+
+def gradient(module, tokens):
+    """The gradient that a weighted sum of module(tokens) sends to all that the module learns."""
+    found = gradients(module(tokens), list(module.parameters()))
+    return torch.cat([part.flatten() for part in found])
+
+
+def single(result):
+    """Tables may come in float32 or float64: both are right."""
+    return result.float() if isinstance(result, Tensor) else result

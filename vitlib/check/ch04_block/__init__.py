@@ -1,0 +1,1 @@
+"""Chapter 4, the encoder block: one file per exercise."""

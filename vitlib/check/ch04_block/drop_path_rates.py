@@ -1,0 +1,75 @@
+"""4.4 drop_path_rates: from 0 to the rate."""
+
+import torch
+
+from vitlib.check.edit import edits
+from vitlib.check.exercise import Cases, Exercise, call
+
+
+def drop_path_rates(rate, depth):
+    if depth == 1:
+        return [0.0]
+    return [rate * i / (depth - 1) for i in range(depth)]
+
+
+def by_max(rate, depth):
+    return [rate * i / max(1, depth - 1) for i in range(depth)]
+
+
+def cases(answer) -> Cases:
+    def run(rate, depth):
+        result = call(answer, rate, depth)
+        if result is None or isinstance(result, str | int | float):
+            return result
+        return [float(r) for r in result]
+
+    yield "rate 0.3, 4 blocks", lambda: run(0.3, 4)
+    yield "rate 0.1, 12 blocks", lambda: run(0.1, 12)
+    yield "rate 0, 3 blocks", lambda: run(0.0, 3)
+    yield "two blocks", lambda: run(0.2, 2)
+    yield "one block only", lambda: run(0.2, 1)
+
+
+MUTANTS = edits(by_max, """
+never_reaches_the_rate: max(1, depth - 1) → depth
+    The last block does not reach the rate: you divide by depth. Between `depth` blocks there are
+    depth − 1 steps.
+starts_above_zero: i / max(1, depth - 1) → (i + 1) / depth
+    The first block is dropped already. That is the rule of the first paper, l/L for l = 1 … L; ViT
+    code starts at 0 and makes depth − 1 steps.
+backwards: range(depth) → reversed(range(depth))
+    The rates fall with depth. The first blocks should be dropped least: everything after them
+    builds on what they find.
+the_same_everywhere: rate * i / max(1, depth - 1) → rate
+    Every block has the same rate. It should grow from 0 in the first block to the rate in the last.
+rate_forgotten: rate * i → i
+    The last block has 1, whatever the rate is: it would always be dropped. Multiply by rate.
+chance_to_be_kept: rate * i → 1 - rate * i
+    These are the probabilities to be *kept*. The rate is the probability to be dropped.
+no_steps_for_one_block: max(1, depth - 1) → (depth - 1)
+    It divides by depth − 1, which is 0 for a single block. Treat that case, or use torch.linspace.
+""") | edits(drop_path_rates, """
+one_block_gets_the_rate: [0.0] → [rate]
+    A single block gets the whole rate. It is the first block, and the first gets 0.
+""")  # fmt: skip
+
+
+def probe(answer):
+    given = [(0.2, 3), (0.5, 2), (0.4, 1), (0.0, 5), (0.3, 24)]
+    return [lambda g=g: [round(float(rate), 6) for rate in answer(*g)] for g in given]
+
+
+EXERCISE = Exercise(
+    name="drop_path_rates",
+    chapter="04_block",
+    task="drop_path_rates(rate, depth) -> a list of `depth` numbers: 0 for the first block, rate "
+    "for the last, equal steps between; a single block gets 0",
+    reference=drop_path_rates,
+    cases=cases,
+    mutants=MUTANTS,
+    accepted=[
+        by_max,
+        lambda rate, depth: torch.linspace(0, rate, depth, dtype=torch.float64).tolist(),
+    ],
+    probe=probe,
+)

@@ -1,0 +1,1 @@
+"""Chapter 5, the whole model: one file per exercise."""

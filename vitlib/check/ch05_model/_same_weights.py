@@ -1,0 +1,48 @@
+"""A Vision Transformer with the reference's parameters, whatever it calls them."""
+
+from collections import Counter
+
+import torch
+from torch import nn
+
+from vitlib.blocks import Block
+from vitlib.check.exercise import Refused, build, fill, twin
+
+
+def shapes_right(answer, reference, *sizes):
+    """True, or a refusal that says which learned tensors are missing or too many."""
+    theirs, ours = (
+        Counter(tuple(p.shape) for p in build(make, *sizes).parameters())
+        for make in (answer, reference)
+    )
+    said = [
+        f"{what}: " + ", ".join(f"{n} of {shape}" for shape, n in sorted(shapes.items()))
+        for what, shapes in [("missing", ours - theirs), ("too many", theirs - ours)]
+        if shapes
+    ]
+    if said:
+        raise Refused("; ".join(said))
+    return True
+
+
+def vit_twin(answer, reference, *sizes):
+    """twin(); but with other names, a last norm made before the blocks keeps its own weights."""
+    module, model = build(answer, *sizes).double(), fill(build(reference, *sizes))
+    theirs, ours = _in_order(module), _in_order(model)
+    if [kind for kind, _ in theirs] != [kind for kind, _ in ours]:
+        return twin(answer, reference, *sizes)
+    with torch.no_grad():
+        for (_, mine), (_, wanted) in zip(theirs, ours, strict=True):
+            mine.copy_(wanted)
+    return module
+
+
+def _in_order(model):
+    """Pairs (kind, parameter), so sorted that it does not matter what is made first."""
+    blocks = tuple(f"{path}." for path, m in model.named_modules() if isinstance(m, Block))
+    pairs = [
+        ((path.startswith(blocks), isinstance(owner, nn.LayerNorm), tuple(p.shape)), p)
+        for path, owner in model.named_modules()
+        for p in owner.parameters(recurse=False)
+    ]
+    return sorted(pairs, key=lambda pair: pair[0])

@@ -1,0 +1,105 @@
+"""5.2 count_multiply_adds: what one image costs."""
+
+import math
+
+import torch
+
+from vitlib.blocks import Block
+from vitlib.check.ch05_model._count import count
+from vitlib.check.edit import edits
+from vitlib.check.exercise import Cases, Exercise
+from vitlib.check.probing import returns
+
+
+def count_multiply_adds(img_size, patch_size, in_chans, embed_dim, depth, mlp_ratio, num_classes):
+    height, width = img_size
+    D, N = embed_dim, (height // patch_size) * (width // patch_size)
+    T, hidden = N + 1, int(mlp_ratio * D)
+    embedding = N * in_chans * patch_size**2 * D
+    attention = 4 * T * D * D + 2 * T * T * D
+    mlp = 2 * T * D * hidden
+    total = embedding + depth * (attention + mlp) + D * num_classes
+    return total
+
+
+def by_weights(img_size, patch_size, in_chans, embed_dim, depth, mlp_ratio, num_classes):
+    """Each matrix is used once for each of its rows of input."""
+    with torch.device("meta"):
+        block = Block(embed_dim, 1, mlp_ratio)
+    matrices = sum(p.numel() for p in block.parameters() if p.ndim == 2)
+    tokens = 1 + (img_size[0] // patch_size) * (img_size[1] // patch_size)
+    layer = tokens * matrices + sum(tokens * tokens * embed_dim for _ in ("scores", "values"))
+    pixels = in_chans * img_size[0] * img_size[1]
+    return embed_dim * (pixels + num_classes) + sum(layer for _ in range(depth))
+
+
+def by_list(img_size, patch_size, in_chans, embed_dim, depth, mlp_ratio, num_classes):
+    N = math.prod(side // patch_size for side in img_size)
+    T, D, hidden = N + 1, embed_dim, round(embed_dim * mlp_ratio)
+    block = [(T, D, 3 * D), (T, D, T), (T, T, D), (T, D, D), (T, D, hidden), (T, hidden, D)]
+    products = [(N, in_chans * patch_size**2, D), *block * depth, (1, D, num_classes)]
+    return sum(rows * inner * columns for rows, inner, columns in products)
+
+
+def cases(answer) -> Cases:
+    yield "the nano model on a digit", lambda: count(answer, (28, 28), 7, 1, 64, 4, 4.0, 10)
+    yield "Ti/16 on 224 × 224", lambda: count(answer, (224, 224), 16, 3, 192, 12, 4.0, 1000)
+    yield "Ti/16 on 224 × 448", lambda: count(answer, (224, 448), 16, 3, 192, 12, 4.0, 1000)
+    label = "24 × 40, P = 8, C = 2, D = 10, depth 3, MLP ratio 2.5, K = 5"
+    yield label, lambda: count(answer, (24, 40), 8, 2, 10, 3, 2.5, 5)
+
+
+MUTANTS = edits(count_multiply_adds, """
+floating_point_operations: return total → return 2 * total
+    This counts floating-point operations: two for each multiply-add, exactly twice the number asked
+    for. Tables mix the two up, so say which one you mean.
+attention_products_missing:  + 2 * T * T * D →
+    The two products of attention that have no weights are missing: scores (T × D times D × T) and
+    weighted sum (T × T times T × D). It is what a counter sees that misses the fused kernel.
+one_attention_product: 2 * T * T * D → T * T * D
+    Attention has two products of T²·D, the scores and the weighted sum of the values. You count one
+    of them.
+pairs_without_width: 2 * T * T * D → 2 * T * T
+    Each pair of tokens is counted once, but one score is a sum over all channels: T² pairs cost
+    T²·D multiply-adds. The number of heads does not matter.
+projection_forgotten: 4 * T * D * D → 3 * T * D * D
+    Query, key and value are counted, 3 D² for each token. The projection behind attention is one
+    more matrix of D × D.
+one_layer_in_the_mlp: 2 * T * D * hidden → T * D * hidden
+    The MLP has two layers, one that widens and one that narrows again. You count one.
+head_forgotten:  + D * num_classes →
+    The head is missing: one token of D numbers times a matrix of D × K.
+class_token_forgotten: N + 1 → N
+    The blocks see one token more than there are patches: the class token is worked on like all
+    others. T = N + 1.
+head_on_every_token: D * num_classes → T * D * num_classes
+    The head is counted for every token. It reads the class token only: D·K, once.
+patch_embedding_forgotten: embedding + depth → depth
+    The patch convolution is missing: N patches of C·P² numbers, each times a matrix of C·P² × D.
+class_token_embedded: N * in_chans → (N + 1) * in_chans
+    The patch embedding is counted for N + 1 tokens. The class token is learned: it does not come
+    from a patch, and nothing is multiplied to make it.
+ratio_fixed: mlp_ratio * D → 4 * D
+    The MLP is taken to be four times as wide as the tokens, whatever mlp_ratio says.
+taken_to_be_square: (width // patch_size) → (height // patch_size)
+    The rows of patches are squared, which is right for a square image only. There are H/P rows and
+    W/P columns.
+""")  # fmt: skip
+
+
+def probe(answer):
+    sizes = [((32, 16), 8, 3, 12, 2, 3.0, 7), ((20, 35), 5, 1, 6, 5, 1.5, 4)]
+    return [returns(answer, *s) for s in [*sizes, ((8, 8), 8, 2, 4, 0, 4.0, 2)]]
+
+
+EXERCISE = Exercise(
+    name="count_multiply_adds",
+    chapter="05_model",
+    task="count_multiply_adds(img_size, patch_size, in_chans, embed_dim, depth, mlp_ratio, "
+    "num_classes) -> the multiply-adds of one image, with img_size = (height, width)",
+    reference=count_multiply_adds,
+    cases=cases,
+    mutants=MUTANTS,
+    accepted=[by_weights, by_list],
+    probe=probe,
+)

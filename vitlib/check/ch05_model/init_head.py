@@ -1,0 +1,108 @@
+"""5.6 init_head: the bias that never arrives."""
+
+import math
+from functools import partial
+
+import torch
+from torch import nn
+
+from vitlib.check.ch05_model._filled_in_place import filled_in_place
+from vitlib.check.edit import edits
+from vitlib.check.exercise import Cases, Exercise, fill
+
+
+def init_head(head, nlhb):
+    bias = -math.log(head.out_features) if nlhb else 0.0
+    nn.init.zeros_(head.weight)
+    nn.init.constant_(head.bias, bias)
+
+
+@torch.no_grad()
+def in_place(head, nlhb):
+    head.weight.zero_()
+    head.bias.zero_()
+    if nlhb:
+        head.bias -= torch.tensor(float(len(head.bias))).log().to(head.bias.dtype)
+
+
+def by_copy(head, nlhb):
+    classes = head.weight.shape[0]
+    state = {"weight": torch.zeros_like(head.weight), "bias": torch.zeros_like(head.bias)}
+    state["bias"] += math.log(1 / classes) * nlhb
+    head.load_state_dict(state)
+
+
+def cases(answer) -> Cases:
+    def observe(width, classes, nlhb):
+        head = fill(nn.Linear(width, classes)).float()
+        parameters = list(head.parameters())
+        filled_in_place(answer, head, nlhb)
+        same = all(a is b for a, b in zip(parameters, head.parameters(), strict=True))
+        trainable = all(p.requires_grad and p.is_leaf for p in head.parameters())
+        return {
+            "weight": head.weight,
+            "bias": head.bias,
+            "whether they are the same parameters, still to be trained": same and trainable,
+        }
+
+    yield "nn.Linear(6, 10), nlhb=True", lambda: observe(6, 10, True)
+    yield "nn.Linear(6, 10), nlhb=False", lambda: observe(6, 10, False)
+    yield "nn.Linear(7, 3), nlhb=True", lambda: observe(7, 3, True)
+
+
+MUTANTS = edits(init_head, """
+bias_never_passed_on: constant_(head.bias, bias) → zeros_(head.bias)
+    The bias is 0 although nlhb is True. If you compute −ln K, see where it goes: a value that is
+    worked out and not passed on changes nothing, and the softmax loss looks right all the same. The
+    sigmoid loss starts at 0.693 instead of 0.326.
+sign: -math → math
+    The bias is +ln K. Every sigmoid would start near K/(K + 1), certain of every class at once. It
+    is *minus* the logarithm of K.
+logarithm_of_the_width: out_features → in_features
+    This is −ln D, with the width that goes in. K is the number of classes, the numbers that come
+    out.
+logarithm_to_base_ten: math.log → math.log10
+    This is the logarithm to the base ten. The natural one is meant, math.log.
+one_class_less: out_features → out_features - 1
+    This is −ln(K − 1), whose sigmoid is 1/K to the last digit. A good thought; but the scheme has
+    −ln K, with 1/(K + 1), and a checkpoint or a test compares with that.
+bias_in_the_weight: zeros_(head.weight) → zeros_(head.bias)
+and: constant_(head.bias, → constant_(head.weight,
+    −ln K stands in the weight, and the bias is 0. Look at the order of the arguments.
+one_over_classes: -math.log(head.out_features) → 1 / head.out_features
+    The bias is 1/K. A logit is not a probability: the logit whose sigmoid is near 1/K is −ln K.
+weight_left: nn.init.zeros_(head.weight) →
+    The weight is as it was. It should be 0, so that every image starts with the same logits.
+flag_ignored:  if nlhb else 0.0 →
+    The bias is −ln K whatever nlhb says. With nlhb=False it should be 0.
+flag_turned_round: if nlhb → if not nlhb
+    The two cases are exchanged: −ln K belongs to nlhb=True, and 0 to nlhb=False.
+bias_left: nn.init.constant_(head.bias, bias) → if nlhb: nn.init.constant_(head.bias, bias)
+    With nlhb=False the bias is as it was. PyTorch starts it at random: set it to 0.
+""") | edits(by_copy, """
+new_parameters: load_state_dict(state) → load_state_dict(state, assign=True)
+    The numbers are right, but they stand in new parameters. An optimiser that was built before
+    holds the old ones. Write into the parameters that are there.
+""")  # fmt: skip
+
+
+def probe(answer):
+    def after(width, classes, nlhb):
+        head = nn.Linear(width, classes)
+        answer(head, nlhb)
+        return [(p.detach(), p.requires_grad, p.is_leaf) for p in head.parameters()]
+
+    return [partial(after, *g) for g in [(4, 7, True), (4, 7, False), (9, 2, True), (3, 1, True)]]
+
+
+EXERCISE = Exercise(
+    name="init_head",
+    chapter="05_model",
+    task="init_head(head, nlhb): in place, weight 0 and bias −ln K where nlhb is True; weight 0 "
+    "and bias 0 where it is False. head is nn.Linear(D, K)",
+    reference=init_head,
+    cases=cases,
+    mutants=MUTANTS,
+    accepted=[in_place, by_copy],
+    probe=probe,
+)

@@ -1,0 +1,162 @@
+"""5.5 init_tokens: how large the learned tokens start."""
+
+import math
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+from vitlib.check.ch05_model._filled_in_place import filled_in_place
+from vitlib.check.edit import edits
+from vitlib.check.exercise import Cases, Exercise
+
+
+def init_tokens(model):
+    for token in (model.cls_token, model.pos_embed):
+        nn.init.normal_(token, std=0.02)
+
+
+@torch.no_grad()
+def in_place(model):
+    for token in (model.cls_token, model.pos_embed):
+        token.copy_(torch.randn_like(token) * 0.02)
+
+
+def truncated(model):
+    std = 0.02
+    for name, parameter in model.named_parameters():
+        if name in ("cls_token", "pos_embed"):
+            nn.init.trunc_normal_(parameter, std=std, a=-2 * std, b=2 * std)
+
+
+class WithTokens(nn.Module):
+    """Enough numbers that a deviation can be told, and a layer that must be left alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 512))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 50, 512))
+        self.head = nn.Linear(512, 3)
+
+
+def about(deviation):
+    """A deviation in words, so that two honest draws give the same observation."""
+    value = deviation.item()
+    if 0.0155 < value < 0.0225:  # a normal truncated at two deviations has 0.0176
+        return "about 0.02"
+    said = f"{value:.1g}"
+    if said == "0.02":
+        return "above 0.02" if value > 0.02 else "below 0.02"
+    return f"about {said}" if value else "0"
+
+
+def cases(answer) -> Cases:
+    def after(observe):
+        model = WithTokens()
+        before, head = dict(model.named_parameters()), model.head.weight.detach().clone()
+        filled_in_place(answer, model)
+        return observe(model, before, head)
+
+    def centred(model, *_):
+        return [bool(t.mean().abs() <= 0.2 * t.std()) for t in (model.cls_token, model.pos_embed)]
+
+    def tails(model, *_):  # a normal, truncated at two deviations or not, has some
+        return bool((model.pos_embed.abs() > 0.036).any())
+
+    def same(model, before, _):
+        now = dict(model.named_parameters())
+        return all(name in now and now[name] is p for name, p in before.items())
+
+    yield "the deviation of pos_embed", lambda: after(lambda m, *_: about(m.pos_embed.std()))
+    yield "the deviation of cls_token", lambda: after(lambda m, *_: about(m.cls_token.std()))
+    yield "whether both means are near 0", lambda: after(centred)
+    yield "whether some of pos_embed is beyond 0.036", lambda: after(tails)
+    label = "the deviation of one channel over the positions"
+    yield label, lambda: after(lambda m, *_: about(m.pos_embed.std(dim=1).mean()))
+    yield "whether the parameters are still the same ones", lambda: after(same)
+    label = "whether they can still be trained"
+    yield label, lambda: after(lambda m, *_: m.pos_embed.requires_grad and m.pos_embed.is_leaf)
+    label = "whether the head was left alone"
+    yield label, lambda: after(lambda m, _, head: torch.equal(m.head.weight, head))
+
+
+MUTANTS = edits(init_tokens, """
+variance_for_deviation: 0.02 → 0.02**0.5
+    The *variance* is 0.02, so the deviation is 0.14. `std` and the factor of a randn are
+    deviations.
+squared: 0.02 → 0.02**2
+    The deviation is 0.02 squared, 0.0004: `std` takes the deviation, not the variance.
+uniform: normal_(token, std=0.02) → uniform_(token, -0.02, 0.02)
+    The numbers are uniform between −0.02 and 0.02, which has a deviation of 0.0115. Use a normal
+    distribution.
+uniform_of_that_deviation: normal_(token, std=0.02) → uniform_(token, -0.0346, 0.0346)
+    The deviation is right, but no number is larger than 0.035: they seem to be uniform. In a normal
+    distribution nearly one number in ten lies beyond that.
+mean_not_zero: std=0.02 → mean=0.02, std=0.02
+    The numbers have the right spread, but around a mean that is not 0: all positions share a common
+    part that tells nothing.
+class_token_forgotten: (model.cls_token, model.pos_embed) → [model.pos_embed]
+    pos_embed is right, and cls_token is still what it was.
+positions_forgotten: (model.cls_token, model.pos_embed) → [model.cls_token]
+    cls_token is right, and pos_embed is still what it was.
+nothing_written: nn.init.normal_(token, std=0.02) → token = torch.randn_like(token) * 0.02
+    Nothing in the model has changed. A tensor that you make and give a name of your own does not
+    reach the model: write into model.cls_token and model.pos_embed.
+every_parameter: (model.cls_token, model.pos_embed) → model.parameters()
+    All parameters of the model are filled, the head among them. Touch only cls_token and pos_embed.
+""") | edits(in_place, """
+deviation_one:  * 0.02 →
+    The deviation is 1, as torch.randn has it, fifty times too large. Next to such positions the
+    patches are a whisper: at the start, the class token that the head reads hardly depends on the
+    image. (If you wrote nn.init.normal_(p, 0.02): its second argument is the mean. Write std=0.02.)
+one_vector_for_all_positions: randn_like(token) → randn_like(token[:, :1])
+    All positions got the same vector, so that they tell no place from another.
+""") | edits(truncated, """
+new_parameters: nn.init.trunc_normal_(parameter, std=std, a=-2 * std, b=2 * std) →
+→ setattr(model, name, nn.Parameter(torch.randn_like(parameter) * std))
+    The numbers are right, but they stand in new parameters. An optimiser that was built before
+    holds the old ones and would train those in vain. Write into the parameters that are there.
+""")  # fmt: skip
+
+
+def probe(answer):
+    def deviation(values):  # coarse, since two honest draws differ
+        mean, deviation = values.double().mean().item(), values.double().std().item()
+        if deviation < 1e-12:
+            return "constant"
+        return round(math.log(deviation, 1.5)), abs(mean) > 0.2 * deviation
+
+    def after():
+        torch.manual_seed(1)
+        model = nn.Module()
+        model.cls_token = nn.Parameter(torch.ones(1, 1, 400))
+        model.pos_embed = nn.Parameter(torch.ones(1, 60, 400))
+        model.head = nn.Linear(400, 2)
+        model.scale = nn.Parameter(torch.ones(3))
+        before, head = dict(model.named_parameters()), deepcopy(model.head)
+        torch.manual_seed(2)
+        answer(model)
+        now = dict(model.named_parameters())
+        return [
+            deviation(model.cls_token.detach()),
+            deviation(model.pos_embed.detach()),
+            deviation(model.pos_embed.detach()[0, :, 0]),
+            [now.get(n) is p and p.requires_grad and p.is_leaf for n, p in before.items()],
+            bool((model.head.weight == head.weight).all() and (model.head.bias == head.bias).all()),
+            model.scale.detach(),
+        ]
+
+    return [after]
+
+
+EXERCISE = Exercise(
+    name="init_tokens",
+    chapter="05_model",
+    task="init_tokens(model): model.cls_token and model.pos_embed, in place, from a normal "
+    "distribution with mean 0 and deviation 0.02",
+    reference=init_tokens,
+    cases=cases,
+    mutants=MUTANTS,
+    accepted=[in_place, truncated],
+    probe=probe,
+)

@@ -1,0 +1,122 @@
+"""5.8 make_head: options that exclude each other."""
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from vitlib.check.edit import edits
+from vitlib.check.exercise import Cases, Exercise, build, call, numbers, twin
+from vitlib.check.probing import draw
+
+
+def make_head(embed_dim, num_classes, representation_size, distilled):
+    if representation_size is None:
+        return nn.Linear(embed_dim, num_classes)
+    if distilled:
+        raise ValueError("a distilled model has no representation layer")
+    layer = nn.Linear(embed_dim, representation_size)
+    head = nn.Linear(representation_size, num_classes)
+    return nn.Sequential(layer, nn.Tanh(), head)
+
+
+class Head(nn.Module):
+    def __init__(self, embed_dim, num_classes, representation_size, distilled):
+        super().__init__()
+        if distilled and representation_size:
+            raise ValueError("a distilled model has no representation layer")
+        self.layer = nn.Linear(embed_dim, representation_size) if representation_size else None
+        self.head = nn.Linear(representation_size or embed_dim, num_classes)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.layer(x)) if self.layer else x)
+
+
+def by_list(embed_dim, num_classes, representation_size, distilled):
+    if distilled and representation_size is not None:
+        raise ValueError("distilled or representation_size, not both")
+    layers, width = [], embed_dim
+    if representation_size is not None:
+        layers, width = [nn.Linear(embed_dim, representation_size), nn.Tanh()], representation_size
+    return nn.Sequential(*layers, nn.Linear(width, num_classes))
+
+
+def cases(answer) -> Cases:
+    def logits(*sizes):
+        return call(twin(answer, make_head, *sizes), numbers(3, sizes[0]))
+
+    def both():
+        try:
+            return f"a {type(build(answer, 12, 5, 7, True)).__name__}"
+        except ValueError:
+            return "a ValueError"
+
+    yield "a plain model, D = 12, K = 5", lambda: logits(12, 5, None, False)
+    yield "a distilled model without the layer", lambda: logits(12, 5, None, True)
+    yield "a representation layer of 7", lambda: logits(12, 5, 7, False)
+    yield "a representation layer as wide as the tokens", lambda: logits(6, 4, 6, False)
+    yield "both options at once", both
+
+
+MUTANTS = edits(make_head, """
+ignored_when_distilled: is None → is None or distilled
+    With distilled=True the representation_size is ignored in silence: whoever asked for the layer
+    gets a model without it, and nobody is told. Two options that exclude each other want a
+    ValueError.
+both_at_once: raise ValueError → ValueError
+    Both options at once are accepted. A distilled model's two heads read their tokens directly, so
+    there is no place for the layer: raise a ValueError.
+layer_never_built: nn.Sequential(layer, nn.Tanh(), head) → nn.Linear(embed_dim, num_classes)
+    The representation layer is missing: there is one linear layer where there should be two, with a
+    tanh between them.
+no_tanh: nn.Tanh(), →
+    The tanh is missing. Two linear layers in a row are no more than one.
+relu: Tanh → ReLU
+    Between the two layers stands a ReLU; the paper's representation layer has a tanh.
+gelu: Tanh → GELU
+    Between the two layers stands a GELU, as in the blocks; the paper's representation layer has a
+    tanh.
+tanh_on_the_logits: nn.Tanh(), head → head, nn.Tanh()
+    The tanh comes after the last layer and squeezes the logits between −1 and 1. It belongs between
+    the two linear layers.
+head_from_embed_dim: nn.Linear(representation_size, → nn.Linear(embed_dim,
+    The last layer takes embed_dim numbers, but behind the representation layer it is given
+    representation_size of them. The two happen to fit only where they are equal.
+""") | edits(by_list, """
+distilled_refused: distilled and representation_size is not None → distilled
+    Every distilled model is refused. Only the two options *together* contradict each other: ask for
+    both in the condition.
+""")  # fmt: skip
+
+
+def probe(answer):
+    def after(width, classes, size, distilled, seed=0):
+        head = answer(width, classes, size, distilled).double()
+        order = sorted(head.parameters(), key=lambda p: tuple(p.shape))
+        for number, parameter in enumerate(order):
+            parameter.data = draw(*parameter.shape, seed=seed + number)
+        return head(draw(4, width)).detach()
+
+    def refuses():
+        try:
+            answer(9, 2, 4, True)
+        except ValueError:
+            return "refused"
+        return "accepted"
+
+    sizes = [(5, 3, None, False), (5, 3, None, True), (9, 2, 4, False), (3, 6, 8, False)]
+    return [*[partial(after, *g) for g in sizes], refuses]
+
+
+EXERCISE = Exercise(
+    name="make_head",
+    chapter="05_model",
+    task="make_head(embed_dim, num_classes, representation_size, distilled) -> a module from "
+    "(B, D) to logits (B, K): a linear layer; with a representation_size that is not None, linear "
+    "layer, tanh, linear layer; a ValueError if it is to be distilled as well",
+    reference=make_head,
+    cases=cases,
+    mutants=MUTANTS,
+    accepted=[Head, by_list],
+    probe=probe,
+)

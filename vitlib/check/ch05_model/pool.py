@@ -1,0 +1,94 @@
+"""5.3 pool: what comes behind the prefix is a patch, and only that."""
+
+from functools import partial
+
+import torch
+
+from vitlib.check.edit import edits
+from vitlib.check.exercise import Cases, Exercise, call, numbers
+from vitlib.check.probing import draw, returns
+
+
+def pool(tokens, num_prefix, kind):
+    if kind == "token":
+        return tokens[:, 0]
+    return tokens[:, num_prefix:].mean(dim=1)
+
+
+def by_split(tokens, num_prefix, kind):
+    prefix, patches = tokens.split([num_prefix, tokens.shape[1] - num_prefix], dim=1)
+    return {"token": prefix[:, 0], "avg": torch.einsum("bnd->bd", patches) / patches.shape[1]}[kind]
+
+
+def by_weights(tokens, num_prefix, kind):
+    wanted = torch.arange(tokens.shape[1])
+    wanted = (wanted == 0) if kind == "token" else (wanted >= num_prefix)
+    weights = wanted.to(tokens.dtype) / wanted.sum()
+    return (weights[None, :, None] * tokens).sum(dim=1)
+
+
+def cases(answer) -> Cases:
+    for num_prefix, what in [(1, "a class token"), (2, "class and distillation token"),
+                             (5, "a class token and 4 registers")]:  # fmt: skip
+        tokens = numbers(3, num_prefix + 6, 4, seed=num_prefix)
+        for kind in ("token", "avg"):
+            label = f'3 images, {what}, 6 patches, "{kind}"'
+            yield label, partial(call, answer, tokens, num_prefix, kind)
+
+
+MUTANTS = edits(pool, """
+whole_prefix_averaged: [:, num_prefix:] →
+    The mean runs over all tokens, the class token and the rest of the prefix included. Average the
+    patches: they begin at index num_prefix.
+only_the_class_token_skipped: num_prefix: → 1:
+    tokens[:, 1:] skips the class token only. A distillation token or registers are then averaged as
+    if they were patches. Patches begin at index num_prefix.
+first_patch_for_class_token: [:, 0] → [:, num_prefix]
+    The token at index num_prefix is the first patch. The class token stands at index 0.
+last_token_for_class_token: [:, 0] → [:, -1]
+    The last token is a patch. The class token was joined in front: it stands at index 0.
+mean_over_channels: dim=1 → dim=2
+    The mean is taken over the channels, which leaves one number a patch. Average over the tokens,
+    axis 1.
+sum: mean → sum
+    The patches are summed. For a mean, divide by how many there are; otherwise another image size
+    would change the scale of what the head sees.
+kind_ignored: [:, num_prefix:].mean(dim=1) → [:, 0]
+    The class token is returned whatever kind is. For "avg" average the patch tokens.
+always_averaged: [:, 0] → [:, num_prefix:].mean(dim=1)
+    The patches are averaged whatever kind is. For "token" return the class token, at index 0.
+prefix_averaged: num_prefix: → :num_prefix
+    tokens[:, :num_prefix] are the tokens that are *not* patches. The patches come after them:
+    tokens[:, num_prefix:].
+prefix_for_class_token: [:, 0] → [:, :num_prefix].mean(dim=1)
+    For "token" the whole prefix is averaged. The class token alone is wanted, the one at index 0.
+divided_by_all_tokens: mean(dim=1) → sum(dim=1) / tokens.shape[1]
+    The patches are summed and then divided by the number of all tokens. Divide by the number of
+    patches, T − num_prefix.
+first_image_for_first_token: [:, 0] → [0]
+and: [:, num_prefix:].mean(dim=1) → [num_prefix:].mean(dim=0)
+    Axis 0 counts the images, and axis 1 the tokens: tokens[0] is the whole first image. Index as in
+    tokens[:, 0].
+axis_kept: [:, 0] → [:, :1]
+and: dim=1 → dim=1, keepdim=True
+    The numbers are right, but an axis of length 1 is left in the middle: (B, 1, D). Index with 0
+    instead of slicing, and average without keepdim.
+""")  # fmt: skip
+
+
+def probe(answer):
+    given = [(draw(2, n + 3, 5), n, kind) for n in (1, 3, 4) for kind in ("token", "avg")]
+    return [returns(answer, *g) for g in given]
+
+
+EXERCISE = Exercise(
+    name="pool",
+    chapter="05_model",
+    task='pool(tokens, num_prefix, kind) -> (B, D): the class token if kind is "token", the mean '
+    'over the patch tokens if it is "avg"',
+    reference=pool,
+    cases=cases,
+    mutants=MUTANTS,
+    accepted=[by_split, by_weights],
+    probe=probe,
+)

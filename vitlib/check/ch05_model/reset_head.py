@@ -1,0 +1,133 @@
+"""5.7 reset_head: the width that the head really sees."""
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from vitlib.check.edit import edits
+from vitlib.check.exercise import Cases, Exercise, Refused, call, numbers
+from vitlib.check.probing import draw
+from vitlib.model import VisionTransformer
+
+
+def reset_head(model, num_classes):
+    model.head = nn.Linear(model.num_features, num_classes)
+    if model.distilled:
+        model.head_dist = nn.Linear(model.num_features, num_classes)
+    model.num_classes = num_classes
+    return model
+
+
+def by_method(model, num_classes):
+    model.reset_classifier(num_classes)
+    return model
+
+
+def by_old_width(model, num_classes):
+    for name in ("head", "head_dist"):
+        old = getattr(model, name, None)
+        if isinstance(old, nn.Linear):
+            setattr(model, name, nn.Linear(old.in_features, num_classes))
+    model.num_classes = num_classes
+    return model
+
+
+def cases(answer) -> Cases:
+    images = numbers(2, 1, 8, 8, dtype=torch.float32)
+
+    def after(observe, **options):
+        torch.manual_seed(1)
+        model = VisionTransformer(8, 4, 1, 5, embed_dim=12, depth=1, num_heads=3, **options)
+        before = model.forward_features(images).detach()
+        result = call(answer, model, 3)
+        if not isinstance(result, VisionTransformer):
+            said = "nothing" if result is None else f"a {type(result).__name__}"
+            raise Refused(f"your function should return the model; it returned {said}")
+        return observe(result, before)
+
+    def heads(model, _):
+        return {n: str(tuple(p.shape)) for n, p in model.named_parameters() if n.startswith("head")}
+
+    def logits(model, _):
+        return tuple(model(images).shape)
+
+    kinds: dict[str, dict] = {
+        "a plain model": {},
+        "a model with a representation layer of 7": {"representation_size": 7},
+        "a distilled model": {"distilled": True},
+    }
+    for kind, options in kinds.items():
+        yield f"the heads of {kind}, D = 12", partial(after, heads, **options)
+        yield f"the shape of its logits, {kind}", partial(after, logits, **options)
+    yield "model.num_classes afterwards", lambda: after(lambda m, _: m.num_classes)
+    label = "whether the body is as it was"
+    yield label, lambda: after(lambda m, before: torch.equal(m.forward_features(images), before))
+    label = "whether all of the model can still be trained"
+    yield label, lambda: after(lambda m, _: all(p.requires_grad for p in m.parameters()))
+    label = "whether the two heads of a distilled model are two"
+    yield label, lambda: after(lambda m, _: m.head is not m.head_dist, distilled=True)
+
+
+MUTANTS = edits(reset_head, """
+width_from_embed_dim: head = nn.Linear(model.num_features → head = nn.Linear(model.embed_dim
+    The new head takes embed_dim numbers in. Behind a representation layer it sees another width,
+    and the next forward fails. Ask the model: model.num_features, or the old head:
+    model.head.in_features.
+second_head_for_all: if model.distilled: → if True:
+    A plain model got a second head, which nothing ever reads. Only a distilled model has one: ask
+    model.distilled.
+number_not_updated: model.num_classes = num_classes →
+    The heads are right, but model.num_classes still says the old number. Checkpoints and loss
+    functions may rely on it.
+body_restarted: return model →
+→ return VisionTransformer(**model.config | {"num_classes": num_classes})
+    The body is not what it was: the same image gives other features, and what the model had learned
+    is lost. Replace the heads and touch nothing else.
+one_head_for_both: head_dist = nn.Linear(model.num_features, num_classes) → head_dist = model.head
+    Both tokens share one head now. The distillation token needs its own, with its own weights.
+returns_nothing: return model →
+    The model is changed, but nothing comes back. End with `return model`.
+""") | edits(by_old_width, """
+second_head_forgotten: ("head", "head_dist") → ["head"]
+    A distilled model has a second head, head_dist, and it still has the old classes: the mean of
+    both heads cannot be taken.
+attribute_only: setattr(model, name, nn.Linear(old.in_features, num_classes)) →
+→ old.out_features = num_classes
+    The heads still have their old weights. Writing to num_classes or out_features changes what a
+    model or a layer says of itself and nothing else. Build a new nn.Linear.
+new_layer_on_top: nn.Linear(old.in_features, num_classes) →
+→ nn.Sequential(old, nn.Linear(old.out_features, num_classes))
+    The new layer stands behind the old head, so it sees the old classes' logits and not the
+    features. Put it in the old head's place.
+""")  # fmt: skip
+
+
+def probe(answer):
+    def after(**options):
+        torch.manual_seed(4)
+        model = VisionTransformer(6, 3, 2, 4, embed_dim=8, depth=1, num_heads=2, **options)
+        body = {n: v.clone() for n, v in model.state_dict().items() if not n.startswith("head")}
+        result = answer(model, 7)
+        heads = {n: tuple(p.shape) for n, p in result.named_parameters() if n.startswith("head")}
+        now = result.state_dict()
+        kept = all(n in now and now[n].equal(v) for n, v in body.items())
+        logits = tuple(result(draw(3, 2, 6, 6, dtype=torch.float32)).shape)
+        two = getattr(result, "head_dist", None) is not result.head
+        return result is model, heads, kept, len(now), logits, two, result.num_classes
+
+    kinds = [{}, {"representation_size": 5}, {"distilled": True}, {"global_pool": "avg"}]
+    return [partial(after, **options) for options in kinds]
+
+
+EXERCISE = Exercise(
+    name="reset_head",
+    chapter="05_model",
+    task="reset_head(model, num_classes) -> the same model with new heads, and model.num_classes "
+    "set; the body stays as it is",
+    reference=reset_head,
+    cases=cases,
+    mutants=MUTANTS,
+    accepted=[by_method, by_old_width],
+    probe=probe,
+)

@@ -1,0 +1,1 @@
+"""Chapter 6, dialects: one file per exercise."""

@@ -1,0 +1,1 @@
+"""Chapter 10, distillation: one file per exercise."""

@@ -1,0 +1,32 @@
+"""In float32: this chapter leaves free in which precision a loss or a cosine is computed."""
+
+import torch
+from torch import Tensor
+
+from vitlib.check.exercise import Refused, call
+
+
+def single(value):
+    """A tensor in float32; anything else as it is."""
+    return value.float() if isinstance(value, Tensor) else value
+
+
+def loss(answer, *given):
+    """The loss in float32; one that is not finite is refused."""
+    result = call(answer, *given)
+    if isinstance(result, Tensor) and result.shape == () and not result.isfinite():
+        raise Refused(f"the loss is {result.item()}", "not finite")
+    return single(result)
+
+
+def gradients(answer, given, **named):
+    """The gradients of a loss that reach the named inputs, by their places; 0 where none does."""
+    given = [g.clone().requires_grad_() if i in named.values() else g for i, g in enumerate(given)]
+    leaves = [given[place] for place in named.values()]
+    reached = torch.autograd.grad(call(answer, *given), leaves, materialize_grads=True)
+    return {name: grad.float() for name, grad in zip(named, reached, strict=True)}
+
+
+def in_single(runs):
+    """For a probe: what its runs return, in float32."""
+    return [lambda run=run: single(run()) for run in runs]

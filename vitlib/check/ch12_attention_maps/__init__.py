@@ -1,0 +1,1 @@
+"""Chapter 12, attention maps: one file per exercise."""

@@ -1,0 +1,98 @@
+"""12.7 read_every_layer: the logit lens."""
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from vitlib.check.edit import edits
+from vitlib.check.exercise import Cases, Exercise, call, fill, numbers
+from vitlib.check.probing import draw
+
+
+def read_every_layer(intermediates, norm, head):
+    layers = []
+    for x in intermediates:
+        layers.append(head(norm(x)[:, 0]).softmax(dim=-1))
+    return torch.stack(layers, dim=1)
+
+
+def all_at_once(intermediates, norm, head):
+    stacked = torch.stack(list(intermediates))[:, :, 0]  # (L, B, D)
+    return head(norm(stacked)).softmax(dim=-1).transpose(0, 1)
+
+
+def by_exponentials(intermediates, norm, head):
+    rows = [head(norm(tokens)[:, 0]) for tokens in intermediates]
+    powers = torch.stack(rows, 1).exp()
+    return powers / powers.sum(dim=2, keepdim=True)
+
+
+def cases(answer) -> Cases:
+    def run(B, L, T, D, K):
+        norm, head = fill(nn.LayerNorm(D)), fill(nn.Linear(D, K), seed=1)
+        tokens = [3 * numbers(B, T, D, seed=i) + 0.5 for i in range(L)]
+        result = call(partial(answer, tokens), norm, head)
+        return result.detach() if isinstance(result, torch.Tensor) else result
+
+    yield "3 layers, 2 images, 4 tokens, 5 classes", lambda: run(2, 3, 4, 6, 5)
+    yield "as many layers as images and classes", lambda: run(3, 3, 2, 4, 3)
+    yield "one layer, one image", lambda: run(1, 1, 3, 5, 2)
+
+
+MUTANTS = edits(read_every_layer, """
+no_norm: norm(x) → x
+    The final norm is missing. The head has only ever seen normalised tokens; before the norm they
+    are of another size, another for each layer. norm(x), then head.
+norm_for_the_last_only: norm(x) → (norm(x) if x is intermediates[-1] else x)
+    Only the last layer is normalised. To the head, each layer should look like the last one: norm
+    for all of them.
+mean_of_all_tokens: [:, 0] → .mean(dim=1)
+    You read the mean of all tokens. This model's head reads token 0, the class token.
+mean_of_the_patches: [:, 0] → [:, 1:].mean(dim=1)
+    You read the mean of the patches, as models without a class token do. This model's head reads
+    token 0.
+log_probabilities: softmax → log_softmax
+    These are logarithms of probabilities: none is above 0. softmax, not log_softmax.
+first_image: norm(x)[:, 0] → norm(x[0])
+    x[0] is the first *image*, with all of its tokens. The class token of every image is x[:, 0].
+all_tokens: [:, 0] →
+    Every token is sent through the head. It has learned to read one: token 0 of each image.
+first_patch: [:, 0] → [:, 1]
+    You read token 1. The class token stands first, at index 0.
+logits: .softmax(dim=-1) →
+    These are logits. Probabilities sum to 1 over the classes: softmax.
+softmax_over_images: dim=-1 → dim=0
+    The softmax runs over the images: each column sums to 1. It should run over the classes, the
+    last axis.
+layers_first: dim=1 → dim=0
+    The layers stand before the images: (L, B, K). Stack them along axis 1.
+added_up: in intermediates → in torch.stack(intermediates).cumsum(dim=0)
+    The layers are added up. That has been done already: what comes out of a block contains what
+    went in (the residual path).
+""")  # fmt: skip
+
+
+def probe(answer):
+    def run(B, L, T, D, K):
+        torch.manual_seed(2)
+        norm, head = nn.LayerNorm(D).double(), nn.Linear(D, K).double()
+        with torch.no_grad():
+            for p in [*norm.parameters(), *head.parameters()]:
+                p.copy_(draw(*p.shape, seed=p.numel()))
+            return answer([2 * draw(B, T, D, seed=i) + 1 for i in range(L)], norm, head)
+
+    return [partial(run, *g) for g in [(3, 2, 4, 5, 6), (1, 4, 2, 3, 2), (2, 2, 3, 4, 2)]]
+
+
+EXERCISE = Exercise(
+    name="read_every_layer",
+    chapter="12_attention_maps",
+    task="read_every_layer(intermediates, norm, head) -> (B, L, K): class probabilities read off "
+    "the class token (token 0) of each of the L tensors (B, T, D), through the norm and the head",
+    reference=read_every_layer,
+    cases=cases,
+    mutants=MUTANTS,
+    accepted=[all_at_once, by_exponentials],
+    probe=probe,
+)

@@ -3,37 +3,46 @@
 PYTHON ?= python3
 NB ?=
 RUN ?=
+FILE ?=
 
 # Chapters that train: their digits differ from one kind of CPU to the next after many steps.
 # Every other notebook must print the same on another instruction set, and is tested so.
 TRAINING := 07_training 10_distillation 12_attention_maps
 
-BIN := $(CURDIR)/.venv/bin
+BIN := "$(CURDIR)/.venv/bin"
 NOTEBOOKS := $(wildcard book/*.ipynb)
 DETERMINISTIC := $(filter-out $(TRAINING:%=book/%.ipynb),$(NOTEBOOKS))
 NBVAL := $(BIN)/python -m pytest --rootdir . -ra -p no:cacheprovider \
 	-n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 900
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab serve execute record set-repo lock clean
+.PHONY: help book test test-older-cpu lab serve chapter execute record drawing set-repo lock clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## */\t/' | expand -t 16
 
 book: .venv/installed  ## build the book into _build/html, from the outputs stored in the notebooks
 	$(BIN)/jupyter-book build . -W --keep-going --all -q
 	@echo "Open $(CURDIR)/_build/html/index.html in a browser, or run: make serve"
 
 # Two workers share the cores: with two threads each they would wait for one another.
-test: export OMP_NUM_THREADS := 1
-test: .venv/installed  ## every check: ruff, mypy, the tests, every notebook from top to bottom
+test test-older-cpu: export OMP_NUM_THREADS := 1
+ifeq ($(FILE),)
+test: .venv/installed  ## every check, once: ruff, mypy, imports, tests, every notebook; or FILE=tests/...
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	@echo "--- every notebook, in another folder"
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cp $(NOTEBOOKS) "$$folder" && \
 		cd "$$folder" && $(NBVAL) .
-	@echo "--- once more as on an older CPU, all but the chapters that train: $(TRAINING)"
+else
+test: .venv/installed
+	$(BIN)/python -m pytest $(FILE)
+endif
+
+test-older-cpu: .venv/installed  ## the notebooks once more, as on a CPU without AVX-512
+	@echo "--- all notebooks but those that train: $(TRAINING)"
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cp $(DETERMINISTIC) "$$folder" && \
 		cd "$$folder" && ATEN_CPU_CAPABILITY=avx2 $(NBVAL) .
 
@@ -43,6 +52,13 @@ lab: .venv/installed  ## open the notebooks in JupyterLab
 serve: book  ## build the book and serve it at http://localhost:8000
 	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
 
+chapter: .venv/installed  ## run one notebook, build its page and open it: NB=book/03_attention.ipynb
+	@test -f "$(NB)" || { echo "NB=... must be one of: $(NOTEBOOKS)"; exit 2; }
+	$(BIN)/python book/_ext/notebooks.py execute "$(NB)"
+	$(BIN)/jupyter-book build . -W --keep-going -q
+	@$(BIN)/python -m webbrowser "file://$(CURDIR)/_build/html/$(NB:.ipynb=.html)" > /dev/null || true
+	@echo "The page is $(CURDIR)/_build/html/$(NB:.ipynb=.html)"
+
 execute: .venv/installed  ## run all notebooks in place and store their outputs; one: NB=book/intro.ipynb
 	$(BIN)/python book/_ext/notebooks.py execute $(NB)
 
@@ -50,6 +66,9 @@ record: .venv/installed  ## redo a recorded experiment of vitlib/runs, some minu
 	@test -f "vitlib/runs/train_$(RUN).py" || \
 		{ echo "RUN=... must be one of: $(patsubst vitlib/runs/train_%.py,%,$(wildcard vitlib/runs/train_*.py))"; exit 2; }
 	$(BIN)/python -m vitlib.runs.train_$(RUN)
+
+drawing: .venv/installed  ## draw the imports of vitlib anew, in CONTRIBUTING.md
+	$(BIN)/python tests/import_drawing.py
 
 set-repo: .venv/installed  ## write the repository's address everywhere: URL=https://github.com/…/…
 	@$(BIN)/python book/_ext/notebooks.py set-repo "$(URL)"

@@ -18,10 +18,7 @@ import vitlib
 from vitlib import check
 from vitlib.check.report import NOT_ATTEMPTED
 
-EXERCISED = [
-    "01_patches", "02_tokens", "03_attention", "04_block", "05_model", "06_dialects", "07_training",
-    "10_distillation", "12_attention_maps",
-]  # fmt: skip
+EXERCISED = sorted({exercise.chapter for exercise in check.EXERCISES.values()})
 CARD = re.compile(
     r'<div class="exercise">\n\n'
     r"\*\*Exercise (\d+)\.(\d) · [^*\n]+\*\* &nbsp; (●○○|●●○|●●●) &nbsp; (\d+) minutes\n\n"
@@ -247,7 +244,7 @@ EACH = [
 @pytest.mark.parametrize("chapter", EXERCISED)
 def test_a_chapter_has_four_to_eight_exercises_and_each_of_the_checkers(chapter):
     names = [called(stub) for _, stub, _, _ in exercises_of(chapter)]
-    assert 4 <= len(names) <= 8
+    assert 4 <= len(names) <= 8, f"a reader does 4 to 8 exercises in one sitting, got {names}"
     assert sorted(names) == sorted(n for n, e in check.EXERCISES.items() if e.chapter == chapter)
     cells = cells_of(chapter)
     assert sum("exercise" in tags(cell) for cell in cells) == len(names)

@@ -1,29 +1,31 @@
 """Do two versions of vitlib.check say the same of every known mistake and every right answer?
 
-    python tests/check/compare_reports.py save old.json        # in the one version
-    python tests/check/compare_reports.py compare old.json     # in the other; exit code 1 if not
+    python tests/check/compare_reports.py save old.json [CHAPTER]      # in the one version
+    python tests/check/compare_reports.py compare old.json [CHAPTER]   # in the other
 
-Compared are verdict, diagnosis, the names of the mistakes, and the message. In the message, a name
-that vitlib gave to a function or a class of its own does not count.
+CHAPTER, such as 03, looks at that one alone. Compared are the verdict, the diagnosis, the names of
+the mistakes and the message. In the message, the name of a function or class before a bracket does
+not count. Exit code 1 where they differ.
 """
 
 import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from vitlib import check
 
 
-def reports(only: str = "") -> dict[str, dict[str, object]]:
-    """What each checker says: "exercise.mutant" or "exercise#number of the right answer"."""
+def reports(chapter: str = "") -> dict[str, dict[str, Any]]:
+    """What each checker says: "exercise.mistake" or "exercise#number of the right answer"."""
     said = {}
     for name, exercise in check.EXERCISES.items():
-        if only and not exercise.chapter.startswith(only):
+        if not exercise.chapter.startswith(chapter):
             continue
         right = [exercise.reference, *exercise.accepted]
         answers = {f"{name}#{number}": answer for number, answer in enumerate(right)}
-        answers |= {f"{name}.{mutant}": exercise.mutants[mutant][0] for mutant in exercise.mutants}
+        answers |= {f"{name}.{mutant}": answer for mutant, (answer, _) in exercise.mutants.items()}
         for key, answer in answers.items():
             report = exercise(answer)
             said[key] = {
@@ -38,32 +40,34 @@ def reports(only: str = "") -> dict[str, dict[str, object]]:
     return said
 
 
-def nameless(message: str) -> str:
-    return re.sub(r"(<lambda>|\b_?[A-Za-z]\w*(\.\w+)*)\(\)? ?", "·(", message)
+def without_names(message: str) -> str:
+    """`_merge(tensor (2, 3))` and `merge_heads(tensor (2, 3))` are the same."""
+    return re.sub(r"(<lambda>|[A-Za-z_][\w.]*)\((\) )?", "(", message)
 
 
-def main(verb: str, path: str, only: str = "") -> int:
-    new = reports(only)
+def differences(old: dict[str, dict[str, Any]], new: dict[str, dict[str, Any]]) -> list[str]:
+    """A paragraph for each report that is new, gone or different."""
+    found = [f"{key}: only in the old version" for key in sorted(old.keys() - new.keys())]
+    found += [f"{key}: only in the new version" for key in sorted(new.keys() - old.keys())]
+    for key in sorted(old.keys() & new.keys()):
+        for part, was in old[key].items():
+            now = new[key][part]
+            if was != now and not (part == "message" and without_names(was) == without_names(now)):
+                found.append(f"{key}, {part}:\n  was {was!r}\n  now {now!r}")
+    return found
+
+
+def main(verb: str, path: str, chapter: str = "") -> int:
+    """Save what the checkers say, or print how it differs from what was saved."""
+    new = reports(chapter)
     if verb == "save":
-        Path(path).write_text(json.dumps(new, indent=1, ensure_ascii=False))
+        Path(path).write_text(json.dumps(new, indent=1, ensure_ascii=False), "utf8")
         return 0
-    old = json.loads(Path(path).read_text())
-    if only:
-        chapters = {n: e.chapter for n, e in check.EXERCISES.items()}
-        old = {k: v for k, v in old.items() if chapters.get(re.split(r"[.#]", k)[0], "").startswith(only)}
-    wrong = 0
-    for key in sorted(old.keys() | new.keys()):
-        if key not in old or key not in new:
-            print(f"{key}: only in the {'new' if key in new else 'old'} version")
-            wrong += 1
-            continue
-        for part in old[key]:
-            was, now = old[key][part], new[key][part]
-            if was != now and not (part == "message" and nameless(was) == nameless(now)):
-                print(f"{key}, {part}:\n  was {was!r}\n  now {now!r}")
-                wrong += 1
-    print(f"{len(new)} reports, {wrong} differences")
-    return 1 if wrong else 0
+    old = json.loads(Path(path).read_text("utf8"))
+    exercises = {re.split(r"[.#]", key)[0] for key in new}
+    found = differences({k: v for k, v in old.items() if re.split(r"[.#]", k)[0] in exercises}, new)
+    print("\n".join([*found, f"{len(new)} reports, {len(found)} differences"]))
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Readers' code is stopped in time, and leaves no trace."""
 
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -67,9 +68,62 @@ def test_an_endless_loop_is_stopped(answer, monkeypatch):
 
 def test_nobody_waits_for_a_long_call_into_c(monkeypatch):
     started = time.monotonic()
-    with pytest.raises(OutOfTime):
-        in_time(lambda: time.sleep(20), 0.1)
+    with pytest.raises(OutOfTime) as stopped:
+        in_time(lambda: time.sleep(20), 0.1, longest=0.2)
+    assert stopped.value.waited
     assert time.monotonic() - started < 15
+
+
+def test_who_sleeps_is_told_that_nothing_comes(monkeypatch):
+    monkeypatch.setattr(engine, "LONGEST_WAIT", 0.3)
+    report = double(lambda x: time.sleep(4))
+    assert not report
+    assert "on five numbers: your code waits for something, such as sleep()" in report.message
+
+
+def compute(seconds):
+    """For so long in this thread, whatever the others do."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def test_a_busy_machine_stops_no_right_answer(monkeypatch):
+    """Ten processes want the cores; the answer computes for less than its time, over far more."""
+    monkeypatch.setattr(engine, "SECONDS", 1.0)
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(10)]
+    try:
+        started = time.monotonic()
+        report = double(lambda x: [compute(0.7), 2 * x][1])
+        waited = time.monotonic() - started
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert report, report
+    assert waited > 1.0, "the machine was not busy enough to show anything"
+
+
+def test_what_torch_loads_late_does_not_count(monkeypatch, tmp_path):
+    monkeypatch.setattr(engine, "SECONDS", 0.5)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "loaded_late.py").write_text(
+        "import time\nend = time.thread_time() + 1.5\nwhile time.thread_time() < end: pass\n"
+    )
+
+    def answer(x):
+        import loaded_late  # noqa: F401
+
+        return 2 * x
+
+    assert double(answer)
+
+
+def test_a_system_that_has_no_clock_for_a_thread(monkeypatch):
+    monkeypatch.delattr(time, "pthread_getcpuclockid")
+    monkeypatch.setattr(engine, "SECONDS", 0.3)
+    assert "Is there a loop that never ends?" in double(endless).message
+    assert double(lambda x: 2 * x)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vitlib.check.compare import Difference, Raised, difference
 from vitlib.check.report import NOT_ATTEMPTED, Report
 from vitlib.check.sandbox import (
+    LONGEST_WAIT,
     OutOfTime,
     in_time,
     is_stub,
@@ -27,7 +28,7 @@ from vitlib.check.sandbox import (
 
 Answer = Callable[..., Any]  # a function, a module, or a class of either
 Cases = Iterator[tuple[str, Callable[[], Any]]]
-SECONDS = 4.0  # for all cases of one answer; an honest one needs less than a tenth
+SECONDS = 4.0  # of computing, for all cases of one answer; an honest one needs less than a tenth
 
 
 class NotAttempted(Exception):
@@ -77,10 +78,7 @@ class Exercise:
         except NotAttempted:
             return self._report(f"Task: {self.task}", diagnosis=NOT_ATTEMPTED)
         except _Stopped as stopped:
-            return self._report(
-                f"Stopped after {SECONDS:.0f} seconds, on {stopped}. Is there a loop that never "
-                f"ends? A right answer needs a fraction of a second."
-            )
+            return self._report(str(stopped))
         target = self._observe(self.reference)
         found = _first_difference(yours, target)
         if found is None:
@@ -115,9 +113,9 @@ class Exercise:
 
         with untouched_state():
             try:
-                in_time(observe, seconds)
-            except OutOfTime:
-                raise _Stopped(label) from None
+                in_time(observe, seconds, LONGEST_WAIT)
+            except OutOfTime as stop:
+                raise _Stopped(_why_stopped(label, stop.waited)) from None
         return observations
 
     def _behaves_like(self, mutant: Answer, yours: list[tuple[str, Any]]) -> bool:
@@ -134,7 +132,19 @@ class Exercise:
 
 
 class _Stopped(Exception):
-    pass
+    """An answer that took too long; the text says so to the reader."""
+
+
+def _why_stopped(label: str, waited: bool) -> str:
+    if waited:
+        return (
+            f"Stopped after {LONGEST_WAIT:.0f} seconds, on {label}: your code waits for something, "
+            f"such as sleep() or input(), and a checker gives it nothing to wait for."
+        )
+    return (
+        f"Stopped after {SECONDS:.0f} seconds of computing, on {label}. Is there a loop that never "
+        f"ends? A right answer needs a fraction of a second."
+    )
 
 
 def _outcome(run: Callable[[], Any]) -> Any:

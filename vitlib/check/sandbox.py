@@ -1,18 +1,24 @@
 """Runs a reader's code so that it can do no harm: it is stopped in time, and leaves no trace.
 
-It runs in a thread of its own. When its time is over, an exception is raised in that thread: this
-stops every endless Python loop, on every system and in Jupyter, and a stop that comes late hits
-nobody else. A single long call into C ends when it ends, but nobody waits for it.
+It runs in a thread of its own. What counts is the time that this thread computes, so that a busy
+machine stops nobody. Imports do not count, as torch loads some of its parts only when they are first
+used. Code that waits without computing is stopped by the clock.
+
+When its time is over, an exception is raised in that thread: this stops every endless Python loop,
+on every system and in Jupyter, and a stop that comes late hits nobody else. A single long call into
+C ends when it ends, but nobody waits for it.
 """
 
 import ctypes
 import dis
 import random
+import sys
 import sysconfig
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import CodeType
@@ -31,20 +37,36 @@ FOREIGN = (
 )
 
 
+LONGEST_WAIT = 60.0  # seconds by the clock, for code that sleeps or asks for input
+_TICK = 0.05  # seconds between two looks at a thread's clock
+
+
 class OutOfTime(BaseException):
-    """The time is over. Not an Exception, so that `except Exception` does not swallow it."""
+    """The time is over. Not an Exception, so that `except Exception` does not swallow it.
+
+    `waited`: it was not spent computing.
+    """
+
+    waited = False
 
 
-def in_time(function: Callable[[], T], seconds: float | None = None) -> T:
-    """What function() returns, run in a thread of its own; OutOfTime if it takes longer.
+def in_time(
+    function: Callable[[], T], seconds: float | None = None, longest: float = LONGEST_WAIT
+) -> T:
+    """What function() returns, run in a thread of its own.
+
+    Raises OutOfTime when it has computed for `seconds`, imports not counted, or has not ended after
+    `longest` seconds by the clock. Without `seconds`, it may take as long as it wants.
 
     PyTorch keeps grad mode, inference mode and the default device for each thread: whatever they
     are here, the new thread starts with gradients, without inference mode, and on the CPU.
     """
     results: list[T] = []
     errors: list[BaseException] = []
+    clock = _Clock()
 
     def work() -> None:
+        clock.follow_this_thread()
         try:
             results.append(function())
         except BaseException as error:
@@ -52,8 +74,9 @@ def in_time(function: Callable[[], T], seconds: float | None = None) -> T:
 
     worker = threading.Thread(target=work, daemon=True)
     worker.start()
+    waited = False
     try:
-        worker.join(seconds)
+        waited = _join(worker, clock, seconds, longest)
     finally:
         for _ in range(40):  # a bare `except:` may have swallowed it: again, until it gets through
             if not worker.is_alive():
@@ -63,7 +86,57 @@ def in_time(function: Callable[[], T], seconds: float | None = None) -> T:
             worker.join(0.05)
     if results:
         return results[0]
-    raise errors[0] if errors else OutOfTime
+    error = errors[0] if errors else OutOfTime()
+    if isinstance(error, OutOfTime):
+        error.waited = waited
+    raise error
+
+
+def _join(worker: threading.Thread, clock: "_Clock", seconds: float | None, longest: float) -> bool:
+    """Wait until the thread ends or its time is over; whether it then waited, too."""
+    if seconds is None:
+        worker.join()
+        return False
+    started, counted, before = time.monotonic(), 0.0, 0.0
+    while worker.is_alive() and counted < seconds:
+        if time.monotonic() - started > longest:
+            return True
+        worker.join(min(_TICK, seconds / 4))
+        now = clock.computed()
+        if not _is_importing(worker):
+            counted += now - before
+        before = now
+    return False
+
+
+class _Clock:
+    """How long a thread has computed; where the system does not say that, the whole process."""
+
+    def __init__(self) -> None:
+        self._start = time.process_time()
+        self._number: int | None = None
+
+    def follow_this_thread(self) -> None:
+        """To be called in the thread itself, as one that has ended must not be asked about."""
+        with suppress(AttributeError):  # not on this system
+            self._number = time.pthread_getcpuclockid(threading.get_ident())
+
+    def computed(self) -> float:
+        """Seconds so far."""
+        if self._number is None:
+            return time.process_time() - self._start
+        with suppress(OSError):  # it has just ended
+            return time.clock_gettime(self._number)
+        return 0.0
+
+
+def _is_importing(worker: threading.Thread) -> bool:
+    frame = sys._current_frames().get(worker.ident or 0)
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager

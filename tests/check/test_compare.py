@@ -171,9 +171,9 @@ def test_every_tensor_can_be_drawn(yours, target):
 
 
 def test_an_exercise_that_is_not_there_names_the_nearest():
-    with pytest.raises(AttributeError, match="no exercise 'patchfy': did you mean 'patchify'"):
+    with pytest.raises(AttributeError, match=r"no exercise 'patchfy'\. Did you mean 'patchify'"):
         check.patchfy  # noqa: B018
-    with pytest.raises(AttributeError, match=r"no exercise 'zzz': see vitlib\.check\.EXERCISES"):
+    with pytest.raises(AttributeError, match=r"no exercise 'zzz'\. See vitlib\.check\.EXERCISES"):
         check.zzz  # noqa: B018
     assert {"patchify", "EXERCISES"} <= set(dir(check))
 

@@ -72,7 +72,7 @@ class Entry:
         return before + new.replace("\n", "\n" + indent) + after
 
 
-class Edits(Mapping[str, Mistake]):
+class Edits(Mapping):  # without [str, Mistake]: who checks types at run time would make a mistake
     """name -> (wrong answer, diagnosis), made when it is first asked for."""
 
     def __init__(self, entries: Mapping[str, Entry]):

@@ -1,7 +1,7 @@
 """Runs a reader's code so that it can do no harm: it is stopped in time, and leaves no trace.
 
 It runs in a thread of its own. What counts is the time that this thread computes, so that a busy
-machine stops nobody. Imports do not count, as torch loads some of its parts only when they are first
+machine stops nobody. Imports do not count, as torch loads some of its parts when they are first
 used. Code that waits without computing is stopped by the clock.
 
 When its time is over, an exception is raised in that thread: this stops every endless Python loop,

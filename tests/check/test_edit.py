@@ -119,6 +119,7 @@ def test_what_cannot_be_made_is_refused_when_it_is_asked_for(text, message):
     ("text", "message"),
     [
         ("no name at all\n    Text.", "expected `name: old → new`.*got 'no name at all'"),
+        ("and: / 2 → / 3\n    Text.", "expected `name: old → new`.*got 'and: / 2"),
         ("a: / 2 → / 3", "a has no diagnosis"),
         ("a: / 2 → / 3\n    T.\nb: / 2 → / 4", "b has no diagnosis"),
         ("a: / 2\n    Text.", "a: no arrow says what becomes of '/ 2'"),

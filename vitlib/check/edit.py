@@ -111,10 +111,10 @@ def edits(base: Any, text: str) -> Edits:
         for name, changes in waiting.items():
             if not diagnosis:
                 raise ValueError(f"{name} has no diagnosis")
-            for old, new in changes:
-                if new is None:
-                    raise ValueError(f"{name}: no arrow says what becomes of {old!r}")
-            entries[name] = Entry(base, name, tuple(changes), " ".join(diagnosis))
+            if half := [old for old, new in changes if new is None]:
+                raise ValueError(f"{name}: no arrow says what becomes of {half[0]!r}")
+            whole = tuple((old, new or "") for old, new in changes)
+            entries[name] = Entry(base, name, whole, " ".join(diagnosis))
         waiting.clear()
         diagnosis.clear()
 
@@ -125,11 +125,12 @@ def edits(base: Any, text: str) -> Edits:
         if diagnosis:
             finish()
         changes = next(reversed(waiting.values()), [])  # of the name above
+        found = re.fullmatch(r"(\w+):(?: (.+?)(?: →(?: (.*))?)?)?", line)
         if line.startswith("→") and changes:
             old, new = changes.pop()
             more = line[1:].removeprefix(" ")
             changes.append((old, f"{new}\n{more}" if new else more))
-        elif found := re.fullmatch(r"(\w+):(?: (.+?)(?: →(?: (.*))?)?)?", line):
+        elif found and (found[1] != "and" or waiting):
             name, old, new = found.groups()
             if name in entries or name in waiting:
                 raise ValueError(f"two mistakes are called {name}")

@@ -86,10 +86,10 @@ def in_time(
             worker.join(0.05)
     if results:
         return results[0]
-    error = errors[0] if errors else OutOfTime()
-    if isinstance(error, OutOfTime):
-        error.waited = waited
-    raise error
+    reason = errors[0] if errors else OutOfTime()
+    if isinstance(reason, OutOfTime):
+        reason.waited = waited
+    raise reason
 
 
 def _join(worker: threading.Thread, clock: "_Clock", seconds: float | None, longest: float) -> bool:

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from axe_playwright_python.base import AXE_SCRIPT
 from building import ROOT
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 FLAGS = [
     "--no-sandbox",
@@ -30,6 +30,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PATIENCE = 60_000  # milliseconds until a condition must hold: a busy machine is no failure
+expect.set_options(timeout=PATIENCE)
 WIDE = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 
@@ -107,7 +109,7 @@ class Visit:
         self.address = address
         self.troubles: list[str] = []
         self.context = browser.new_context(viewport=viewport, **options)
-        self.context.set_default_timeout(10_000)
+        self.context.set_default_timeout(PATIENCE)
         self.context.route("**/*", self._route)
         self.page: Page = self.context.new_page()
         self.page.on("console", self._console)

@@ -1,15 +1,21 @@
-"""What tests share: the built book, once per session, and a way past the type checker."""
+"""What tests share: the CPU, the built book, once per session, and a way past the type checker."""
 
+import os
 import sys
 from pathlib import Path
 
 import jaxtyping
 import pytest
+import torch
 from building import ROOT, build_book, copy_sources
 from filelock import FileLock
 
 sys.path.insert(0, str(ROOT / "book" / "_ext"))  # so that tests import the Makefile's own tool
 pytest_plugins = ["browsing"]  # the fixtures of the tests that need a browser
+
+# Tests compare with the CPU's numbers, to the bit: where there is a GPU, "auto" must not take it.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+torch.backends.mps.is_available = lambda: False
 
 
 @pytest.fixture

@@ -124,7 +124,15 @@ def test_unfused_weights_pass_through_the_dropout_layer():
     torch.testing.assert_close(seen[0].sum(dim=-1), torch.ones(B, H, N, dtype=torch.float64))
 
 
-@pytest.mark.parametrize(("dim", "heads"), [(10, 3), (8, 0), (8, -2)])
-def test_heads_that_do_not_divide_the_width_are_refused(dim, heads):
-    with pytest.raises(ValueError, match=f"width {dim} is not divisible by {heads} heads"):
+@pytest.mark.parametrize(
+    ("dim", "heads", "message"),
+    [
+        (10, 3, "num_heads must divide the width 10, got 3"),
+        (8, 0, "num_heads must be at least 1, got 0"),
+        (8, -2, "num_heads must be at least 1, got -2"),
+        (0, 2, "dim must be at least 1, got 0"),
+    ],
+)
+def test_heads_that_do_not_divide_the_width_are_refused(dim, heads, message):
+    with pytest.raises(ValueError, match=message):
         Attention(dim, heads)

@@ -188,7 +188,7 @@ def test_block_hands_its_options_on():
 
 
 def test_an_mlp_without_width_is_refused():
-    with pytest.raises(ValueError, match="widths of at least 1, got 10 in, 0 hidden and 10 out"):
+    with pytest.raises(ValueError, match="hidden_features must be at least 1, got 0"):
         Mlp(10, 0)
 
 

@@ -38,5 +38,5 @@ def test_text_stays_legible_on_a_phone():
 
 
 def test_an_unknown_part_is_named_with_the_nearest():
-    with pytest.raises(ValueError, match=r"no part 'pathces': did you mean 'patches'"):
+    with pytest.raises(ValueError, match=r"no part 'pathces'\. Did you mean 'patches'\?"):
         draw_model(["pathces"])

@@ -1,7 +1,6 @@
 """ONNX files: what onnxruntime computes from them, and what they say about themselves."""
 
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -13,8 +12,7 @@ import torch
 from torch import nn
 
 import vitlib.export
-from vitlib import VisionTransformer, create_model, save_checkpoint
-from vitlib.cli import main
+from vitlib import VisionTransformer, create_model
 from vitlib.export import export_onnx
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # the exporter cannot trace the type checker
@@ -127,7 +125,7 @@ def test_models_that_cannot_be_exported(tmp_path, monkeypatch):
 
     with pytest.raises(ValueError, match="the model cannot be written as ONNX: "):
         export_onnx(Fickle(), tmp_path / "x.onnx")
-    with pytest.raises(ValueError, match="a Linear must have its img_size"):
+    with pytest.raises(ValueError, match="a Linear must have img_size"):
         export_onnx(nn.Linear(2, 2), tmp_path / "x.onnx")
     with pytest.raises(ValueError, match="is a folder"):
         export_onnx(small(), tmp_path)
@@ -140,34 +138,3 @@ def test_models_that_cannot_be_exported(tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r'needs onnxruntime: pip install "vitlib\[onnx\]"'):
         export_onnx(small(), tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_command(tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
-    save_checkpoint(small(distilled=True), "mine.safetensors")
-    assert main(["export", "--checkpoint", "mine.safetensors", "--out", "mine.onnx"]) == 0
-    out, err = capfd.readouterr()
-    assert re.fullmatch(
-        r"mine\.onnx: \d\.\d MB, images \(batch, 3, 8, 12\) to logits \(batch, 5\)\n"
-        r"onnxruntime and torch differ by at most \d\.\de-\d\d\n",
-        out,
-    )
-    assert err == "vitlib: warning: the model does not say how its images are to be normalised\n"
-
-    command = ["export", "--model", "vit_nano_patch7_28", "--format", "onnx", "--out", "nano.onnx"]
-    assert main(command) == 0
-    assert capfd.readouterr().err == ""
-    model = create_model("vit_nano_patch7_28", pretrained=True)
-    images = torch.rand(3, 1, 28, 28)
-    with torch.no_grad():
-        expected = model(images).numpy()
-    np.testing.assert_allclose(answers(tmp_path / "nano.onnx", images), expected, atol=1e-5)
-
-    assert main(["export", "--checkpoint", "mine.safetensors", "--out", "nano.onnx/x.onnx"]) == 2
-    error = "vitlib: error: nano.onnx/x.onnx cannot be written: "
-    assert capfd.readouterr().err.startswith(error)  # said at once, before any work
-    assert main(["export", "--checkpoint", "none", "--out", "none.onnx"]) == 2
-    assert capfd.readouterr().err.startswith("vitlib: error: no checkpoint none")
-    with pytest.raises(SystemExit):
-        main(["export", "--out", "none.onnx"])
-    assert "--checkpoint --model is required" in capfd.readouterr().err

@@ -157,7 +157,7 @@ def test_initialisation_draws_no_graph_and_keeps_parameters_trainable(scheme):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "hint"), [("jax_nlbh", "; did you mean 'jax_nlhb'?"), ("xavier", "")]
+    ("scheme", "hint"), [("jax_nlbh", ". Did you mean 'jax_nlhb'?"), ("xavier", "")]
 )
 def test_an_unknown_scheme_is_refused(scheme, hint):
     message = f"unknown weight_init '{scheme}': expected one of {SCHEMES}{hint}"

@@ -211,5 +211,5 @@ def test_unpatchify_wants_a_batch(unchecked):
 
 
 def test_patch_embed_needs_channels_and_width():
-    with pytest.raises(ValueError, match="at least 1, got 0 and 8"):
+    with pytest.raises(ValueError, match="in_chans must be at least 1, got 0"):
         PatchEmbed(8, 4, in_chans=0, embed_dim=8)

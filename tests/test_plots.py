@@ -1,4 +1,4 @@
-"""Maps drawn over images: colours, scales, and what is refused."""
+"""Maps drawn over images: colours, scales, and what is refused; and a run drawn while it grows."""
 
 import io
 
@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from train.tiny import SHORT, tiny_data, tiny_model
 
-from vitlib.plots import BLUE, ORANGE, overlay, plot_maps
+from vitlib.plots import BLUE, ORANGE, LivePlot, overlay, plot_maps
+from vitlib.train import fit
 
 GREY = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 MAPS = {"one": torch.rand(2, 4, 4), "two": torch.randn(2, 7, 5)}
@@ -89,3 +91,32 @@ def test_what_cannot_be_drawn_is_refused():
 def test_another_number_of_maps_is_refused():
     with pytest.raises(ValueError, match="2 images, but 3 of occlusion"):
         plot_maps(GREY, {"occlusion": torch.zeros(3, 4, 4)})
+
+
+def test_live_plot_redraws_one_display(monkeypatch):
+    import IPython
+    import IPython.display
+
+    fit(tiny_model(), tiny_data(), SHORT, callbacks=[LivePlot(every=1)])  # no notebook: no harm
+    shown, updates = [], []
+
+    class Handle:
+        def update(self, picture):
+            updates.append(picture.data)
+
+    def display(picture, display_id):
+        shown.append(picture.data)
+        return Handle()
+
+    class Shell:
+        kernel = object()
+
+    monkeypatch.setattr(IPython, "get_ipython", Shell)
+    monkeypatch.setattr(IPython.display, "display", display)
+    fit(tiny_model(), tiny_data(), SHORT, callbacks=[LivePlot(every=5)])
+    assert len(shown) == 1  # step 5
+    assert len(updates) == 2  # steps 10 and 12
+    assert updates[-1].startswith(b"\x89PNG")
+    assert updates[0] != shown[0]
+    with pytest.raises(ValueError, match="every must be at least 1, got 0"):
+        LivePlot(every=0)

@@ -1,14 +1,15 @@
 """The figures on the pages of the built book: each is alive, and each control does something.
 
-Whether what they show is right is tested figure by figure, in test_figures*.py.
+Whether what they show is right is tested figure by figure, in tests/widgets/test_*_in_browser.py.
 """
 
 import pytest
 from browsing import CHAPTERS, PHONE, WIDE
 from playwright.sync_api import ElementHandle, Locator
 
-WITH_FIGURES = {"01_patches", "02_tokens", "03_attention", "04_block", "05_model", "06_dialects",
-                "07_training", "10_distillation", "12_attention_maps"}  # fmt: skip
+from vitlib import check
+
+WITH_FIGURES = sorted({exercise.chapter for exercise in check.EXERCISES.values()})
 
 # All that a reader sees of a figure but its controls, which show themselves that they moved.
 LOOK = """figure => JSON.stringify([

@@ -2,7 +2,7 @@
 
 import pytest
 from browsing import CHAPTERS, PAGES, PHONE, WIDE, serious_violations, settle
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 
 @pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
@@ -32,10 +32,8 @@ def test_chapters_have_formulas_to_draw(visit, server) -> None:
     assert "\\(" not in page.locator("article").inner_text()
 
 
-def left_edge_is_visible(page: Page) -> bool:
-    """Whether the sidebar's list of chapters really lies on the screen, on top of all else."""
-    return page.evaluate("""() => {
-        const link = document.querySelector('.bd-sidebar-primary nav a, dialog nav a');
+# Whether the sidebar's list of chapters really lies on the screen, on top of all else.
+_LIST_IS_SEEN = """() => {
         const links = [...document.querySelectorAll('a.reference.internal')].filter(
             a => a.closest('.bd-sidebar-primary, #pst-primary-sidebar-modal'));
         return links.some(a => {
@@ -43,34 +41,36 @@ def left_edge_is_visible(page: Page) -> bool:
             const [x, y] = [box.left + box.width / 2, box.top + box.height / 2];
             return box.width > 0 && x > 0 && y > 0 && a.contains(document.elementFromPoint(x, y));
         });
-    }""")
+    }"""
+
+
+def wait_for_list(page: Page, seen: bool) -> None:
+    """Until the list of chapters is seen, or is not: it slides."""
+    page.wait_for_function(f"seen => ({_LIST_IS_SEEN})() === seen", arg=seen)
 
 
 @pytest.mark.parametrize("name", PAGES[:2])
 def test_sidebar_closes_and_opens_on_a_wide_screen(visit, address, name) -> None:
     page = visit(address).open(name)
     button = page.locator("button.primary-toggle:visible")
-    assert left_edge_is_visible(page)
-    wide = page.locator(".bd-article").bounding_box()["x"]
+    wait_for_list(page, seen=True)
+    left = "document.querySelector('.bd-article').getBoundingClientRect().x"
+    before = page.evaluate(left)
     button.click()
-    page.wait_for_timeout(500)
-    assert not left_edge_is_visible(page)
-    assert page.locator(".bd-article").bounding_box()["x"] < wide, "the text takes the room"
+    wait_for_list(page, seen=False)
+    page.wait_for_function(f"before => {left} < before", arg=before)  # the text takes the room
     button.click()
-    page.wait_for_timeout(500)
-    assert left_edge_is_visible(page)
+    wait_for_list(page, seen=True)
 
 
 @pytest.mark.parametrize("name", PAGES[:2])
 def test_sidebar_opens_and_closes_on_a_phone(visit, address, name) -> None:
     page = visit(address, PHONE).open(name)
-    assert not left_edge_is_visible(page)
+    wait_for_list(page, seen=False)
     page.locator("button.primary-toggle:visible").click()
-    page.wait_for_timeout(500)
-    assert left_edge_is_visible(page)
+    wait_for_list(page, seen=True)
     page.keyboard.press("Escape")
-    page.wait_for_timeout(500)
-    assert not left_edge_is_visible(page)
+    wait_for_list(page, seen=False)
 
 
 @pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
@@ -99,14 +99,19 @@ def background(page: Page) -> int:
     return int(colour.split("(")[1].split(",")[0])
 
 
+def switch_theme(page: Page) -> None:
+    """One click further: light, dark, and what the system prefers."""
+    mode = page.evaluate("document.documentElement.dataset.mode")
+    page.locator("button.theme-switch-button:visible").first.click()
+    page.wait_for_function("mode => document.documentElement.dataset.mode !== mode", arg=mode)
+
+
 def test_dark_mode_and_back(visit, address) -> None:
     page = visit(address).open(PAGES[0])
     assert background(page) > 200
-    button = page.locator("button.theme-switch-button:visible").first
     seen = []
-    for _ in range(3):  # light, dark, and what the system prefers
-        button.click()
-        page.wait_for_timeout(100)
+    for _ in range(3):
+        switch_theme(page)
         seen.append(background(page) < 60)
     assert any(seen)
     assert not all(seen)
@@ -118,8 +123,7 @@ def test_dark_mode_stays_on_the_next_page(visit, server) -> None:
     for _ in range(3):
         if background(page) < 60:
             break
-        page.locator("button.theme-switch-button:visible").first.click()
-        page.wait_for_timeout(100)
+        switch_theme(page)
     assert background(one.open(PAGES[1])) < 60
 
 
@@ -167,13 +171,13 @@ def test_answers_are_folded_and_open_by_keyboard(visit, address, name, viewport)
         assert folds.count() >= 2, fold
         for details in (folds.first, folds.last):
             summary, inside = details.locator("summary").first, details.locator("> *").last
-            assert not inside.is_visible(), fold
+            expect(inside, fold).to_be_hidden()
             summary.focus()
             page.keyboard.press("Enter")
-            assert inside.is_visible(), fold
+            expect(inside, fold).to_be_visible()
             assert inside.inner_text().strip(), fold
             page.keyboard.press("Enter")
-            assert not inside.is_visible(), fold
+            expect(inside, fold).to_be_hidden()
 
 
 @pytest.mark.parametrize("name", CHAPTERS)

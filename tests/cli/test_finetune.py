@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from bs4 import BeautifulSoup
+from cli import running
+from cli.running import run
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
@@ -15,15 +17,11 @@ from torch import nn
 from vitlib import VisionTransformer, fit, load_data
 from vitlib.checkpoints import load_checkpoint, read_checkpoint, reading, save_checkpoint
 from vitlib.cli import finetune, main
+from vitlib.matching import match_model
 
 COLOURS = {"blue": (30, 60, 200), "green": (20, 180, 60), "red": (200, 30, 30)}
 QUICK = ["--steps", "4", "--warmup-steps", "1", "--device", "cpu", "--quiet"]
 OUT = Path("runs/pictures-start.safetensors")
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -62,12 +60,6 @@ def keep(model: VisionTransformer, name: str) -> Path:
     return Path(name)
 
 
-def run(capsys, *arguments) -> tuple[int, str, str]:
-    code = main(list(map(str, arguments)))
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
 def tuned(capsys, *arguments) -> str:
     code, out, err = run(capsys, "train", *arguments, *QUICK)
     assert code == 0, err
@@ -75,11 +67,8 @@ def tuned(capsys, *arguments) -> str:
 
 
 def refused(capsys, *arguments) -> str:
-    """The one line that a refused command prints."""
-    code, _, err = run(capsys, "train", *arguments, *QUICK)
-    assert code == 2
-    assert err.startswith("vitlib: error: ")
-    assert err.count("\n") == 1
+    """The one line that a refused training prints, having written nothing."""
+    err = running.refused(capsys, "train", *arguments, *QUICK)
     assert not Path("runs").exists()
     return err
 
@@ -153,7 +142,7 @@ def test_the_weights_are_read_once(capsys, pictures, start, monkeypatch):
 
 def test_the_head_moves_where_all_else_is_frozen(pictures, start):
     data = load_data(pictures, img_size=16)
-    found = finetune.read_start(str(start))
+    found = finetune.read_starting_weights(str(start))
     for distilled in (False, True):
         model, _ = finetune.build(found, data, None, False)
         if distilled:
@@ -195,11 +184,11 @@ def test_grey_pictures_become_colour_and_colour_grey(capsys, start):
     out = tuned(capsys, "--data", colour, "--weights", "one.safetensors", "--out", "b.safetensors")
     assert "1 channel, 3 classes" in out
     data = load_data(colour, img_size=16)
-    suited = finetune.suit(data, tiny(in_chans=1))
+    suited = match_model(data, tiny(in_chans=1))
     expected = Image.fromarray(data.train.images[0].permute(1, 2, 0).numpy()).convert("L")
     assert np.array_equal(suited.train.images[0, 0].numpy(), np.asarray(expected))
     with pytest.raises(ValueError, match="takes images of 2 channels, pictures have 1 or 3"):
-        finetune.suit(data, tiny(in_chans=2))
+        match_model(data, tiny(in_chans=2))
 
 
 def test_another_size_resamples_the_positions(capsys, pictures, start):
@@ -258,7 +247,7 @@ def test_the_head_is_kept_where_the_classes_agree(capsys, pictures):
     for classes in (("blue", "green", "red"), ("red", "green", "blue")):
         model.classes = classes
         save_checkpoint(model, f"{classes[0]}.safetensors")
-        start = finetune.read_start(f"{classes[0]}.safetensors")
+        start = finetune.read_starting_weights(f"{classes[0]}.safetensors")
         built, _ = finetune.build(start, load_data(pictures, img_size=16), None, False)
         found[classes[0]] = torch.equal(built.head.weight, model.head.weight)
     assert found == {"blue": True, "red": False}
@@ -305,7 +294,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(capsys, pictures, start
         stopping.setattr("vitlib.cli.train.fit", lambda *args: fit(*args, callbacks=[stop]))
         code, _, err = run(capsys, "train", *command, *QUICK, "--out", "cut.safetensors")
     assert code == 130
-    assert "cut.safetensors keeps the run" in err
+    assert "cut.safetensors holds the run" in err
     assert not Path("cut.html").exists()
     tuned(capsys, *command, "--out", "cut.safetensors")
     whole, cut = (load_checkpoint(f"{name}.safetensors").state_dict() for name in ("whole", "cut"))
@@ -347,7 +336,7 @@ def test_small_classes(capsys, start):
 
     three = paint(Path("three"), count=3)  # of two training images of each class, one is kept back
     data = load_data(three, img_size=16)
-    assert finetune.fitting_batch(data, 0.1) == 3
+    assert finetune.choose_batch_size(data, 0.1) == 3
     tuned(capsys, "--data", three, "--weights", start)
 
 
@@ -358,12 +347,15 @@ def test_small_classes(capsys, start):
         (["--weights", "start.safetensors", "--freeze", "3"], "blocks from 0 to 2, got '3'"),
         (["--weights", "start.safetensors", "--model", "vit_tiny_patch16_224"], "does not fit the"),
         (["--weights", "page.bin"], "page.bin is a web page, not weights"),
-        (["--weights", "deep.safetensors"], "missing in the weights: 23: blocks.1.norm1.weight, "),
-        (["--freeze", "backbone"], "--freeze goes with --weights"),
+        (
+            ["--weights", "deep.safetensors"],
+            "missing in the file: blocks.1.norm1.weight, blocks.1.norm1.bias and 21 more",
+        ),
+        (["--freeze", "backbone"], "--freeze needs --weights"),
         (["--weights", "start.safetensors", "--patch-size", "8"], ". Leave out --patch-size: "),
         (
             ["--weights", "start.safetensors", "--out", "x.html", "--report", "x.html"],
-            "x.html is the name of the checkpoint already",
+            "x.html is already the name of the checkpoint",
         ),
         (["--weights", "start.safetensors", "--report", "pictures"], "pictures is a folder"),
         (["--weights", "narrow.safetensors"], "tell its model's num_heads: choose --model"),
@@ -419,7 +411,7 @@ def test_no_file_of_the_command_is_written_over(capsys, pictures, start):
     ):
         code, out, err = run(capsys, *arguments)
         assert (code, out) == (2, "")
-        assert f"is the name of the {what} already: choose another\n" in err
+        assert f"is already the name of the {what}: choose another\n" in err
     assert all(path.read_bytes() == content for path, content in before.items())
 
 

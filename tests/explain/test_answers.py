@@ -308,7 +308,7 @@ def test_what_is_no_batch_of_floats_is_refused(explain):
     for bad, message in [
         (images()[0], r"got \(2, 8, 12\); for one image add the batch axis"),
         (images().byte(), "expected floating-point images, got torch.uint8"),
-        (images().numpy(), "expected images as a tensor .* got ndarray"),
+        (images().numpy(), r"expected a tensor of images \(B, C, H, W\), got ndarray"),
     ]:
         with pytest.raises(ValueError, match=message):
             explain(make(), bad)

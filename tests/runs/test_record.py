@@ -1,14 +1,12 @@
-"""The recorded experiments: they are of today's recipe, and hold what the chapters say of them."""
+"""The recorded experiments as records: runs that ended, curves as long as their steps."""
 
 import json
-from dataclasses import replace
 from importlib.resources import files
-from statistics import mean
 
 import pytest
 
-from vitlib import TrainConfig
-from vitlib.runs import train_learning_rates, train_positions
+from vitlib.runs import train_positions
+from vitlib.runs.log import loss_curve
 from vitlib.runs.record import Record
 
 
@@ -27,63 +25,8 @@ def test_each_is_a_record_of_runs_that_ended(name):
         assert all(len(run["curves"][c["key"]]) == len(c["steps"]) for c in record.curves)
 
 
-def test_positions_were_trained_by_the_recipe_that_fit_uses():
-    assert POSITIONS["recipe"] == replace(TrainConfig(), val_fraction=0.0, progress=False).to_dict()
-
-
-def test_positions_hold_three_seeds_of_each_kind():
-    runs = [(run["pos_embed"], run["seed"]) for run in POSITIONS["runs"]]
-    assert runs == [(kind, seed) for kind in ("learned", "sincos", "none") for seed in (0, 1, 2)]
-    assert all(len(run["loss"]) == TrainConfig().steps // 50 for run in POSITIONS["runs"])
-
-
-def test_having_positions_matters_more_than_which():
-    accuracy = {
-        kind: mean(r["test_accuracy"] for r in POSITIONS["runs"] if r["pos_embed"] == kind)
-        for kind in ("learned", "sincos", "none")
-    }
-    assert abs(accuracy["learned"] - accuracy["sincos"]) < 0.01
-    assert min(accuracy["learned"], accuracy["sincos"]) - accuracy["none"] > 0.02
-
-
-def test_learning_rates_were_trained_by_the_recipe_of_their_script():
-    recipe = replace(TrainConfig(), steps=400, eval_every=40, ema_decay=None, progress=False)
-    assert RATES["recipe"] == train_learning_rates.RECIPE.to_dict() == recipe.to_dict()
-
-
-def test_learning_rates_hold_two_seeds_of_each():
-    runs = [(run["lr"], run["warmup_steps"], run["seed"]) for run in RATES["runs"]]
-    rates = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-    assert runs == [(lr, warmup, seed) for lr in rates for warmup in (0, 100) for seed in (0, 1)]
-
-
-def test_both_ends_of_the_learning_rates_are_bad_and_warmup_bears_higher_ones():
-    accuracy = {
-        (lr, warmup): mean(
-            r["test_accuracy"]
-            for r in RATES["runs"]
-            if (r["lr"], r["warmup_steps"]) == (lr, warmup)
-        )
-        for lr in train_learning_rates.RATES
-        for warmup in (0, 100)
-    }
-    assert max(accuracy[lr, w] for lr in (1e-4, 3e-2) for w in (0, 100)) < 0.5
-    assert accuracy[3e-3, 100] > 0.85
-    assert abs(accuracy[3e-3, 100] - accuracy[3e-3, 0]) < 0.03
-    assert accuracy[1e-2, 100] - accuracy[1e-2, 0] > 0.2
-
-
 def test_scripts_write_what_is_there():
-    assert POSITIONS["curves"]["loss"]["steps"] == train_positions.ENDS
+    curves = loss_curve(train_positions.RECIPE.steps, train_positions.WINDOW)
+    assert POSITIONS["curves"] == curves
     assert RATES["curves"]["loss"]["steps"] == list(range(20, 401, 20))
     assert RATES["curves"]["val_accuracy"]["steps"] == list(range(40, 401, 40))
-
-
-def test_a_run_that_breaks_off_is_recorded_as_far_as_it_came(monkeypatch):
-    """The learning rate is driven to infinity after two steps of four."""
-    recipe = replace(train_learning_rates.RECIPE, steps=4, eval_every=2, batch_size=8, lr=1e30)
-    monkeypatch.setattr(train_learning_rates, "RECIPE", recipe)
-    monkeypatch.setattr(train_learning_rates, "WINDOW", 1)
-    run = train_learning_rates.run(lr=1e30, warmup_steps=0, seed=0)
-    assert run["diverged_at"] == len(run["loss"]) + 1
-    assert run["test_accuracy"] is None

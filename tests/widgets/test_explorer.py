@@ -54,7 +54,7 @@ def maps(monkeypatch):
 
 
 def said(explorer):
-    return html.unescape(explorer.said.value)
+    return html.unescape(explorer.message.value)
 
 
 def upload(explorer, name, content):
@@ -188,7 +188,7 @@ def test_a_bad_upload_is_told_in_words(content, message):
     picture, options = explorer.picture.value, explorer.picture.options
     upload(explorer, "<x>.png", content)
     assert said(explorer).startswith(message)
-    assert "<x>" not in explorer.said.value  # it is text, and no HTML
+    assert "<x>" not in explorer.message.value  # it is text, and no HTML
     assert (explorer.picture.value, explorer.picture.options) == (picture, options)
 
 
@@ -218,7 +218,7 @@ def test_models_without_names_are_refused(unchecked):
         (torch.nn.Linear(2, 2), "expected a vitlib.VisionTransformer, got Linear"),
         (made(classes=()), "mine has no head"),
         (without("mean", None), "mine does not say by what mean and std"),
-        (made(in_chans=4), "mine takes 4 channels, pictures have 1 or 3"),
+        (made(in_chans=4), "mine takes images of 4 channels, pictures have 1 or 3"),
     ],
 )
 def test_models_without_an_answer_are_refused(unchecked, model, message):

@@ -94,9 +94,9 @@ def test_layer_out_of_range(image):
     [
         (torch.nn.Linear(2, 2), torch.zeros(3, 8, 12), None, "expected a vitlib.Vision"),
         ({}, torch.zeros(2, 3, 8, 12), None, "expected one image, got a batch of 2"),
-        ({}, torch.zeros(3, 12, 8), None, "(B, 3, 8, 12), got (3, 12, 8)"),
+        ({}, torch.zeros(3, 12, 8), None, "expected images of 8×12 pixels, got 12×8: resize them"),
         ({}, torch.zeros(3, 8, 12, dtype=torch.uint8), None, "got torch.uint8"),
-        ({}, torch.full((3, 8, 12), float("inf")), None, "not finite"),
+        ({}, torch.full((3, 8, 12), float("inf")), None, "images hold NaN or infinity: 1 of 1"),
         ({}, torch.zeros(3, 8, 12), 5, "label must be from 0 to 4, for 5 classes: got 5"),
         ({}, torch.zeros(3, 8, 12), "3", "label must be the number of a class: got '3'"),
         ({}, torch.zeros(3, 8, 12), 1.0, "label must be the number of a class: got 1.0"),

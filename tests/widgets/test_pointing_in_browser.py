@@ -28,6 +28,18 @@ FIGURES = {
 }
 
 
+# Until the page no longer glides: 15 frames in the same place.
+GLIDED = """() => new Promise((done) => {
+    let top = scrollY, still = 0;
+    const look = () => {
+        still = scrollY === top ? still + 1 : 0;
+        top = scrollY;
+        still < 15 ? requestAnimationFrame(look) : done();
+    };
+    look();
+})"""
+
+
 def status(page: Page) -> str:
     return page.locator("[data-part=status]").inner_text()
 
@@ -55,8 +67,7 @@ def test_a_finger_that_scrolls_the_page_chooses_nothing(show, name) -> None:
     page.wait_for_function("top => scrollY > top + 60", arg=top)
     assert page.locator(".vitlib-figure").inner_text() == before
 
-    while top != (top := page.evaluate("scrollY")):
-        page.wait_for_timeout(150)  # the page still glides
+    page.evaluate(GLIDED)
     box.evaluate("box => box.scrollIntoView({ block: 'center' })")
     page.touchscreen.tap(*spot(box, 0.3, 0.9))  # a tap does choose
     page.wait_for_function(

@@ -10,7 +10,7 @@ from browsing import PHONE, serious_violations
 from widgets.test_softmax import jacobian_norms, products_of
 
 from vitlib.widgets import SoftmaxFigure
-from vitlib.widgets.figure import STATIC
+from vitlib.widgets.figure import KIT
 from vitlib.widgets.softmax import WIDTHS
 
 
@@ -76,7 +76,7 @@ def test_numbers_are_torchs_at_many_settings_and_figures_stay_apart(show):
 def test_the_scripts_own_functions_agree_with_torch(show):
     """To 1e-6, relative for the gradient: also where one weight is 1 but for rounding."""
     page = show("<p>nothing</p>")
-    script = (STATIC / "softmax.js").read_text("utf8")
+    script = KIT + SoftmaxFigure._script
     torch.manual_seed(0)
     for count, spread in product([2, 7, 64], [0, 0.1, 1, 8, 30, 700]):
         scores = torch.randn(count, dtype=torch.float64) * spread

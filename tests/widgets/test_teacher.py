@@ -110,7 +110,7 @@ def test_names_are_the_students_then_the_teachers_then_numbers():
         ({"student": nn.Linear(2, 2)}, "expected a vitlib.VisionTransformer, got Linear"),
         ({"student": make(num_classes=0)}, "it takes 2 to 20 classes, the student has 0"),
         ({"student": make(num_classes=21)}, "it takes 2 to 20 classes, the student has 21"),
-        ({"images": torch.randn(1, 1, 8, 12)}, "the model takes images of shape (B, 3, 8, 12)"),
+        ({"images": torch.randn(1, 1, 8, 12)}, "expected 3 channels, got 1 in shape (1, 1, 8, 12)"),
         ({"images": torch.randn(2000, 3, 8, 12)}, "pass fewer, such as images[:1736]"),
         ({"labels": [1, 2]}, "expected 3 labels, one for each picture, got 2"),
         ({"labels": [1, 2, 5]}, "a label must be from 0 to 4, for 5 classes: got 5"),

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from widgets.test_teacher import figure, logits_of
 
 from vitlib import DistillationLoss
-from vitlib.widgets.figure import STATIC
+from vitlib.widgets import TeacherFigure
+from vitlib.widgets.figure import KIT
 from vitlib.widgets.teacher import TAUS
 
 
@@ -125,7 +126,7 @@ def test_numbers_are_those_of_the_loss_at_many_settings_and_figures_stay_apart(s
 def test_the_scripts_own_function_agrees_with_torch(show):
     """To 1e-5, relative: also for logits so far apart that most probabilities are 0."""
     page = show("<p>nothing</p>")
-    script = (STATIC / "teacher.js").read_text("utf8")
+    script = KIT + TeacherFigure._script
     generator = torch.Generator().manual_seed(0)
     for spread in (0.0, 1e-3, 1.0, 10.0, 300.0):
         teacher, own, dist = torch.randn(3, 7, generator=generator) * spread

@@ -1,0 +1,185 @@
+"""`vitlib train` from the start, mostly on scikit-learn's small digits."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from building import ROOT
+from cli.running import QUICK, refused, run
+
+from vitlib.checkpoints import load_checkpoint, read_checkpoint
+
+
+def test_train_then_eval(capsys):
+    code, out, err = run(capsys, "train", "--data", "digits", *QUICK)
+    assert code == 0
+    assert "digits: 1,437 training and 360 test images, 8×8, 1 channel, 10 classes" in out
+    assert "patches of 2×2, 16 of them" in out
+    assert "3/3" in err  # the progress bar
+    assert "validation accuracy" in out
+    result = re.search(r"test accuracy [\d.]+% \(\d+ of 360\), loss [\d.]+", out).group()
+    path = Path("runs/digits-vit_nano_patch7_28.safetensors")
+    assert out.endswith(f"checkpoint {path}\n")
+    assert load_checkpoint(path).img_size == (8, 8)
+
+    code, out, err = run(capsys, "eval", "--checkpoint", str(path), "--data", "digits")
+    assert (code, out, err) == (0, f"{result}\n", "")
+
+    code, out, _ = run(capsys, "train", "--data", "digits", "--quiet", *QUICK)
+    assert f"continuing {path} (--fresh starts anew)" in out
+    assert result in out
+
+
+def test_flags_reach_the_run(capsys):
+    flags = {
+        "--lr": "0.01", "--min-lr": "0.001", "--warmup-steps": "2", "--weight-decay": "0.1",
+        "--label-smoothing": "0.2", "--mixup": "0.3", "--cutmix": "0.4", "--val-fraction": "0",
+        "--eval-every": "7", "--checkpoint-every": "9", "--amp": "off", "--seed": "5",
+        "--patch-size": "4", "--out": "deep/er/run.safetensors",
+    }  # fmt: skip
+    pairs = [text for pair in flags.items() for text in pair]
+    code, out, err = run(capsys, "train", "--data", "digits", "--quiet", *QUICK, *pairs)
+    assert code == 0
+    assert err == ""
+    assert "validation" not in out
+    found = read_checkpoint("deep/er/run.safetensors")
+    config = found.training.info["history"]["config"]
+    for flag in list(flags)[:12]:
+        assert config[flag[2:].replace("-", "_")] == pytest.approx(
+            flags[flag] if flag == "--amp" else float(flags[flag])
+        )
+    assert (config["steps"], config["batch_size"], config["augment"]) == (3, 20, "none")
+    assert found.info["model"]["config"]["patch_size"] == 4
+
+
+def test_the_first_weights_follow_the_seed(capsys):
+    for seed in ("1", "1", "2"):
+        assert (
+            run(capsys, "train", "--data", "digits", "--fresh", "--quiet", *QUICK, "--seed", seed,
+                "--lr", "1e-5", "--out", f"{seed}.safetensors")[0] == 0
+        )  # fmt: skip
+        if seed == "1":
+            Path("1.safetensors").rename("first") if not Path("first").exists() else None
+    first, again, other = (
+        load_checkpoint(name).patch_embed.proj.weight
+        for name in ("first", "1.safetensors", "2.safetensors")
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_img_size_resizes(capsys):
+    code, out, _ = run(capsys, "train", "--data", "digits", "--img-size", "28", "--quiet", *QUICK)
+    assert code == 0
+    assert "28×28" in out
+    assert "patches of 7×7, 16 of them" in out
+
+
+def test_settings_that_fit_no_image(capsys):
+    error = refused(capsys, "train", "--data", "digits", "--model", "vit_nano_patch7_28", *QUICK)
+    assert "8×8" in error
+    assert "--patch-size from 1, 2" in error
+    assert "--img-size, for instance 28" in error
+    error = refused(capsys, "train", "--data", "digits", "--img-size", "29", *QUICK)
+    assert "29×29" in error
+    assert "--img-size, for instance 32" in error
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "mnist5"], "mnist5k"),
+        (["--data", "digits", "--model", "vit_nano_patch7"], "vit_nano_patch7_28"),
+        (["--data", "digits", "--steps", "0"], "steps must be at least 1, got 0"),
+        (["--data", "digits", "--batch-size", "5000"], "batch_size 5000 is larger than the 129"),
+        (["--data", "digits", "--device", "warp"], "device 'warp'"),
+        (["--data", "digits", "--patch-size", "3"], "3"),
+        (["--data", "digits", "--resume"], "nothing to resume: there is no runs/digits-"),
+    ],
+)
+def test_bad_requests(capsys, arguments, message):
+    assert message in refused(capsys, "train", *arguments)
+    assert not list(Path().rglob("*.safetensors"))
+
+
+def test_a_run_with_other_settings_is_not_overwritten(capsys):
+    run(capsys, "train", "--data", "digits", "--quiet", *QUICK)
+    path = Path("runs/digits-vit_nano_patch7_28.safetensors")
+    before = path.read_bytes()
+    error = refused(capsys, "train", "--data", "digits", "--lr", "0.1", *QUICK)
+    assert "lr 0.003 there, 0.1 here" in error
+    assert error.endswith("--fresh starts over, or choose another --out\n")
+    assert "resume=False" not in error
+    assert path.read_bytes() == before
+    code, _, _ = run(capsys, "train", "--data", "digits", "--fresh", "--lr", "0.1", *QUICK)
+    assert code == 0
+    assert path.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "vit_nano_patch7"], "Did you mean 'vit_nano_patch7_28'?"),
+        (["--steps", "0"], "steps must be at least 1, got 0"),
+        (["--augment", "afine"], "augment must be one of none, affine"),
+        (["--device", "meta"], "device 'meta' holds no numbers"),
+        (["--out", "pipe"], "pipe is a device or a pipe"),
+        (["--out", "file/deep/run"], "file is not a folder"),
+        (["--out", "locked/run"], "locked is write-protected"),
+        (["--out", "."], ". is a folder"),
+    ],
+)
+def test_what_can_be_told_before_the_data_are_read(capsys, monkeypatch, arguments, message):
+    def load_data(*args, **kwargs):
+        raise AssertionError("the data were read")
+
+    monkeypatch.setattr("vitlib.cli.train.load_data", load_data)
+    access = os.access  # the superuser may write everywhere
+    monkeypatch.setattr(os, "access", lambda p, mode: p.name != "locked" and access(p, mode))
+    os.mkfifo("pipe")
+    Path("file").write_text("")
+    Path("locked").mkdir()
+    assert message in refused(capsys, "train", "--data", "digits", *arguments)
+
+
+def test_a_damaged_run_is_not_said_to_be_continued(capsys):
+    Path("run").write_bytes(b"damaged")
+    code, out, err = run(capsys, "train", "--data", "digits", *QUICK, "--out", "run")
+    assert code == 2
+    assert "continuing" not in out
+    assert "damaged or cut off" in err
+
+
+def test_divergence_is_one_line(capsys):
+    error = refused(capsys, "train", "--data", "digits", "--quiet", *QUICK, "--lr", "1e38")
+    assert "training diverged" in error
+
+
+def test_ctrl_c_keeps_the_run_and_says_how_to_go_on():
+    command = [sys.executable, "-m", "vitlib.cli", "train", "--data", "digits", "--augment", "none",
+               "--steps", "100000", "--warmup-steps", "10"]  # fmt: skip
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    try:
+        seen = ""
+        while "loss=" not in seen:  # training has begun
+            seen += (character := process.stderr.read(1))
+            assert character, seen
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    path = "runs/digits-vit_nano_patch7_28.safetensors"
+    assert f"vitlib: interrupted; {path} holds the run: the same command continues it" in err
+    assert "test accuracy" not in out
+    assert len(read_checkpoint(path).training.info["history"]["loss"]) >= 1

@@ -1,0 +1,251 @@
+"""Stopping and going on: a resumed run equals an uninterrupted one, bit for bit."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from building import ROOT
+from train.tiny import SHORT, tiny_data, tiny_model, weights_of
+
+from vitlib.checkpoints import load_checkpoint, read_checkpoint, save_checkpoint
+from vitlib.data import ImageSet
+from vitlib.train import fit
+
+# Everything that draws random numbers is on; 24 images in batches of 8 are 3 steps an epoch, so
+# that step 7, after the checkpoint of step 5, lies in another epoch than the checkpoint.
+RANDOM = replace(
+    SHORT, augment="affine", mixup=0.4, cutmix=0.4, checkpoint_every=5, ema_decay=0.9, eval_every=3
+)
+DROPS = {"drop_rate": 0.1, "drop_path_rate": 0.1, "attn_drop_rate": 0.1}
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(step):
+    def stop(state):
+        if state.step == step:
+            raise Stop
+
+    return stop
+
+
+def compare_runs(mine: Path, other: Path) -> None:
+    """Weights, average, moments, random states, order and history are equal, bit for bit."""
+    a, b = read_checkpoint(mine), read_checkpoint(other)
+    assert a.weights.keys() == b.weights.keys()
+    assert a.training.tensors.keys() == b.training.tensors.keys()
+    for name in a.weights:
+        assert torch.equal(a.weights[name], b.weights[name]), name
+    for name in a.training.tensors:
+        assert torch.equal(a.training.tensors[name], b.training.tensors[name]), name
+    records = [dict(c.training.info["history"]) for c in (a, b)]
+    for record in records:
+        record["seconds"] = record["config"] = None
+    assert records[0] == records[1]
+    assert any(name.startswith("optimizer/exp_avg_sq/") for name in a.training.tensors)
+
+
+@pytest.mark.parametrize("ema", [0.9, None])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, ema):
+    whole = replace(RANDOM, checkpoint=tmp_path / "whole.safetensors", ema_decay=ema)
+    parts = replace(whole, checkpoint=tmp_path / "parts.safetensors")
+    reference = tiny_model(**DROPS)
+    fit(reference, tiny_data(), whole)
+    for step in (7, 9):  # the second one goes on from step 5, whatever its first weights
+        with pytest.raises(Stop):
+            fit(tiny_model(seed=step - 7, **DROPS), tiny_data(), parts, callbacks=[stop_at(step)])
+    model = tiny_model(8, **DROPS)
+    fit(model, tiny_data(), parts)
+    assert torch.equal(weights_of(model), weights_of(reference))
+    compare_runs(whole.checkpoint, parts.checkpoint)
+
+
+KILLED = """
+import os, signal, sys
+import torch
+torch.set_num_threads({threads})
+sys.path.insert(0, {tests!r})
+from train import test_resume as t
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if {writing}:  # in the middle of the second checkpoint, which is whole but has not its name yet
+    replace, count = os.replace, []
+    os.replace = lambda *a: replace(*a) if not count and not count.append(1) else die()
+config = t.replace(t.RANDOM, checkpoint={path!r})
+t.fit(t.tiny_model(**t.DROPS), t.tiny_data(), config,
+      callbacks=[lambda state: die() if state.step == {step} else None])
+"""
+
+
+@pytest.mark.parametrize(("writing", "step"), [(False, 7), (True, 0)])
+def test_a_killed_run_resumes_and_equals_an_uninterrupted_one(tmp_path, writing, step):
+    whole = replace(RANDOM, checkpoint=tmp_path / "whole.safetensors")
+    fit(tiny_model(**DROPS), tiny_data(), whole)
+    path = tmp_path / "killed.safetensors"
+    script = KILLED.format(
+        threads=torch.get_num_threads(), tests=str(ROOT / "tests"), path=str(path),
+        writing=writing, step=step,
+    )  # fmt: skip
+    root = str(ROOT)
+    died = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": root}, timeout=120
+    )
+    assert died.returncode == -signal.SIGKILL
+    assert len(read_checkpoint(path).training.info["history"]["loss"]) == 5
+    history = fit(tiny_model(4, **DROPS), tiny_data(), replace(RANDOM, checkpoint=path))
+    assert len(history.loss) == 12
+    compare_runs(whole.checkpoint, path)
+
+
+@pytest.fixture
+def python_handles_interrupts():
+    """pytest-xdist's workers may ignore SIGINT."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("python_handles_interrupts")
+def test_ctrl_c_waits_for_the_step_and_keeps_it(tmp_path):
+    whole = replace(RANDOM, checkpoint=tmp_path / "whole.safetensors")
+    fit(tiny_model(**DROPS), tiny_data(), whole)
+
+    class Interrupting(ImageSet):  # Ctrl-C in the middle of step 7
+        calls = 0
+
+        def batch(self, index):
+            if len(index) == 8:
+                Interrupting.calls += 1
+                if Interrupting.calls == 7:
+                    os.kill(os.getpid(), signal.SIGINT)
+            return super().batch(index)
+
+        def subset(self, index):
+            return Interrupting(*super().subset(index).__dict__.values())
+
+    data = tiny_data()
+    data = replace(data, train=Interrupting(*data.train.__dict__.values()))
+    config = replace(RANDOM, checkpoint=tmp_path / "parts.safetensors", eval_every=1000)
+    model = tiny_model(**DROPS)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, data, config)
+    kept = read_checkpoint(config.checkpoint)
+    assert len(kept.training.info["history"]["loss"]) == 7
+    assert torch.equal(kept.weights["head.weight"], model.head.weight)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    config = replace(config, checkpoint=tmp_path / "none.safetensors", checkpoint_every=100)
+    Interrupting.calls = -100
+    fit(tiny_model(5, **DROPS), tiny_data(), replace(config, checkpoint=kept.path))
+    a, b = (read_checkpoint(p).weights for p in (whole.checkpoint, kept.path))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.usefixtures("python_handles_interrupts")
+def test_a_second_ctrl_c_stops_at_once():
+    def twice(state):
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        raise Stop
+
+    with pytest.raises(Stop):
+        fit(tiny_model(), tiny_data(), SHORT, callbacks=[twice])
+
+
+def test_a_finished_run_returns_its_history_at_once(tmp_path):
+    config = replace(SHORT, checkpoint=tmp_path / "run.safetensors")
+    first = fit(tiny_model(), tiny_data(), config)
+    stamp = config.checkpoint.stat().st_mtime_ns
+    again = tiny_model(3)
+    second = fit(again, tiny_data(), config, callbacks=[stop_at(1), stop_at(12)])
+    assert second == first
+    assert config.checkpoint.stat().st_mtime_ns == stamp
+    loaded = load_checkpoint(config.checkpoint)
+    assert torch.equal(weights_of(loaded), weights_of(again))
+    assert not again.training
+    assert loaded.classes == ("dark", "grey", "light")
+
+
+def test_resume_refuses_another_run(tmp_path):
+    config = replace(SHORT, checkpoint=tmp_path / "run.safetensors")
+    fit(tiny_model(), tiny_data(), config)
+    before = config.checkpoint.read_bytes()
+    with pytest.raises(
+        ValueError, match=r"steps 12 there, 20 here; lr 0\.005 there, 0\.1 here.*resume=False"
+    ):
+        fit(tiny_model(), tiny_data(), replace(config, steps=20, lr=0.1))
+    with pytest.raises(ValueError, match=r"model\.embed_dim 16 there, 32 here"):
+        fit(tiny_model(embed_dim=32), tiny_data(), config)
+    with pytest.raises(ValueError, match="training images 32 there, 40 here"):
+        fit(tiny_model(), tiny_data(60), config)
+    half = tiny_model()
+    half.blocks.requires_grad_(False)
+    with pytest.raises(ValueError, match="trained parameters"):
+        fit(half, tiny_data(), config)
+    assert config.checkpoint.read_bytes() == before
+    fit(tiny_model(), tiny_data(), replace(config, progress=True, eval_every=3))  # may change
+    assert fit(tiny_model(), tiny_data(), replace(config, steps=2, resume=False)).steps == [1, 2]
+
+
+def test_resume_refuses_what_is_no_run(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(tiny_model(), path)
+    with pytest.raises(ValueError, match="holds a model but no training run"):
+        fit(tiny_model(), tiny_data(), replace(SHORT, checkpoint=path))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="damaged or cut off"):
+        fit(tiny_model(), tiny_data(), replace(SHORT, checkpoint=path))
+    with pytest.raises(ValueError, match="is a folder; give the name of a file"):
+        fit(tiny_model(), tiny_data(), replace(SHORT, checkpoint=tmp_path))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="is a device or a pipe"):
+        fit(tiny_model(), tiny_data(), replace(SHORT, checkpoint=tmp_path / "pipe", resume=False))
+    with pytest.raises(OSError, match="cannot make the folder of checkpoint"):
+        fit(tiny_model(), tiny_data(), replace(SHORT, checkpoint=path / "run.safetensors"))
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
+    config = replace(SHORT, checkpoint=tmp_path / "run.safetensors", checkpoint_every=4)
+
+    def fill_disk(state):
+        if state.step == 5:
+
+            def full(descriptor):
+                raise OSError(28, "No space left on device")
+
+            monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(OSError, match=r"run\.safetensors.*No space left.*former.*untouched"):
+        fit(tiny_model(), tiny_data(), config, callbacks=[fill_disk])
+    monkeypatch.undo()
+    assert [p.name for p in tmp_path.iterdir()] == ["run.safetensors"]
+    assert len(fit(tiny_model(), tiny_data(), config).loss) == 12  # goes on from step 4
+
+
+def test_overflowed_weights_are_not_written_over_the_last_good_checkpoint(tmp_path):
+    config = replace(SHORT, checkpoint=tmp_path / "run.safetensors", checkpoint_every=1)
+    step = torch.optim.AdamW.step
+
+    def overflow(optimizer, *args, **kwargs):
+        step(optimizer, *args, **kwargs)
+        if len(history_lengths) == 3:
+            with torch.no_grad():
+                optimizer.param_groups[0]["params"][0].fill_(math.inf)
+
+    history_lengths: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", overflow)
+        with pytest.raises(FloatingPointError, match="weights after step 4 are not finite"):
+            fit(tiny_model(), tiny_data(), config, callbacks=[lambda s: history_lengths.append(1)])
+    assert load_checkpoint(tmp_path / "run.safetensors").head.weight.isfinite().all()

@@ -155,7 +155,7 @@ def test_the_skeleton_keeps_the_contracts(skeleton) -> None:
         ),
         (
             "train/history.py",
-            "def go_on():\n    from vitlib.train.resume import Run",
+            "def go_on():\n    from vitlib.train.resume import ResumableRun",
             "No cycles are allowed in vitlib.train.",
         ),
         ("new.py", "import torch", "modules are not listed as layers: - vitlib.new"),

@@ -1,4 +1,6 @@
-"""Multi-head self-attention: each token gathers from all, as much as its query fits their keys.
+"""Multi-head self-attention: each token takes in a weighted mean of all tokens' values.
+
+The better a token's query matches another token's key, the more weight that token gets.
 
 Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.2.
 """
@@ -10,6 +12,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from vitlib.wording import check_count
 
 
 def attention_weights(
@@ -38,7 +42,8 @@ class Attention(nn.Module):
 
     With `fused` True (the default) PyTorch's own kernel computes the attention, and the weights
     are never stored; with False they pass through `attn_drop`, where a hook can read them.
-    Raises ValueError if num_heads does not divide dim.
+    Raises ValueError for a width or a number of heads below 1, and if num_heads does not divide
+    dim.
     """
 
     def __init__(
@@ -51,8 +56,10 @@ class Attention(nn.Module):
         proj_drop: float = 0.0,
     ):
         super().__init__()
-        if dim < 1 or num_heads < 1 or dim % num_heads:
-            raise ValueError(f"width {dim} is not divisible by {num_heads} heads")
+        check_count("dim", dim)
+        check_count("num_heads", num_heads)
+        if dim % num_heads:
+            raise ValueError(f"num_heads must divide the width {dim}, got {num_heads}")
         self.num_heads = num_heads
         self.head_dim = dim // num_heads
         self.scale = self.head_dim**-0.5 if qk_scale is None else qk_scale
@@ -78,9 +85,9 @@ class Attention(nn.Module):
 
 @contextmanager
 def unfused(*models: nn.Module) -> Iterator[None]:
-    """Inside the with block, the models' attention goes by the plain formula, not the fused kernel.
+    """Inside the with block, the models compute attention step by step, not by the fused kernel.
 
-    The weights are then tensors of the graph, pass through `attn_drop`, and have gradients.
+    The weights are then tensors in the graph, which pass through `attn_drop` and have gradients.
     """
     modules = [m for model in models for m in model.modules() if hasattr(m, "fused")]
     before = [m.fused for m in modules]

@@ -1,17 +1,18 @@
-"""What a Vision Transformer is measured against, and what may teach it: a small convolutional net.
+"""A small convolutional network, to compare a Vision Transformer with, and to be its teacher.
 
     images (B, C, H, W) -> 3 × (convolution 3 × 3, batch norm, ReLU, half the height and width)
     -> flatten -> linear -> logits (B, K)
 
-A convolution looks at neighbours, and slides the same weights over the whole picture: it need not
-learn that near pixels belong together, nor that a stroke is a stroke wherever it stands. A ViT has
-to learn both from the images.
+A convolution combines neighbouring pixels, and applies the same weights everywhere in the picture.
+So it does not need to learn that near pixels belong together, or that a stroke is the same stroke
+in another place. A ViT has to learn both from the images.
 """
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitlib.patch import Size, check_images, pair
+from vitlib.wording import check_count
 
 
 class SmallCNN(nn.Module):
@@ -23,8 +24,8 @@ class SmallCNN(nn.Module):
         num_classes: K.
         width: channels after the first convolution; the other two have twice as many.
 
-    Raises ValueError for numbers from which no network can be built, and in `forward` for images
-    that do not fit.
+    Raises ValueError for a side below 8 or a count below 1, and in `forward` for images that do not
+    fit.
     """
 
     # Pixel statistics and class names that the weights were trained with, set by `fit`, as in
@@ -40,10 +41,9 @@ class SmallCNN(nn.Module):
         height, width_ = self.img_size = pair(img_size, "img_size")
         if min(self.img_size) < 8:
             raise ValueError(f"img_size must be at least 8, to be halved 3 times: got {img_size}")
-        counts = {"in_chans": in_chans, "num_classes": num_classes, "width": width}
-        for name, value in counts.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_count("in_chans", in_chans)
+        check_count("num_classes", num_classes)
+        check_count("width", width)
         self.in_chans, self.num_classes = in_chans, num_classes
         self.features = nn.Sequential(
             *_stage(in_chans, width), *_stage(width, 2 * width), *_stage(2 * width, 2 * width)

@@ -11,15 +11,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitlib.attention import Attention
+from vitlib.wording import check_count
 
 Layer = Callable[..., nn.Module]  # a module class, or a partial of one
 
 
 class Mlp(nn.Module):
-    """Two linear layers with an activation between, applied to each token alone.
+    """Two linear layers with an activation in between, applied to each token on its own.
 
-    Args: widths in, hidden and out (hidden and out default to in), the activation's class, and
-    the dropout after each linear layer. Raises ValueError for a width below 1.
+    Args:
+        in_features, hidden_features, out_features: widths; None means `in_features`.
+        act_layer: class of the activation.
+        drop: dropout after each of the two linear layers.
+
+    Raises ValueError for a width below 1.
     """
 
     def __init__(
@@ -33,11 +38,9 @@ class Mlp(nn.Module):
         super().__init__()
         hidden_features = in_features if hidden_features is None else hidden_features
         out_features = in_features if out_features is None else out_features
-        if min(in_features, hidden_features, out_features) < 1:
-            raise ValueError(
-                f"an MLP needs widths of at least 1, got {in_features} in, {hidden_features} "
-                f"hidden and {out_features} out"
-            )
+        check_count("in_features", in_features)
+        check_count("hidden_features", hidden_features)
+        check_count("out_features", out_features)
         self.fc1 = nn.Linear(in_features, hidden_features)
         self.act = act_layer()
         self.drop1 = nn.Dropout(drop)
@@ -50,10 +53,10 @@ class Mlp(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, zero a sample's whole branch with probability `drop_prob`.
+    """Stochastic depth: in training, set a sample's whole branch to 0 with probability `drop_prob`.
 
-    The branches that are kept are divided by 1 − drop_prob, so that the mean stays the same.
-    Raises ValueError unless 0 ≤ drop_prob < 1.
+    The branches that are kept are divided by 1 − drop_prob, so that the expected value stays the
+    same. In eval mode nothing happens. Raises ValueError unless 0 ≤ drop_prob < 1.
     """
 
     def __init__(self, drop_prob: float = 0.0):
@@ -74,7 +77,10 @@ class DropPath(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """Multiplies each channel by a learned factor; a small start keeps a block near identity."""
+    """Multiplies each channel by a learned factor.
+
+    The factors all start at `init_values`; a small value keeps a new block close to the identity.
+    """
 
     def __init__(self, dim: int, init_values: float = 1e-5):
         super().__init__()
@@ -94,13 +100,16 @@ class Block(nn.Module):
 
     Args:
         dim: width D.
-        num_heads: attention heads, a divisor of D.
-        mlp_ratio: hidden width of the MLP, as a multiple of D.
+        num_heads: number of attention heads, a divisor of D.
+        mlp_ratio: hidden width of the MLP, as a multiple of D, rounded down.
         qkv_bias, qk_scale: as in `Attention`.
         drop: dropout after the projections; attn_drop: on the attention weights.
         drop_path: probability that a sample skips a branch in training.
-        init_values: start of LayerScale; None leaves it out, as in ViT and DeiT.
+        init_values: initial value of LayerScale; None leaves it out, as in ViT and DeiT.
         act_layer, norm_layer: classes (or partials of one), not instances.
+
+    Raises ValueError where `Attention`, `Mlp` or `DropPath` does, and for an mlp_ratio that leaves
+    no hidden channel.
     """
 
     def __init__(
@@ -118,6 +127,9 @@ class Block(nn.Module):
         norm_layer: Layer = nn.LayerNorm,
     ):
         super().__init__()
+        hidden_features = int(dim * mlp_ratio)
+        if hidden_features < 1:
+            raise ValueError(f"mlp_ratio {mlp_ratio} leaves no hidden channel at width {dim}")
 
         def scale() -> nn.Module:
             return nn.Identity() if init_values is None else LayerScale(dim, init_values)
@@ -126,10 +138,13 @@ class Block(nn.Module):
             return DropPath(drop_path) if drop_path else nn.Identity()
 
         self.norm1 = norm_layer(dim)
-        self.attn = Attention(dim, num_heads, qkv_bias, qk_scale, attn_drop, drop)
+        self.attn = Attention(
+            dim, num_heads, qkv_bias=qkv_bias, qk_scale=qk_scale, attn_drop=attn_drop,
+            proj_drop=drop,
+        )  # fmt: skip
         self.ls1, self.drop_path1 = scale(), skip()
         self.norm2 = norm_layer(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer=act_layer, drop=drop)
+        self.mlp = Mlp(dim, hidden_features, act_layer=act_layer, drop=drop)
         self.ls2, self.drop_path2 = scale(), skip()
 
     def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:

@@ -10,7 +10,7 @@ from vitlib.wording import did_you_mean
 
 
 def list_models() -> list[str]:
-    """Names that `create_model` knows."""
+    """The names that `create_model` knows, sorted."""
     return sorted(PRESETS)
 
 
@@ -19,15 +19,17 @@ def create_model(
 ) -> VisionTransformer:
     """Build a preset, with any argument of `VisionTransformer` overridden.
 
-    `pretrained` loads weights, and the model is then in eval mode: those that come with vitlib for
-    its own presets; from the Hugging Face Hub, with its cache, for those that bear timm's names.
-    Where `num_classes` is not the weights', the head starts anew; to another `img_size` the
-    positions are resampled. With `pretrained`, `name` may also be a file, a folder or a Hub id,
-    "owner/name": the model is then built as its source was, with its eps, activation, sizes, mean,
-    std and class names; see `load_pretrained`.
+    `pretrained` loads weights and puts the model in eval mode. For vitlib's own presets the weights
+    come with vitlib; for presets with timm's names they come from the Hugging Face Hub or its
+    cache. If `num_classes` differs from that of the weights, the head is newly initialised; for
+    another `img_size`, the positions are resampled.
 
-    Raises ValueError for an unknown name (naming the nearest), and where weights do not fit, can't
-    be had, or do not say how many heads their attention has: then give num_heads.
+    With `pretrained`, `name` may also be a file, a folder or a Hub id, "owner/name". The model is
+    then built like its source, with its eps, activation, sizes, mean, std and class names; see
+    `load_pretrained`.
+
+    Raises ValueError for an unknown name (and names the nearest), and for weights that do not fit,
+    cannot be found, or do not tell how many attention heads they have: then give num_heads.
     """
     if name in PRESETS:
         name = str(name)

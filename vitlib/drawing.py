@@ -1,4 +1,4 @@
-"""The one drawing of the whole model, which every chapter shows with its own part lit."""
+"""The drawing of the whole model, which every chapter shows with its own part highlighted."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from vitlib.wording import did_you_mean
 
 INK, FAINT, LIT, PAPER, GREY = "#1f2933", "#9aa5b1", BLUE, "#ffffff", "#f0f2f5"
 
-# part: (x, y, width, height, lines of text), read along the arrows
+# part: (x, y, width, height, lines of text), in the order of the arrows
 BOXES: dict[str, tuple[int, int, int, int, tuple[str, ...]]] = {
     "image": (14, 40, 106, 106, ()),
     "patches": (160, 40, 96, 106, ()),
@@ -52,10 +52,10 @@ class Drawing:
 
 
 def draw_model(highlight: Iterable[str] = ()) -> Drawing:
-    """Draw the Vision Transformer, the parts named in `highlight` in colour and the others faint.
+    """Draw the Vision Transformer: the parts named in `highlight` in colour, the others faint.
 
     Parts: image, patches, embedding, tokens, attention, mlp, encoder (both of these), norm, head,
-    logits. Raises ValueError for another name.
+    logits. Without any, all parts look alike. Raises ValueError for another name.
     """
     parts = {*BOXES, "encoder", "norm"}
     lit = {highlight} if isinstance(highlight, str) else set(highlight)
@@ -109,7 +109,7 @@ def _box(x: float, y: float, width: float, height: float, ink: str, dashed: bool
 
 def _text(x: float, y: float, text: str, ink: str, size: int = 17) -> str:
     weight = ' font-weight="600"' if ink == LIT else ""
-    colour = "#52606d" if ink == FAINT else ink  # faint lines may be light, text must stay legible
+    colour = "#52606d" if ink == FAINT else ink  # lines may be pale, text may not
     return (
         f'<text x="{x}" y="{y}" font-size="{size}" text-anchor="middle" fill="{colour}"{weight}>'
         f"{text}</text>"
@@ -144,7 +144,7 @@ def _patches(ink: str) -> str:
 
 
 def _tokens(ink: str) -> str:
-    """One bar a token, the class token first and filled."""
+    """One bar per token; the class token comes first and is filled."""
     bars = "".join(
         f'<rect x="{442 + 23.5 * i}" y="42" width="16" height="86" rx="3" '
         f'fill="{ink if i == 0 else ("#d6eaf6" if ink == LIT else GREY)}" stroke="{ink}" '

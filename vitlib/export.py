@@ -1,8 +1,8 @@
 """A trained model as an ONNX file, which programs without torch can run.
 
-Only the size of the batch is left open. Height and width are the model's own, also of one built
-with dynamic_img_size=True: to resample positions is no part of the file. For another size, build
-the model with that img_size and `load_pretrained(..., resize_pos_embed=True)`, then export it.
+Only the batch size is left open. Height and width are the model's own, even if it was built with
+dynamic_img_size=True, because the file does not resample positions. For another size, build the
+model with that img_size and `load_pretrained(..., resize_pos_embed=True)`, then export it.
 """
 
 import contextlib
@@ -26,24 +26,24 @@ from vitlib.files import atomic_write, refuse_non_file
 from vitlib.patch import pair
 
 OPSET = 18
-TOLERANCE = 1e-5  # of the largest output, or of 1 where all are smaller
-_MOST_BYTES = 2**31 - 2**20  # protobuf's limit, less what is not weights
+TOLERANCE = 1e-5  # relative to the largest output, or to 1 if all are smaller
+_MAX_BYTES = 2**31 - 2**20  # protobuf's limit, minus room for what is not weights
 
 
 def export_onnx(model: nn.Module, path: FilePath) -> float:
     """Write `model` to `path` as ONNX, and return the largest difference from torch's answers.
 
-    Input "images", float32 (batch, C, H, W), normalised with the model's mean and std; output
-    "logits" (batch, K), or "features" (batch, D) of a model without a head; of a distilled model,
-    the mean of both heads. The weights lie in the file, in float32. Its metadata hold, as JSON,
-    what the model knows: "classes", "mean", "std" and "img_size".
+    The input "images" is float32 (batch, C, H, W), normalised with the model's mean and std. The
+    output is "logits" (batch, K), for a distilled model the mean of both heads; a model without a
+    head gives "features" (batch, D). The weights are stored in the file, in float32. Its metadata
+    contain, as JSON, what is known of the model's "classes", "mean", "std" and "img_size".
 
     Before the file is written, onnxruntime runs it on random batches of 1 and 3 images, and its
-    answers are compared with those of torch. `model` itself is not touched.
+    answers are compared with those of torch. `model` itself is not changed.
 
-    Raises ValueError where they differ by more than 1e-5 of the largest answer, for a model that
-    does not say its img_size and in_chans, that cannot be traced or is too large for one file, and
-    for a `path` that is no file; ImportError without the extra `onnx`.
+    Raises ValueError if they differ by more than 1e-5 of the largest answer (or of 1, if all are
+    smaller), for a model without img_size or in_chans, for one that cannot be traced or is too
+    large for one file, and for a `path` that is not a file; ImportError without the extra `onnx`.
     """
     path = Path(path)
     refuse_non_file(path)
@@ -53,18 +53,18 @@ def export_onnx(model: nn.Module, path: FilePath) -> float:
     inner: Any = unwrapped(model)
     for name in ("img_size", "in_chans"):
         if not hasattr(inner, name):
-            raise ValueError(f"to be exported, a {type(inner).__name__} must have its {name}")
+            raise ValueError(f"a {type(inner).__name__} must have {name} to be exported")
     size = 4 * sum(tensor.numel() for tensor in inner.state_dict().values())
-    if size > _MOST_BYTES:
+    if size > _MAX_BYTES:
         raise ValueError(f"the weights are {size / 1e9:.1f} GB, and one ONNX file holds up to 2")
 
     plain = copy.deepcopy(inner).cpu().float().eval()
     shape = (inner.in_chans, *pair(inner.img_size, "img_size"))
     program = _trace(plain, torch.zeros(2, *shape))
-    facts = {"img_size": shape[1:]} | {
+    metadata = {"img_size": shape[1:]} | {
         name: getattr(inner, name, None) for name in ("classes", "mean", "std")
     }
-    for name, value in facts.items():
+    for name, value in metadata.items():
         if value is not None:
             program.metadata_props.add(key=name, value=json.dumps(value))
     content = program.SerializeToString()
@@ -75,7 +75,7 @@ def export_onnx(model: nn.Module, path: FilePath) -> float:
 
 
 def _trace(model: nn.Module, images: Float[Tensor, "B C H W"]) -> Any:
-    """The model as onnx's ModelProto; the exporter's own chatter is held back."""
+    """The model as ONNX's ModelProto; what the exporter prints is held back."""
     output = "logits" if getattr(model, "num_classes", 1) else "features"
     chatter = io.StringIO()
     with (
@@ -98,7 +98,10 @@ def _trace(model: nn.Module, images: Float[Tensor, "B C H W"]) -> Any:
 
 
 def _compare(model: nn.Module, content: bytes, shape: tuple[int, ...]) -> float:
-    """The largest difference of onnxruntime's answers from torch's; a ValueError if too large."""
+    """The largest difference between onnxruntime's and torch's answers.
+
+    Raises ValueError if it is larger than `TOLERANCE` allows.
+    """
     run = _session(content)
     generator = torch.Generator().manual_seed(0)
     largest = 0.0

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and only where they may."""
+"""Writing files: complete or not at all, and never over something that must stay."""
 
 import contextlib
 import os
@@ -8,10 +8,11 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to: renamed to `path` at the end, removed after an error.
+    """Yield a temporary path next to `path`: renamed to `path` at the end, removed after an error.
 
-    So no half file ever bears the name, and a former file there stays until the new one is whole.
-    Missing folders are made; where `path` is a link, the file that it points to is written.
+    So there is never an incomplete file at `path`, and an older file there stays until the new one
+    is complete. Missing folders are created; if `path` is a link, the file that it points to is
+    replaced.
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -19,7 +20,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())  # on the disk before it bears the name
+            os.fsync(file.fileno())  # on the disk before it is renamed
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -28,20 +29,22 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def refuse_non_file(path: Path) -> None:
-    """Raise a ValueError where something other than a file bears the name: a rename replaces it."""
+    """Raise a ValueError if `path` is a folder, device or pipe, which a rename would replace."""
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "a device or a pipe"
         raise ValueError(f"{path} is {kind}; give the name of a file")
 
 
-def check_place(out: Path, **others: Path | str | None) -> None:
-    """Raise a ValueError where no file can be written, as far as can be told beforehand, and where
-    `out` is one of the other files at hand, each by what it is: weights=..., checkpoint=....
+def check_output_path(out: Path, **others: Path | str | None) -> None:
+    """Raise a ValueError if no file can be written at `out`, as far as we can tell beforehand.
+
+    Also if `out` is the same file as one of `others`, which are named by what they are:
+    weights=..., checkpoint=....
     """
     refuse_non_file(out)
     for what, other in others.items():
         if other is not None and out.resolve() == Path(other).resolve():
-            raise ValueError(f"{out} is the name of the {what} already: choose another")
+            raise ValueError(f"{out} is already the name of the {what}: choose another")
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     if not folder.is_dir():
         raise ValueError(f"{out} cannot be written: {folder} is not a folder")

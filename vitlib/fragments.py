@@ -1,9 +1,9 @@
-"""A task in which it is known what matters: one whole digit among fragments of others.
+"""A task in which we know which pixels matter: one whole digit among fragments of others.
 
-On a black canvas stands one whole picture, in one of the corners; elsewhere lie three squares, cut
-out of the middle of other pictures. The label is that of the whole one. The fragments are drawn
-without regard to it, so they say nothing about the label: a map of what a model looked at can be
-scored by how much of it lies on the whole digit. Chapter 12 does so.
+Each image is a black canvas with one whole picture in one of its corners. Elsewhere on it are three
+squares, cut out of the middle of other pictures. The label is that of the whole picture. The
+fragments are chosen independently of it, so they tell nothing about the label, and a map of what a
+model looked at can be scored by how much of it lies on the whole digit. Chapter 12 does so.
 """
 
 import torch
@@ -19,13 +19,14 @@ _SQUARE, _DIGIT, _PIECE, _PIECES = 14, 28, 10, 3
 def make_canvases(
     digits: ImageSet, n: int, seed: int
 ) -> tuple[UInt8[Tensor, "n 1 H W"], Int64[Tensor, "n"], Bool[Tensor, "n H W"]]:
-    """Canvases of 42 × 42 pixels, their labels, and where the whole digit has ink.
+    """`n` canvases of 42 × 42 pixels, their labels, and a mask of where the whole digit has ink.
 
-    Canvas i shows digit i as a whole, and begins anew after the last one. Each of its three
-    fragments is a square of 10 × 10 pixels out of the middle 20 × 20 of any digit, in another
-    square of the canvas. The same seed gives the same canvases.
+    Canvas i shows digit i as a whole; after the last digit it starts again with the first. Each of
+    its three fragments is a square of 10 × 10 pixels from the middle 20 × 20 of any digit, and each
+    lies in a different square of the canvas. The same seed gives the same canvases.
 
-    `digits` are grey pictures of 28 × 28 pixels, as in "mnist5k". Raises ValueError for others.
+    `digits` are grey pictures of 28 × 28 pixels, as in "mnist5k".
+    Raises ValueError for other pictures, and for n below 1.
     """
     if digits.images.shape[1:] != (1, _DIGIT, _DIGIT):
         raise ValueError(
@@ -40,33 +41,34 @@ def make_canvases(
 
     pictures = digits.images[:, 0]
     image, which = torch.arange(n), torch.arange(n) % len(digits)
-    canvas, alone = torch.zeros(2, n, SIDE, SIDE, dtype=torch.uint8)
+    canvas, whole_only = torch.zeros(2, n, SIDE, SIDE, dtype=torch.uint8)
     row, column = draw(2, 2, n)  # of the corner
-    for layer in (canvas, alone):
+    for layer in (canvas, whole_only):
         _windows(layer, _DIGIT)[image, _SQUARE * row, _SQUARE * column] = pictures[which]
 
     squares = torch.arange(9)
     down, right = squares // 3 - row[:, None], squares % 3 - column[:, None]  # (n, 9)
-    taken = (down // 2 == 0) & (right // 2 == 0)
-    chance = torch.rand(n, 9, generator=generator).masked_fill(taken, -1)
+    taken = (down // 2 == 0) & (right // 2 == 0)  # by the whole digit
+    priority = torch.rand(n, 9, generator=generator).masked_fill(taken, -1)
     margin, room = (_DIGIT - 2 * _PIECE) // 2, _SQUARE - _PIECE + 1
-    for square in chance.topk(_PIECES).indices.T:
+    for square in priority.topk(_PIECES).indices.T:
         piece = _windows(pictures, _PIECE)[
             draw(len(digits), n), margin + draw(_PIECE + 1, n), margin + draw(_PIECE + 1, n)
         ]
         y = _SQUARE * (square // 3) + draw(room, n)
         x = _SQUARE * (square % 3) + draw(room, n)
         _windows(canvas, _PIECE)[image, y, x] = piece
-    return canvas[:, None], digits.labels[which], alone > 0
+    return canvas[:, None], digits.labels[which], whole_only > 0
 
 
 def fragments_data(
     data: ImageData, train: int = 20_000, test: int = 1000
 ) -> tuple[ImageData, Bool[Tensor, "n H W"]]:
-    """So many canvases of `data`'s digits, for `fit`; and where the test ones' whole digits are.
+    """A data set of canvases made from `data`'s digits, and the masks of its test canvases.
 
-    Test canvases, their fragments too, are made of test digits. Raises ValueError as
-    `make_canvases` does.
+    `train` and `test` are the numbers of canvases. Test canvases consist of test digits, fragments
+    included. A mask shows where the whole digit has ink.
+    Raises ValueError where `make_canvases` does.
     """
     canvases, labels, _ = make_canvases(data.train, train, seed=0)
     test_canvases, test_labels, whole = make_canvases(data.test, test, seed=1)
@@ -76,14 +78,14 @@ def fragments_data(
             f"fragments of {data.name}",
             ImageSet(canvases, labels, mean, std),
             ImageSet(test_canvases, test_labels, mean, std),
-            data.classes,
-            mean,
-            std,
+            classes=data.classes,
+            mean=mean,
+            std=std,
         ),
         whole,
     )
 
 
 def _windows(pictures: UInt8[Tensor, "n H W"], size: int) -> UInt8[Tensor, "n y x size size"]:
-    """A view of every square of that size: writing into it writes into the pictures."""
+    """A view of every square of that size; writing to it writes to the pictures."""
     return pictures.unfold(1, size, 1).unfold(2, size, 1)

@@ -1,4 +1,4 @@
-"""How a VisionTransformer's weights start: four schemes, with the names that timm gave them.
+"""How a VisionTransformer's weights are initialised: four schemes, under the names timm gave them.
 
     scheme       tokens, positions         Linear           patch conv   head
     ""           normal 0.02               normal 0.02      PyTorch's    as Linear
@@ -6,12 +6,13 @@
     "jax"        normal 0.02, but class 0  Xavier uniform   LeCun        0, bias 0
     "jax_nlhb"   as "jax"                  as "jax"         as "jax"     0, bias −ln K
 
-Tokens are class, distillation and registers. The normals of the table are truncated (at ±2, which
-is far away, as in timm and DeiT). Linear biases are 0, but normal 1e-6 in the MLP of the "jax"
-schemes. In every scheme LayerNorms start as the identity, LayerScale at its own start, and the
-representation layer is LeCun normal.
+The tokens are the class token, the distillation token and the registers. "normal 0.02" is a
+normal distribution with standard deviation 0.02, truncated (at ±2, which is far away, as in timm
+and DeiT). Linear biases are 0, except in the MLPs of the "jax" schemes, where they are normal with
+standard deviation 1e-6. In every scheme LayerNorm starts as the identity, LayerScale at its
+`init_values`, and the representation layer is LeCun normal.
 
-A head bias of −ln K ("negative log head bias") makes each sigmoid say 1/(K + 1) at the start, and
+A head bias of −ln K ("negative log head bias") makes each sigmoid 1/(K + 1) at the start, and
 leaves softmax cross-entropy at ln K. Source: Google's Flax code for Dosovitskiy et al. 2021.
 """
 
@@ -27,7 +28,10 @@ SCHEMES = ("", "jax", "jax_nlhb", "nlhb")
 
 
 def lecun_normal(weight: Tensor) -> None:
-    """Variance 1/fan_in, truncated at two deviations, which leaves 0.8796 of the deviation."""
+    """Fill `weight` in place from a normal distribution of variance 1/fan_in, cut off at ±2 std.
+
+    Cutting leaves 0.8796 of the standard deviation, so the distribution starts out wider.
+    """
     std = weight[0].numel() ** -0.5 / 0.87962566103423978
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
@@ -40,7 +44,8 @@ def init_weights(model: nn.Module, scheme: str = "") -> None:
     """
     if scheme not in SCHEMES:
         hint = did_you_mean(str(scheme), SCHEMES)
-        raise ValueError(f"unknown weight_init {scheme!r}: expected one of {SCHEMES}. {hint}")
+        message = f"unknown weight_init {scheme!r}: expected one of {SCHEMES}. {hint}"
+        raise ValueError(message.rstrip(". "))
     jax = scheme.startswith("jax")
 
     for name, module in model.named_modules():

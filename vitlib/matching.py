@@ -1,13 +1,17 @@
-"""Whether a model and pictures fit each other, and pictures made to fit: channels, size, scale.
+"""Checks that a model and pictures fit each other, and functions that make pictures fit.
 
-    as_vision_transformer(model)   the model out of torch.compile's wrapper
-    check_answers(model, name)     it has a head and blocks, takes pictures, and knows their scale
-    check_inputs(model, images)    a batch of tensors goes through it
-    check_fits(model, image_set)   a whole set does, labels included
-    match_model(data, model)       a data set in the model's channels, with its mean and std
+    as_vision_transformer(model)          the model without torch.compile's wrapper
+    check_explainable(model)              it has a head, and blocks before it
+    check_explains_pictures(model)        the same, and it says how to prepare picture files for it
+    check_inputs(model, images)           a batch of tensors can go through it
+    check_fits(model, image_set)          so can a whole set, labels included
+    normalised_for(model, image_set)      the set, normalised with the model's mean and std
+    match_model(data, model)              a data set in the model's channels, and normalised so
 
-What does not fit is a ValueError that says both sides.
+Whatever does not fit raises a ValueError that names both sides.
 """
+
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,13 +20,16 @@ from torch import Tensor, nn
 
 from vitlib.checkpoints import unwrapped
 from vitlib.data import ImageData, ImageSet, mean_std
-from vitlib.data.decode import in_channels
+from vitlib.data.decode import to_channels
 from vitlib.model import VisionTransformer
 from vitlib.patch import check_images, grid_of, pair
 
 
 def as_vision_transformer(model: nn.Module) -> VisionTransformer:
-    """The model itself, out of `torch.compile`'s wrapper; a ValueError for anything else."""
+    """The model itself, without `torch.compile`'s wrapper.
+
+    Raises ValueError for anything but a VisionTransformer.
+    """
     inner = unwrapped(model)
     if not isinstance(inner, VisionTransformer):
         is_class = isinstance(inner, type)
@@ -31,11 +38,11 @@ def as_vision_transformer(model: nn.Module) -> VisionTransformer:
     return inner
 
 
-def check_answers(model: nn.Module, name: str = "the model") -> VisionTransformer:
-    """`model`, if picture files can be brought into its form and it has an answer to explain.
+def check_explains_pictures(model: nn.Module, name: str = "the model") -> VisionTransformer:
+    """Return `model` if its answers can be explained and picture files can be prepared for it.
 
-    Raises a ValueError that calls it `name` where a head, blocks, mean and std are missing, and
-    where it takes neither 1 nor 3 channels.
+    Raises a ValueError that calls it `name` if it has no head, no blocks, no mean or no std, or
+    takes neither 1 nor 3 channels.
     """
     inner = check_explainable(model, name)
     if inner.mean is None or inner.std is None:
@@ -48,7 +55,10 @@ def check_answers(model: nn.Module, name: str = "the model") -> VisionTransforme
 
 
 def check_explainable(model: nn.Module, name: str = "the model") -> VisionTransformer:
-    """`model`, if it has an answer, a head's, and blocks that lead to it."""
+    """Return `model`, without `torch.compile`'s wrapper, if it has a head and at least one block.
+
+    Raises a ValueError that calls it `name` otherwise.
+    """
     inner = as_vision_transformer(model)
     if not inner.num_classes:
         raise ValueError(f"{name} has no head (num_classes=0), so it has no answer to explain")
@@ -58,14 +68,20 @@ def check_explainable(model: nn.Module, name: str = "the model") -> VisionTransf
 
 
 def picture_channels(model: VisionTransformer, name: str = "the model") -> int:
-    """The model's channels, 1 or 3; a ValueError where pictures cannot have as many."""
+    """The number of channels the model takes, 1 or 3.
+
+    Raises a ValueError that calls it `name` if it takes another number, since no picture has that.
+    """
     if model.in_chans not in (1, 3):
         raise ValueError(f"{name} takes images of {model.in_chans} channels, pictures have 1 or 3")
     return model.in_chans
 
 
 def check_inputs(model: VisionTransformer, images: Tensor) -> None:
-    """Raise a ValueError unless `images` are a batch (B, C, H, W) that can go through `model`."""
+    """Raise a ValueError unless `images` are a batch (B, C, H, W) that can go through `model`.
+
+    They must be floats, finite, at least one, and of the model's channels and size.
+    """
     if not isinstance(images, Tensor):
         raise ValueError(f"expected a tensor of images (B, C, H, W), got {type(images).__name__}")
     check_images(images, model.in_chans, None if model.dynamic_img_size else model.img_size)
@@ -83,7 +99,11 @@ def check_inputs(model: VisionTransformer, images: Tensor) -> None:
 
 
 def check_fits(model: nn.Module, image_set: ImageSet) -> None:
-    """Raise a ValueError where images or labels cannot go through `model`."""
+    """Raise a ValueError unless the images fit `model` and the labels are among its classes.
+
+    `model` may be any module. What it does not state (`in_chans`, `img_size`,
+    `num_classes`) is not checked.
+    """
     count, channels, height, width = image_set.images.shape
     if not count:
         raise ValueError("the data hold no images")
@@ -109,8 +129,8 @@ def check_fits(model: nn.Module, image_set: ImageSet) -> None:
         )
 
 
-def as_model_takes(model: nn.Module, image_set: ImageSet) -> ImageSet:
-    """The same images, normalised by the model's own `mean` and `std` where it has them."""
+def normalised_for(model: nn.Module, image_set: ImageSet) -> ImageSet:
+    """The same images, but normalised by the model's own `mean` and `std`, if it has them."""
     mean, std = getattr(model, "mean", None), getattr(model, "std", None)
     if mean is None or std is None:
         return image_set
@@ -118,14 +138,14 @@ def as_model_takes(model: nn.Module, image_set: ImageSet) -> ImageSet:
 
 
 def match_model(data: ImageData, model: VisionTransformer) -> ImageData:
-    """`data` in the model's channels, grey or colour, and normalised by its mean and std.
+    """`data` with the model's number of channels, normalised by the model's mean and std.
 
-    Weights trained on pixels of one scale answer worse on another, and nothing else would show it.
-    Where the model does not know mean and std, the data's own serve.
-    Raises ValueError for a model whose images have neither 1 nor 3 channels.
+    A model answers worse on pixels of another scale than it was trained on, and no error shows it.
+    If the model has no mean and std, those of the training images are used.
+    Raises ValueError for a model that takes neither 1 nor 3 channels.
     """
     channels = picture_channels(model)
-    parts = [_in_channels(part.images, channels) for part in (data.train, data.test)]
+    parts = [_to_channels(part.images, channels) for part in (data.train, data.test)]
     mean, std = model.mean, model.std
     if mean is None or std is None:
         mean, std = mean_std(parts[0])
@@ -133,11 +153,11 @@ def match_model(data: ImageData, model: VisionTransformer) -> ImageData:
         ImageSet(images, part.labels, mean, std)
         for images, part in zip(parts, (data.train, data.test), strict=True)
     )
-    return ImageData(data.name, train, test, data.classes, mean, std, data.skipped)
+    return replace(data, train=train, test=test, mean=mean, std=std)
 
 
-def _in_channels(images: UInt8[Tensor, "n C H W"], channels: int) -> UInt8[Tensor, "n c H W"]:
-    """The images as grey or colour ones."""
+def _to_channels(images: UInt8[Tensor, "n C H W"], channels: int) -> UInt8[Tensor, "n c H W"]:
+    """The images in grey (1 channel) or colour (3 channels)."""
     if images.shape[1] == channels:
         return images
-    return torch.from_numpy(np.stack([in_channels(pixels, channels) for pixels in images.numpy()]))
+    return torch.from_numpy(np.stack([to_channels(pixels, channels) for pixels in images.numpy()]))

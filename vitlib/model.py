@@ -3,14 +3,13 @@
     images (B, C, H, W) -> tokens (B, N, D) -> [class, distillation, registers, patches] + positions
     -> depth × Block -> LayerNorm -> pool -> head -> logits (B, K)
 
-Parameters bear timm's names, so that timm's and DeiT's weights load as they are.
+The parameters have timm's names, so that timm's and DeiT's weights load as they are.
 Sources: Dosovitskiy et al. 2021 (ViT); Touvron et al. 2021 (DeiT), section 4; registers: Darcet
 et al. 2024; average pooling and sin-cos positions: Beyer et al. 2022, "Better plain ViT baselines".
 """
 
 from collections.abc import Callable
 from functools import partial
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -21,37 +20,42 @@ from vitlib.blocks import Block, Layer
 from vitlib.init import init_weights
 from vitlib.patch import PatchEmbed, Size, check_images, grid_of, pair
 from vitlib.pos_embed import resample_pos_embed, sincos_2d
+from vitlib.wording import check_count
 
 
 class VisionTransformer(nn.Module):
     """Vision Transformer: images (B, C, H, W) to logits (B, K).
 
     Args:
-        img_size, patch_size: in pixels, a side or (height, width).
+        img_size, patch_size: a side or (height, width), in pixels.
         in_chans: channels C; 1 for grey images.
         num_classes: K; 0 leaves out the head and returns the pooled features.
         embed_dim, depth, num_heads, mlp_ratio, qkv_bias, qk_scale: see `Block`.
         representation_size: width of a Linear + tanh before the head (the paper's pre-training
-            head); None leaves it out. Not together with `distilled`.
-        distilled: a distillation token beside the class token, with a head of its own.
+            head); None leaves it out. It cannot be combined with `distilled`.
+        distilled: whether there is a distillation token, with a head of its own.
         pos_embed: "learned", "sincos" (two-dimensional, fixed) or "none".
         reg_tokens: number of register tokens.
         global_pool: "token" reads the class token; "avg" averages the patch tokens and then
             normalises them (`fc_norm`, as in timm). A distilled model needs "token".
-        drop_rate, attn_drop_rate: dropout after embeddings and projections, and on attention.
-        drop_path_rate: stochastic depth, growing linearly from 0 in the first block to this.
-        init_values: start of LayerScale; None leaves it out.
-        embed_layer: called with img_size (None where every size is accepted), patch_size, in_chans
+        drop_rate: dropout after the embedding and after each projection.
+        attn_drop_rate: dropout on the attention weights.
+        drop_path_rate: stochastic depth; it grows linearly from 0 in the first block to this value
+            in the last.
+        init_values: initial value of LayerScale; None leaves it out.
+        embed_layer: called with img_size (None if every size is accepted), patch_size, in_chans
             and embed_dim, makes the module that turns images into tokens (B, N, D).
         norm_layer, act_layer: classes; None means LayerNorm with eps 1e-6, and exact GELU.
         weight_init: "", "jax", "jax_nlhb" or "nlhb"; see vitlib.init.
-        dynamic_img_size: accept every image size that the patch divides, and resample positions.
+        dynamic_img_size: whether to accept every image size that the patch size divides, and
+            resample the positions to it.
 
-    Raises ValueError for sizes that do not divide and for options that contradict each other.
+    Raises ValueError for sizes that do not divide, for values out of range, and for options that
+    contradict each other.
     """
 
-    # The pixel statistics and class names that the weights were trained with; set by presets,
-    # `fit` and `load_checkpoint`. None means unknown.
+    # The pixel statistics and class names that the weights were trained with; presets, `fit` and
+    # `load_checkpoint` set them. None means unknown.
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     classes: tuple[str, ...] | None = None
@@ -93,7 +97,7 @@ class VisionTransformer(nn.Module):
         super().__init__()
         if embed_layer is PatchEmbed:
             del arguments["embed_layer"]
-        self.config = arguments  # what a checkpoint needs to build this model again
+        self.config = arguments  # what it takes to build this model again, for checkpoints
         self.img_size = pair(img_size, "img_size")
         self.patch_size = pair(patch_size, "patch_size")
         self.grid_size = grid_of(img_size, patch_size)
@@ -104,31 +108,35 @@ class VisionTransformer(nn.Module):
         norm = norm_layer or partial(nn.LayerNorm, eps=1e-6)
         act = act_layer or nn.GELU
 
+        # patch tokens
         accepted_size = None if dynamic_img_size else img_size
         self.patch_embed = embed_layer(
             img_size=accepted_size, patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim
         )
+        # prefix tokens and positions
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.dist_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if distilled else None
         self.reg_token = nn.Parameter(torch.zeros(1, reg_tokens, embed_dim)) if reg_tokens else None
         self._make_positions(pos_embed)
         self.pos_drop = nn.Dropout(drop_rate)
-
+        # blocks
         rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()
         self.blocks = nn.Sequential(
             *[
                 Block(
-                    embed_dim, num_heads, mlp_ratio, qkv_bias, qk_scale, drop_rate, attn_drop_rate,
-                    drop_path, init_values, act, norm,
+                    embed_dim, num_heads, mlp_ratio=mlp_ratio, qkv_bias=qkv_bias, qk_scale=qk_scale,
+                    drop=drop_rate, attn_drop=attn_drop_rate, drop_path=drop_path,
+                    init_values=init_values, act_layer=act, norm_layer=norm,
                 )
                 for drop_path in rates
             ]
         )  # fmt: skip
+        # LayerNorm, before or after pooling
         pooled = global_pool == "avg"
         self.norm = nn.Identity() if pooled else norm(embed_dim)
         self.fc_norm = norm(embed_dim) if pooled else nn.Identity()
-
-        self.num_features = representation_size or embed_dim  # the width that the head sees
+        # head
+        self.num_features = representation_size or embed_dim  # input width of the head
         self.pre_logits = nn.Sequential()
         if representation_size:
             self.pre_logits.add_module("fc", nn.Linear(embed_dim, representation_size))
@@ -139,9 +147,11 @@ class VisionTransformer(nn.Module):
     def forward(
         self, images: Float[Tensor, "B C H W"], return_dist: bool = False
     ) -> Float[Tensor, "B K"] | tuple[Float[Tensor, "B K"], Float[Tensor, "B K"]]:
-        """Logits (B, K); of a distilled model, the mean of both heads.
+        """Logits (B, K); for a distilled model, the mean of both heads.
 
-        With `return_dist`, which needs a distilled model, (class logits, distillation logits).
+        With `return_dist`: (class logits, distillation logits), each (B, K).
+        Raises ValueError for images that do not fit, and if the model is not distilled but
+        `return_dist` is asked for.
         """
         features = self.forward_features(images)
         if not return_dist:
@@ -170,7 +180,10 @@ class VisionTransformer(nn.Module):
     def forward_head(
         self, features: Float[Tensor, "B T D"], pre_logits: bool = False
     ) -> Float[Tensor, "B K"]:
-        """Pool the tokens and classify; with `pre_logits`, return what the head would see."""
+        """Pool the tokens (B, prefix + N, D) and classify them: logits (B, K).
+
+        With `pre_logits`: the pooled features (B, D or representation_size), the head's input.
+        """
         if self.distilled:
             class_token, dist_token = features[:, 0], features[:, 1]  # (B, D) each
             if pre_logits:
@@ -184,19 +197,20 @@ class VisionTransformer(nn.Module):
         return pooled if pre_logits else self.head(pooled)
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that weight decay should leave alone."""
+        """Names of the parameters that weight decay should not touch: tokens and positions."""
         names = {"cls_token", "dist_token", "reg_token", "pos_embed"}
         return names & {name for name, _ in self.named_parameters()}
 
     def get_classifier(self) -> nn.Module | tuple[nn.Module, nn.Module]:
-        """The head; of a distilled model, both heads."""
+        """The head; for a distilled model, both heads."""
         return (self.head, self.head_dist) if self.distilled else self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Give the model new heads for `num_classes` classes (0: none), started as its scheme says.
+        """Give the model new heads for `num_classes` classes (0 means none).
 
-        `global_pool` changes the pooling; the trained final norm moves to where that pooling
-        applies it.
+        They are initialised by the model's `weight_init`. `global_pool` changes the pooling; the
+        trained final norm moves to where that pooling applies it.
+        Raises ValueError for arguments that the constructor refuses, and then changes nothing.
         """
         pool = self.global_pool if global_pool is None else global_pool
         _check_arguments(**self.config | {"num_classes": num_classes, "global_pool": pool})
@@ -210,7 +224,7 @@ class VisionTransformer(nn.Module):
         init_weights(heads.to(self.cls_token), self.config["weight_init"])
 
     def _tokens(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B T D"]:
-        """Patch tokens behind the prefix tokens, with positions added."""
+        """The prefix tokens and then the patch tokens, (B, prefix + N, D), positions added."""
         check_images(images, self.in_chans, None if self.dynamic_img_size else self.img_size)
         batch = images.shape[0]
         grid = grid_of(images.shape[-2:], self.patch_size)
@@ -230,7 +244,7 @@ class VisionTransformer(nn.Module):
         if kind == "learned":
             self.pos_embed = nn.Parameter(torch.zeros(1, length, self.embed_dim))
         elif kind == "sincos":
-            grid = sincos_2d(self.embed_dim, self.grid_size)  # (N, D); prefix tokens have no place
+            grid = sincos_2d(self.embed_dim, self.grid_size)  # (N, D); prefix tokens get zeros
             positions = torch.cat([torch.zeros(self.num_prefix_tokens, self.embed_dim), grid])
             self.register_buffer("pos_embed", positions[None])
         else:
@@ -247,27 +261,12 @@ class VisionTransformer(nn.Module):
 
 
 def _check_arguments(**a: Any) -> None:
-    """Raise a ValueError for arguments that no model can be built from."""
-    positive = ("in_chans", "embed_dim", "num_heads")
-    for name in (*positive, "depth", "num_classes", "reg_tokens", "representation_size"):
-        value = 0 if a[name] is None else a[name]
-        if not isinstance(value, Integral):
-            raise ValueError(f"{name} must be a whole number, got {value!r}")
-        if name in positive and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-        if value < 0:
-            raise ValueError(f"{name} must not be negative, got {value}")
+    """Raise a ValueError for what no layer checks: counts, rates, and options that contradict."""
+    for name in ("depth", "num_classes", "reg_tokens", "representation_size"):
+        check_count(name, 0 if a[name] is None else a[name], least=0)
     for name in ("drop_rate", "attn_drop_rate", "drop_path_rate"):
         if not 0 <= a[name] < 1:
             raise ValueError(f"{name} must be at least 0 and below 1, got {a[name]}")
-    if a["embed_dim"] % a["num_heads"]:
-        raise ValueError(
-            f"embed_dim {a['embed_dim']} is not divisible by num_heads {a['num_heads']}"
-        )
-    if a["embed_dim"] * a["mlp_ratio"] < 1:
-        raise ValueError(
-            f"mlp_ratio {a['mlp_ratio']} leaves no hidden channel at embed_dim {a['embed_dim']}"
-        )
     for name, allowed in {
         "pos_embed": ("learned", "sincos", "none"),
         "global_pool": ("token", "avg"),

@@ -4,7 +4,7 @@ Blue and orange can be told apart by colour-blind readers, too (Okabe and Ito 20
 """
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8a8a8a"
-SKY = "#2a8fcf"  # a second series beside orange, light enough for a dark page
+SKY = "#2a8fcf"  # a second series next to orange, light enough for a dark page
 COLOURS = {"blue": BLUE, "orange": ORANGE, "grey": GREY, "sky": SKY}  # for JavaScript and CSS
 
 

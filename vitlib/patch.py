@@ -18,11 +18,16 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitlib.wording import check_count
+
 Size = int | Sequence[int]  # a side, or (height, width)
 
 
 def pair(size: Size, name: str = "size") -> tuple[int, int]:
-    """A side or (height, width) as (height, width); a ValueError unless positive integers."""
+    """A side, or (height, width), as (height, width).
+
+    Raises ValueError, calling it `name`, unless both are positive integers.
+    """
     sides: tuple[Any, ...] = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(sides) != 2 or not all(isinstance(side, Integral) and int(side) > 0 for side in sides):
         raise ValueError(f"{name} must be a positive integer or (height, width), got {size!r}")
@@ -30,7 +35,10 @@ def pair(size: Size, name: str = "size") -> tuple[int, int]:
 
 
 def grid_of(img_size: Size, patch_size: Size) -> tuple[int, int]:
-    """Rows and columns of patches in an image; a ValueError if the patch does not divide it."""
+    """How many rows and columns of patches an image has.
+
+    Raises ValueError if the patch size does not divide the image size.
+    """
     (height, width), (ph, pw) = pair(img_size, "img_size"), pair(patch_size, "patch_size")
     if height % ph or width % pw:
         raise ValueError(
@@ -56,8 +64,9 @@ def patchify(images: Float[Tensor, "B C H W"], patch_size: Size) -> Float[Tensor
 def unpatchify(
     patches: Float[Tensor, "B N patch"], patch_size: Size, img_size: Size | None = None
 ) -> Float[Tensor, "B C H W"]:
-    """The inverse of `patchify`. Without `img_size` the grid of patches is taken to be square.
+    """The inverse of `patchify`: patches (B, N, C*P*P) back to images (B, C, H, W).
 
+    Without `img_size`, the grid of patches is assumed to be square.
     Raises ValueError if the number of patches or their length does not fit the sizes.
     """
     ph, pw = pair(patch_size, "patch_size")
@@ -83,7 +92,11 @@ def embed_unfold(
     weight: Float[Tensor, "D C P Q"],
     bias: Float[Tensor, " D"] | None = None,
 ) -> Float[Tensor, "B N D"]:
-    """Patch embedding in two visible steps: `F.unfold` cuts, a matrix product projects."""
+    """Patch embedding in two visible steps: `F.unfold` cuts, a matrix product projects.
+
+    Raises ValueError for images whose channels do not match `weight` or that its patches do not
+    divide.
+    """
     check_images(images, weight.shape[1], None)
     patch_size = weight.shape[-2:]
     grid_of(images.shape[-2:], patch_size)
@@ -96,7 +109,10 @@ def embed_conv(
     weight: Float[Tensor, "D C P Q"],
     bias: Float[Tensor, " D"] | None = None,
 ) -> Float[Tensor, "B N D"]:
-    """Patch embedding in one step: a convolution whose stride is its kernel size."""
+    """Patch embedding in one step: a convolution whose stride is its kernel size.
+
+    It computes the same as `embed_unfold`, and raises the same errors.
+    """
     check_images(images, weight.shape[1], None)
     patch_size = weight.shape[-2:]
     grid_of(images.shape[-2:], patch_size)
@@ -116,10 +132,12 @@ class PatchEmbed(nn.Module):
         patch_size: side of a patch or (height, width), in pixels.
         in_chans: channels C.
         embed_dim: width D of a token.
-        norm_layer: applied to the tokens; None, as in ViT and DeiT, leaves them as they are.
+        norm_layer: called with D, makes a norm for the tokens; None, as in ViT and DeiT, leaves
+            them as they are.
         mode: "conv" or "unfold".
 
-    Raises ValueError for sizes that do not divide, and in `forward` for images that do not fit.
+    Raises ValueError for an image size that the patch size does not divide, for an unknown mode,
+    and for channels or a width below 1; and in `forward` for images that do not fit.
     """
 
     def __init__(
@@ -134,10 +152,8 @@ class PatchEmbed(nn.Module):
         super().__init__()
         if mode not in ("conv", "unfold"):
             raise ValueError(f'mode must be "conv" or "unfold", got {mode!r}')
-        if in_chans < 1 or embed_dim < 1:
-            raise ValueError(
-                f"in_chans and embed_dim must be at least 1, got {in_chans} and {embed_dim}"
-            )
+        check_count("in_chans", in_chans)
+        check_count("embed_dim", embed_dim)
         self.patch_size = pair(patch_size, "patch_size")
         self.img_size = None if img_size is None else pair(img_size, "img_size")
         self.grid_size = None if img_size is None else grid_of(img_size, patch_size)
@@ -154,14 +170,17 @@ class PatchEmbed(nn.Module):
 
 
 def check_batch(images: Tensor) -> None:
-    """Raise a ValueError unless the images stand in a batch, (B, C, H, W)."""
+    """Raise a ValueError unless the images are a batch, (B, C, H, W)."""
     if images.ndim != 4:
         hint = "; for one image add the batch axis: images[None]" if images.ndim == 3 else ""
         raise ValueError(f"expected images of shape (B, C, H, W), got {tuple(images.shape)}{hint}")
 
 
 def check_images(images: Tensor, in_chans: int, img_size: tuple[int, int] | None) -> None:
-    """Raise a ValueError that says what was expected and what came, not an error deep inside."""
+    """Raise a ValueError unless the images are a batch of floats with `in_chans` channels.
+
+    With `img_size`, they must also have that height and width.
+    """
     check_batch(images)
     shape = tuple(images.shape)
     if shape[1] != in_chans:

@@ -1,4 +1,4 @@
-"""Figures that chapters share. White ground, so that one reads the same on light and dark pages."""
+"""Figures that several chapters use, on white, so that they suit both light and dark pages."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -8,11 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitlib.palette import BLUE, GREY, ORANGE
+from vitlib.wording import check_count
 
 
 @runtime_checkable
-class Recorded(Protocol):
-    """What a figure of a run needs to know of it; `vitlib.train.History` has it."""
+class HistoryLike(Protocol):
+    """What `plot_history` reads of a training run; `vitlib.train.History` is one."""
 
     loss: list[float]
     val_steps: list[int]
@@ -23,8 +24,8 @@ class Recorded(Protocol):
 
 
 @runtime_checkable
-class Progress(Protocol):
-    """What `LivePlot` is handed after a step; `vitlib.train.TrainState` has it."""
+class TrainStateLike(Protocol):
+    """What `LivePlot` reads after a step; `vitlib.train.TrainState` is one."""
 
     @property
     def step(self) -> int: ...
@@ -35,7 +36,10 @@ class Progress(Protocol):
 
 
 def smooth(values: list[float], beta: float) -> list[float]:
-    """Exponential moving average, each value divided by the weight that it has gathered so far."""
+    """Exponential moving average of `values`; `beta` is the weight of the past.
+
+    Each average is divided by the sum of its weights, so that the first ones are not too small.
+    """
     smoothed, average = [], 0.0
     for count, value in enumerate(values, start=1):
         average = beta * average + (1 - beta) * value
@@ -43,8 +47,8 @@ def smooth(values: list[float], beta: float) -> list[float]:
     return smoothed
 
 
-def plot_history(history: Recorded) -> Any:
-    """Figure with the loss of each step and its running mean, and the validation accuracy."""
+def plot_history(history: HistoryLike) -> Any:
+    """A figure with the loss of each step and its running mean, and the validation accuracy."""
     import matplotlib.pyplot as plt
 
     validated = bool(history.val_steps)
@@ -68,7 +72,7 @@ def plot_history(history: Recorded) -> Any:
         ax.set_xlim(0, history.config.steps)
         ax.grid(color=GREY, alpha=0.25, linewidth=0.6)
         ax.spines[["top", "right"]].set_visible(False)
-    plt.close(figure)  # else a notebook shows it twice: when pyplot ends the cell, and as a value
+    plt.close(figure)  # or a notebook would show it twice: pyplot's own display, and as a value
     return figure
 
 
@@ -80,15 +84,15 @@ def plot_maps(
     alone: bool = False,
     cmap: str = "gray",
 ) -> Any:
-    """Figure with a row for each image: the image, then each map over it.
+    """A figure with one row per image: the image, then each map over it.
 
     Args:
         images: pixels in [0, 1], grey (C = 1) or colour (C = 3).
-        maps: title: one map per image, in any coarser grid; see `overlay` for its colours. Below
-            each stands the range of its values, since each has a scale of its own.
-        titles: one for each image.
-        alone: show each map by itself, too, on white.
-        cmap: of grey images: "gray", or "gray_r" for black ink on white.
+        maps: title -> one map per image, on any coarser grid; see `overlay` for the colours. The
+            range of its values is written below each map, since each map has its own scale.
+        titles: one per image.
+        alone: whether to show each map by itself as well, on white.
+        cmap: colours of grey images: "gray", or "gray_r" for black ink on white.
 
     Raises ValueError for pixels outside [0, 1], maps that are not finite, and numbers of images,
     maps and titles that differ.
@@ -122,16 +126,17 @@ def plot_maps(
         picture.set_title(titles[row] if titles else "", fontsize=9, parse_math=False)
         for name, values in maps.items():
             low, high = float(values[row].min()), float(values[row].max())
-            named = panels[0]
+            first_panel = panels[0]
             if alone:
                 overlay(panels.pop(0), values[row], (height, width), strength=1.0)
             overlay(panels[0], values[row], (height, width))
             pictures.append(panels.pop(0))
-            named.set_title(name if row == 0 else "", fontsize=8, parse_math=False)
-            named.set_xlabel(f"{low:.2g} to {high:.2g}", fontsize=7, color="#555555", labelpad=2)
+            first_panel.set_title(name if row == 0 else "", fontsize=8, parse_math=False)
+            value_range = f"{low:.2g} to {high:.2g}"
+            first_panel.set_xlabel(value_range, fontsize=7, color="#555555", labelpad=2)
         for ax in pictures:
             ax.imshow(image.numpy(), cmap=cmap, vmin=0, vmax=1, zorder=0)
-    plt.close(figure)  # else a notebook shows it twice: when pyplot ends the cell, and as a value
+    plt.close(figure)  # or a notebook would show it twice: pyplot's own display, and as a value
     return figure
 
 
@@ -140,8 +145,9 @@ def overlay(
 ) -> None:
     """Lay a map over an image of `size` (H, W) in the matplotlib axes `ax`.
 
-    Orange where the map is positive, blue where it is negative, the less opaque the nearer to 0;
-    at the value farthest from 0 the opacity is `strength`. Raises ValueError for NaN or infinity.
+    Orange where the map is positive, blue where it is negative. The nearer a value is to 0, the
+    more transparent it is; the value farthest from 0 gets the opacity `strength`.
+    Raises ValueError for NaN or infinity.
     """
     from matplotlib.colors import to_rgb
 
@@ -160,18 +166,18 @@ def overlay(
 
 
 class LivePlot:
-    """Callback for `fit` that draws the history while it grows, in a notebook's output.
+    """A callback for `fit` that draws the history while it grows, in a notebook's output.
 
-    One display is redrawn every `every` steps and at the end. Outside a notebook it does nothing.
+    It redraws one display every `every` steps and at the end. Outside a notebook it does nothing.
+    Raises ValueError for `every` below 1.
     """
 
     def __init__(self, every: int = 100):
-        if every < 1:
-            raise ValueError(f"every must be at least 1, got {every}")
+        check_count("every", every)
         self.every = every
         self._display: Any = None
 
-    def __call__(self, state: Progress) -> None:
+    def __call__(self, state: TrainStateLike) -> None:
         if state.step % self.every and state.step != state.steps:
             return
         if not _in_notebook():

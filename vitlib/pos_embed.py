@@ -1,6 +1,6 @@
-"""Positions: what tells a token where its patch was.
+"""Position embeddings: vectors that tell the model where each patch was.
 
-Attention treats its tokens as a set, so a ViT learns where a patch was only from a vector that is
+Attention treats its tokens as a set, so the only sign of where a patch was is a vector that is
 added to its token. The vector is learned (a parameter of the model) or fixed (`sincos_2d`).
 """
 
@@ -17,10 +17,10 @@ from vitlib.patch import Size, pair
 def sincos_2d(
     embed_dim: int, grid_size: Size, temperature: float = 10_000.0
 ) -> Float[Tensor, "N D"]:
-    """Fixed sine and cosine position vectors of a grid of patches, row by row.
+    """Fixed sine and cosine position vectors for a grid of patches, (N, D), row by row.
 
-    A quarter of the width each for sin(x·ω), cos(x·ω), sin(y·ω), cos(y·ω), where x is the column,
-    y the row, and ω falls geometrically from 1 towards 1/temperature.
+    A quarter of the width goes to each of sin(x·ω), cos(x·ω), sin(y·ω) and cos(y·ω), where x is the
+    column, y is the row, and ω falls geometrically from 1 towards 1/temperature.
 
     Raises ValueError if embed_dim is not a multiple of 4.
     Source: Vaswani et al. 2017, section 3.5, in the two-dimensional form of Chen et al. 2021
@@ -47,7 +47,7 @@ def resample_pos_embed(
     """Fit position embeddings to another grid of patches by bicubic, anti-aliased interpolation.
 
     The first `num_prefix_tokens` vectors have no place in the image and are kept as they are.
-    `old_size` is the grid that `pos_embed` was made for; None takes it to be square.
+    `old_size` is the (rows, columns) grid that `pos_embed` was made for; None assumes a square.
 
     Raises ValueError if the vectors do not fill the old grid.
     Source: Dosovitskiy et al. 2021, section 3.2 (fine-tuning at higher resolution).
@@ -65,7 +65,8 @@ def resample_pos_embed(
         return pos_embed
     dim = patches.shape[-1]
     grid = patches.reshape(1, old_rows, old_columns, dim).permute(0, 3, 1, 2)  # (1, D, rows, cols)
-    grid = grid.to(torch.promote_types(grid.dtype, torch.float32))  # there is no kernel for halves
+    # PyTorch has no half-precision kernel for this on the CPU.
+    grid = grid.to(torch.promote_types(grid.dtype, torch.float32))
     size = (new_rows, new_columns)
     grid = F.interpolate(grid, size, mode="bicubic", antialias=True, align_corners=False)
     resampled = grid.flatten(2).transpose(1, 2).to(pos_embed.dtype)  # (1, new N, D)

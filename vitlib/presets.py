@@ -13,12 +13,15 @@ Statistics = tuple[float, ...] | None
 
 @dataclass(frozen=True)
 class Preset:
-    """A named model, and what is known of the weights that are published under that name.
+    """A named model, and what is known about the weights published under that name.
 
-    arguments: of VisionTransformer. mean, std: of the pixels that the weights were trained with.
-    hub_id: the Hub's repository with the weights that timm takes for it. native_size: the side that
-    pictures are resized to for it; None where the model takes the size of the data. headless: the
-    published weights have no head.
+    Attributes:
+        arguments: arguments of VisionTransformer.
+        mean, std: of the pixels that the weights were trained with, one number per channel.
+        hub_id: the repository on the Hub with the weights that timm uses under this name.
+        native_size: the side that pictures are resized to for this model, in pixels; None if the
+            model takes the size of the data.
+        headless: whether the published weights have no head.
     """
 
     name: str
@@ -35,7 +38,8 @@ _SMALL = {"embed_dim": 384, "depth": 12, "num_heads": 6}
 _BASE = {"embed_dim": 768, "depth": 12, "num_heads": 12}
 _LARGE = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
 _HUGE = {"embed_dim": 1280, "depth": 32, "num_heads": 16}
-# At these widths normal 0.02 starts the weights too small: "jax" scales them with the width.
+# At these widths, weights of standard deviation 0.02 are too small to start with; the scheme "jax"
+# scales them with the width.
 _NANO = {
     "img_size": 28, "in_chans": 1, "num_classes": 10, "embed_dim": 64, "depth": 4, "num_heads": 4,
     "weight_init": "jax",
@@ -47,15 +51,21 @@ _MICRO = {
 
 
 def _vit(name: str, size: dict[str, Any], recipe: str, **more: Any) -> Preset:
-    """A ViT of 224×224 pixels that was trained on pixels from -1 to 1, as Google's were."""
+    """A ViT for 224×224 pixels, trained on pixels from -1 to 1, as Google's were."""
     half = (0.5, 0.5, 0.5)
-    return Preset(name, size | {"img_size": 224}, half, half, f"timm/{name}.{recipe}", 224, **more)
+    return Preset(
+        name, size | {"img_size": 224}, mean=half, std=half, hub_id=f"timm/{name}.{recipe}",
+        native_size=224, **more,
+    )  # fmt: skip
 
 
 def _deit(name: str, size: dict[str, Any]) -> Preset:
-    """A DeiT of 224×224 pixels, by Facebook's recipe, with ImageNet's mean and deviation."""
+    """A DeiT for 224×224 pixels, trained by Facebook's recipe, with ImageNet's mean and std."""
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    return Preset(name, size | {"img_size": 224}, mean, std, f"timm/{name}.fb_in1k", 224)
+    return Preset(
+        name, size | {"img_size": 224}, mean=mean, std=std, hub_id=f"timm/{name}.fb_in1k",
+        native_size=224,
+    )  # fmt: skip
 
 
 _ROWS = (

@@ -1,17 +1,30 @@
-"""What error messages have in common: a guess at what was meant, and lists that stay short."""
+"""What error messages share: a guess at what was meant, short lists, and the refusal of a count."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from numbers import Integral
+from typing import Any
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """The question, Did you mean 'the nearest'?, or `otherwise` where nothing known is near."""
+    """ "Did you mean 'the nearest'?", or `otherwise` if no known name is similar."""
     nearest = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"Did you mean {nearest[0]!r}?" if nearest else otherwise
 
 
 def first_few(names: Sequence[str], most: int = 6, between: str = ", ") -> str:
-    """As in "a, b, c and 11 more". Semicolons part names of which one holds a comma itself."""
+    """The first `most` names, as in "a, b, c and 11 more".
+
+    They are joined by `between`, or by semicolons if one of the names contains a comma.
+    """
     between = "; " if any(", " in name for name in names) else between
     more = len(names) - most
     return between.join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raise a ValueError unless the argument `name` is a whole number, and at least `least`."""
+    if not isinstance(value, Integral):
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    if int(value) < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")

@@ -153,7 +153,7 @@ def test_dinov2_and_mae_leave_out_what_serves_pre_training():
     assert torch.equal(translation.weights["reg_token"], tokens["register_tokens"])
     assert translation.weights.keys() == W.keys() | {"reg_token"}
     assert translation.left_out == dict.fromkeys(
-        ["mask_token", *decoder], "serves masked pre-training only"
+        ["mask_token", *decoder], "is only used in masked pre-training"
     )
 
 

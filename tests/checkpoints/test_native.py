@@ -234,7 +234,7 @@ def test_a_failed_write_keeps_the_former_file(tmp_path, monkeypatch, step):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(vitlib.checkpoints.native if step == "save_file" else os, step, full)
-    with pytest.raises(OSError, match=r"m\.safetensors.*No space left.*former checkpoint.*untouch"):
+    with pytest.raises(OSError, match=r"m\.safetensors.*No space left.*older checkpoint.*untouch"):
         save_checkpoint(tiny_model(1), path)
     with pytest.raises(OSError, match=r"could not write checkpoint .*new: .*device\.$"):
         save_checkpoint(tiny_model(1), tmp_path / "new")

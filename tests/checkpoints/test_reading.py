@@ -159,7 +159,7 @@ def test_pickles_that_would_run_code(tmp_path):
         read_foreign(tmp_path / "trap.pth")
     arrays = np.array([Trap()], dtype=object)
     np.savez(tmp_path / "trap.npz", arrays)
-    with pytest.raises(ValueError, match="holds Python objects beside arrays"):
+    with pytest.raises(ValueError, match="holds Python objects besides arrays"):
         read_foreign(tmp_path / "trap.npz")
     assert not (tmp_path / "sprung").exists()
 

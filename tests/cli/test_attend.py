@@ -158,9 +158,9 @@ def test_attend_turns_colour_to_grey_for_a_grey_model(capsys, digits):
         ),
         (
             ["--method", "occlusion", "--target", "10"],
-            "--target 10 is no class: the model knows 0,",
+            "--target 10 is not a class of the model, whose classes are 0,",
         ),
-        (["--method", "gradient", "--target", "-1"], "--target -1 is no class"),
+        (["--method", "gradient", "--target", "-1"], "--target -1 is not a class"),
         (["--out", "seven.png"], "--out seven.png is not a folder"),
         (["--out", "seven.png/x"], "seven.png"),
         (["none.png"], "as not all images can be read: none.png (no such file)"),

@@ -90,7 +90,7 @@ def test_layouts_without_classes_are_refused(tmp_path):
     with pytest.raises(ValueError, match="one folder of images for each class, but has no folders"):
         load_data(tmp_path)
     noise(0).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="its 1 images lie in no folder"):
+    with pytest.raises(ValueError, match="its 1 images are in no folder"):
         load_data(tmp_path)
     make_folder(tmp_path, {"cat": 0})
     with pytest.raises(ValueError, match="there is no image in 'cat'"):

@@ -86,7 +86,7 @@ def test_unknown_names_and_paths(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=re.escape(f"looked for {tmp_path / 'a' / 'b'}")):
         load_data(Path("a/b"))  # a Path is never a name on the Hub
     (tmp_path / "pets.zip").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"pets.zip is a file; load_data wants the folder"):
+    with pytest.raises(ValueError, match=r"pets.zip is a file; load_data takes the folder"):
         load_data("pets.zip")
 
 

@@ -92,7 +92,7 @@ def test_image_data_refuses_what_does_not_fit(image_set):
         image_data(image_set, classes="abc")
     mean, std = image_set.mean, image_set.std
     negative = ImageSet(image_set.images, image_set.labels - 1, mean, std)
-    with pytest.raises(ValueError, match=r"labels of test run from -1 to 2, .* in 0 to 3"):
+    with pytest.raises(ValueError, match=r"labels of test run from -1 to 2, .* from 0 to 3"):
         image_data(image_set, negative)
     with pytest.raises(ValueError, match="at least two classes"):
         image_data(image_set, classes="a")
@@ -106,7 +106,7 @@ def test_image_data_refuses_what_does_not_fit(image_set):
         image_data(image_set, wide)
     other = ImageSet(image_set.images, image_set.labels, (0.0,) * 3, std)
     with pytest.raises(
-        ValueError, match=r"test has mean \(0\.0, 0\.0.*data set \(0\.5, 0\.4.*alike"
+        ValueError, match=r"test has mean \(0\.0, 0\.0.*data set \(0\.5, 0\.4.*same way"
     ):
         image_data(image_set, other)
 

@@ -126,9 +126,9 @@ def test_columns_are_found_or_asked_for(tmp_path):
         load_data(tmp_path)
     assert load_data(tmp_path, label_column="coarse_label").classes == ("x", "y")
     assert load_data(tmp_path, label_column="fine_label").train.labels.tolist() == [0, 1, 0]
-    with pytest.raises(ValueError, match=r"label_column 'labels' is no column of labels"):
+    with pytest.raises(ValueError, match=r"label_column 'labels' is not a column of labels"):
         load_data(tmp_path, label_column="labels")
-    with pytest.raises(ValueError, match=r"image_column 'id' is no column of images"):
+    with pytest.raises(ValueError, match=r"image_column 'id' is not a column of images"):
         load_data(tmp_path, label_column="fine_label", image_column="id")
 
 

@@ -226,7 +226,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
 
             monkeypatch.setattr(os, "fsync", full)
 
-    with pytest.raises(OSError, match=r"run\.safetensors.*No space left.*former.*untouched"):
+    with pytest.raises(OSError, match=r"run\.safetensors.*No space left.*older.*untouched"):
         fit(tiny_model(), tiny_data(), config, callbacks=[fill_disk])
     monkeypatch.undo()
     assert [p.name for p in tmp_path.iterdir()] == ["run.safetensors"]

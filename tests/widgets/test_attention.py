@@ -131,7 +131,7 @@ def test_html_is_deterministic_and_alone(images):
         ("layer", "last", "layer must be an int: got 'last'"),
         ("head", None, "head must be an int or a unicode string: got None"),
         ("query", 1.5, "query must be an int: got 1.5"),
-        ("strength", 55, "strength must be a whole ten of percent, from 0 to 100: got 55"),
+        ("strength", 55, "strength must be a multiple of 10 percent, from 0 to 100: got 55"),
     ],
 )
 def test_values_out_of_range(images, name, value, message, unchecked):

@@ -7,9 +7,11 @@ In a notebook:
     check.patchify(my_patchify)   # a Report, which shows itself
     check.EXERCISES               # name -> Exercise(reference, mutants, accepted, ...)
 
-`exercise` says how an answer is judged, `sandbox` how it is run, `compare` and `report` what is
-said of it, `edit` how known mistakes are written down, `probing` how the tests try an exercise.
-The exercises stand in a folder per chapter, one file each, and are found by walking the folders.
+    exercise.py  how an answer is checked        sandbox.py  how it is run, safely
+    compare.py   how two results are compared    report.py   how the outcome is shown
+    edit.py      how known mistakes are written  probing.py  how the tests try an exercise
+
+The exercises are in one folder per chapter, one file each, and are found by walking the folders.
 """
 
 from collections.abc import Iterator
@@ -23,9 +25,10 @@ from vitlib.wording import did_you_mean
 __all__ = ["EXERCISES", "Exercise", "Report"]
 
 
-def _found() -> Iterator[Exercise]:
-    """The EXERCISE of each file in ch01_patches/, ch02_tokens/, ... A file whose name begins with
-    an underscore holds what the exercises of its chapter share.
+def _find_exercises() -> Iterator[Exercise]:
+    """The EXERCISE of each file in ch01_patches/, ch02_tokens/, and so on.
+
+    A file whose name begins with an underscore holds what the exercises of its chapter share.
     """
     for folder in sorted(name for _, name, _ in iter_modules(__path__) if name.startswith("ch")):
         chapter = import_module(f"{__name__}.{folder}")
@@ -34,7 +37,7 @@ def _found() -> Iterator[Exercise]:
                 yield import_module(f"{chapter.__name__}.{name}").EXERCISE
 
 
-EXERCISES: dict[str, Exercise] = {exercise.name: exercise for exercise in _found()}
+EXERCISES: dict[str, Exercise] = {exercise.name: exercise for exercise in _find_exercises()}
 
 
 def __getattr__(name: str) -> Exercise:

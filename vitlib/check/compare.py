@@ -18,9 +18,9 @@ SHORT.maxstring = 300  # an answer may be a text of any length
 
 @dataclass(frozen=True)
 class Raised:
-    """An error is an observation, too. Two are equal if they are of one kind.
+    """An error as an observation. Two of them are equal if they are of the same kind.
 
-    Torch's RuntimeErrors, of which there are many, must also name the same sizes.
+    RuntimeErrors must also name the same sizes, because torch raises one for almost everything.
     """
 
     kind: str
@@ -35,7 +35,7 @@ class Raised:
 
 @dataclass(frozen=True)
 class Difference:
-    """What distinguishes `yours` from `target`, in words; the tensors, where they can be drawn."""
+    """How `yours` differs from `target`, in words; and the two tensors, if they can be drawn."""
 
     text: str
     yours: Tensor | None = None
@@ -49,7 +49,7 @@ def difference(yours: Any, target: Any, path: str = "") -> Difference | None:
     float32. Lists, tuples and dictionaries are compared entry by entry.
     """
     if isinstance(target, Raised) or isinstance(yours, Raised):
-        return None if yours == target else Difference(path + _raising(yours, target))
+        return None if yours == target else Difference(path + _compare_errors(yours, target))
     if isinstance(target, Mapping) and isinstance(yours, Mapping):
         if set(yours) != set(target):
             missing = ", ".join(map(str, sorted(set(target) - set(yours), key=str)))
@@ -57,7 +57,7 @@ def difference(yours: Any, target: Any, path: str = "") -> Difference | None:
             parts = [f"{missing} is missing"] * bool(missing) + [f"{extra} is extra"] * bool(extra)
             return Difference(path + " and ".join(parts))
         pairs = [(f"{key}: ", yours[key], target[key]) for key in target]
-        return _first(difference(a, b, path + name) for name, a, b in pairs)
+        return _first_found(difference(a, b, path + name) for name, a, b in pairs)
     if isinstance(target, list | tuple) and isinstance(yours, list | tuple):
         if len(yours) != len(target):
             return Difference(f"{path}{len(yours)} results came back, and {len(target)} should")
@@ -66,67 +66,69 @@ def difference(yours: Any, target: Any, path: str = "") -> Difference | None:
             (f"{names[i] if i < 4 else i + 1} result: ", a, b)
             for i, (a, b) in enumerate(zip(yours, target, strict=True))
         ]
-        return _first(difference(a, b, path + name) for name, a, b in pairs)
+        return _first_found(difference(a, b, path + name) for name, a, b in pairs)
     if isinstance(target, Tensor):
         if not isinstance(yours, Tensor):
-            return Difference(f"{path}{_kind(yours)} came back instead of a tensor")
-        return _tensors(yours.detach(), target.detach(), path)
+            return Difference(f"{path}{_show_type(yours)} came back instead of a tensor")
+        return _compare_tensors(yours.detach(), target.detach(), path)
     if isinstance(yours, Tensor | np.generic) and math.prod(yours.shape) == 1:
         yours = yours.item()
     if isinstance(target, float | int) and not isinstance(target, bool):
-        return _scalars(yours, target, path)
+        return _compare_scalars(yours, target, path)
     if type(yours) is type(target) and yours == target:
         return None
-    return Difference(f"{path}{_say(yours)} came back, and {_say(target)} should")
+    return Difference(f"{path}{_show_value(yours)} came back, and {_show_value(target)} should")
 
 
-def _first(differences: Any) -> Difference | None:
+def _first_found(differences: Any) -> Difference | None:
     return next((found for found in differences if found is not None), None)
 
 
-def _raising(yours: Any, target: Any) -> str:
+def _compare_errors(yours: Any, target: Any) -> str:
+    """In words: an error that should not be raised, or one that should, and what came instead."""
     if not isinstance(target, Raised):
         at = f"\n    {yours.line}" if yours.line else ""
         return f"{yours.kind}: {yours.text}{at}" if yours.kind != "Refused" else yours.text
     expected = f"{_with_article(target.kind)} should be raised"
     if isinstance(yours, Raised):
         return f"{expected}, and {_with_article(yours.kind)} was: {yours.text}"
-    return f"{expected}, and {_kind(yours)} came back"
+    return f"{expected}, and {_show_type(yours)} came back"
 
 
-def _scalars(yours: Any, target: float, path: str) -> Difference | None:
+def _compare_scalars(yours: Any, target: float, path: str) -> Difference | None:
     if isinstance(yours, bool) or not isinstance(yours, float | int):
-        return Difference(f"{path}{_say(yours)} came back, and {_say(target)} should")
+        return Difference(f"{path}{_show_value(yours)} came back, and {_show_value(target)} should")
     if yours == target and isinstance(target, int) and isinstance(yours, float):
         return Difference(f"{path}{yours} came back, and the whole number {target:,} should")
     if yours == target:
         return None
     if isinstance(target, float) and math.isclose(yours, target, rel_tol=1e-6, abs_tol=1e-9):
         return None
-    text = f"{path}{_say(yours)} came back, and {_say(target)} should"
+    text = f"{path}{_show_value(yours)} came back, and {_show_value(target)} should"
     ratio = yours / target if target else math.nan
     if math.isfinite(ratio) and ratio >= 2 and abs(ratio - round(ratio)) < 1e-9:
         text += f": {ratio:.0f} times too much"
     return Difference(text)
 
 
-def _tensors(yours: Tensor, target: Tensor, path: str) -> Difference | None:
-    mine, wanted = tuple(yours.shape), tuple(target.shape)
-    if mine != wanted:
-        text = f"{path}the shape is {mine} and should be {wanted}"
-        if sorted(mine) == sorted(wanted):
+def _compare_tensors(yours: Tensor, target: Tensor, path: str) -> Difference | None:
+    shape, wanted_shape = tuple(yours.shape), tuple(target.shape)
+    if shape != wanted_shape:
+        text = f"{path}the shape is {shape} and should be {wanted_shape}"
+        if sorted(shape) == sorted(wanted_shape):
             text += _as_permuted(yours, target)
         elif yours.numel() == target.numel():
             text += ": the same number of values, in other axes"
         return Difference(text)
     if yours.dtype != target.dtype:
-        text = f"{path}the dtype is {_name(yours.dtype)} and should be {_name(target.dtype)}"
+        mine, wanted = _dtype_name(yours.dtype), _dtype_name(target.dtype)
+        text = f"{path}the dtype is {mine} and should be {wanted}"
         if yours.is_floating_point() and target.is_floating_point():
             text += ": make new tensors with the dtype of the input"
         return Difference(text)
     if not target.is_floating_point():
         equal = bool((yours == target).all())
-        return None if equal else Difference(f"{path}{_how_many(yours, target)}", yours, target)
+        return None if equal else Difference(f"{path}{_count_right(yours, target)}", yours, target)
     rough = 1e-9 if target.dtype == torch.float64 else 1e-4
     if torch.allclose(yours, target, rtol=rough, atol=rough, equal_nan=True):
         return None
@@ -160,10 +162,11 @@ def _relation(yours: Tensor, target: Tensor) -> str:
             return f"the numbers are right, and run backwards along axis {axis}"
     if yours.numel() > 1 and _close(*(t.flatten().sort().values for t in (yours, target))):
         return "the numbers are the right ones, in wrong places"
-    return _how_many(yours, target)
+    return _count_right(yours, target)
 
 
-def _how_many(yours: Tensor, target: Tensor) -> str:
+def _count_right(yours: Tensor, target: Tensor) -> str:
+    """How many numbers are right, and the first that is wrong."""
     a, b = yours.double(), target.double()
     whole = not target.is_floating_point()
     same = a == b if whole else torch.isclose(a, b, rtol=1e-6, atol=1e-6, equal_nan=True)
@@ -193,11 +196,11 @@ def _close(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
-def _name(dtype: torch.dtype) -> str:
+def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _kind(value: Any) -> str:
+def _show_type(value: Any) -> str:
     if value is None:
         return "None (is a `return` missing?)"
     if isinstance(value, Tensor):
@@ -209,9 +212,9 @@ def _with_article(name: str) -> str:
     return f"an {name}" if name[0] in "aeioAEIO" else f"a {name}"
 
 
-def _say(value: Any) -> str:
+def _show_value(value: Any) -> str:
     if isinstance(value, bool | str):
         return SHORT.repr(value)
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.6g}" if isinstance(value, float) else _kind(value)
+    return f"{value:.6g}" if isinstance(value, float) else _show_type(value)

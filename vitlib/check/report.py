@@ -1,4 +1,4 @@
-"""What a checker says: in words, and in a notebook with yours drawn beside the target."""
+"""What a checker answers: in words, and in a notebook with your result drawn beside the target."""
 
 import re
 from dataclasses import dataclass, field
@@ -7,19 +7,24 @@ from html import escape
 from torch import Tensor
 
 from vitlib.check.compare import Difference
+from vitlib.palette import BLUE, ORANGE, rgb
 
 NOT_ATTEMPTED = "not attempted"
-BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
-CELL, MOST = 26, 8  # pixels a cell, and rows or columns drawn
+CELL = 26  # side of a drawn cell, in pixels
+MAX_CELLS = 8  # rows and columns that are drawn
 
 
 @dataclass(frozen=True)
 class Report:
     """The answer to one attempt at an exercise.
 
-    passed: whether the answer is right. diagnosis: the mistake, where it is a known one; "not
-    attempted" for a stub; else empty. message: all that there is to say. mutants: the names of the
-    known wrong answers that behave the same.
+    Attributes:
+        exercise: its name.
+        passed: whether the answer is right.
+        message: the whole answer in words.
+        diagnosis: the mistake, if it is a known one; "not attempted" for a stub; else empty.
+        mutants: the names of the known wrong answers that behave the same.
+        difference: between the answer's result and the right one, to be drawn.
     """
 
     exercise: str
@@ -39,9 +44,9 @@ class Report:
         return str(self)
 
     def _repr_html_(self) -> str:
-        color = "#8a8f98" if self.diagnosis == NOT_ATTEMPTED else _css(BLUE if self else ORANGE)
+        color = "#8a8f98" if self.diagnosis == NOT_ATTEMPTED else (BLUE if self else ORANGE)
         paragraphs = "".join(
-            f'<p style="margin:.4em 0;white-space:pre-wrap">{_marked_up(line)}</p>'
+            f'<p style="margin:.4em 0;white-space:pre-wrap">{_markdown_to_html(line)}</p>'
             for line in self.message.split("\n\n")
         )
         return (
@@ -56,17 +61,17 @@ class Report:
         return f"✓ {self.exercise}: right" if self else f"✗ {self.exercise}: not yet"
 
 
-def _marked_up(text: str) -> str:
-    """The text as HTML, with `code` and *stress* as Markdown has them."""
+def _markdown_to_html(text: str) -> str:
+    """The text as HTML, with Markdown's `code` and *emphasis*."""
     text = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(text))
     return re.sub(r"(?<![\w*])\*(\w[^*\n]*\w)\*(?![\w*])", r"<em>\1</em>", text)
 
 
 def _picture(difference: Difference | None) -> str:
-    """Yours beside the target as two small grids of coloured cells, blue positive, orange not."""
+    """Your result beside the target: two small grids of cells, blue if positive, else orange."""
     if difference is None or difference.yours is None or difference.target is None:
         return ""
-    yours, target = _plane(difference.yours, difference.target)
+    yours, target = _matrices_to_draw(difference.yours, difference.target)
     if target.numel() < 2:
         return ""
     limit = max([1e-12, *target[target.isfinite()].abs().tolist()])  # the strongest colour
@@ -74,8 +79,8 @@ def _picture(difference: Difference | None) -> str:
     return f'<div style="display:flex;gap:1.5em;flex-wrap:wrap">{"".join(grids)}</div>'
 
 
-def _plane(yours: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The last two axes of both, at the first place of the others where they differ."""
+def _matrices_to_draw(yours: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The last two axes of both, at the first index of the others where they differ."""
     yours, target = yours.double(), target.double()
     while target.ndim < 2:
         yours, target = yours[None], target[None]
@@ -83,7 +88,7 @@ def _plane(yours: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     yours, target = (t.reshape(-1, rows, columns) for t in (yours, target))
     apart = [not a.allclose(b, equal_nan=True) for a, b in zip(yours, target, strict=True)]
     first = apart.index(True) if True in apart else 0
-    return yours[first, :MOST, :MOST], target[first, :MOST, :MOST]
+    return yours[first, :MAX_CELLS, :MAX_CELLS], target[first, :MAX_CELLS, :MAX_CELLS]
 
 
 def _grid(values: Tensor, limit: float, name: str) -> str:
@@ -92,14 +97,14 @@ def _grid(values: Tensor, limit: float, name: str) -> str:
     for row, line in enumerate(values.tolist()):
         for column, value in enumerate(line):
             strength = min(abs(value) / limit, 1.0) if value == value else 0.0
-            red, green, blue = BLUE if value > 0 else ORANGE
-            shade = (round(255 + (part - 255) * strength) for part in (red, green, blue))
+            colour = rgb(BLUE if value > 0 else ORANGE)
+            shade = (round(255 + (part - 255) * strength) for part in colour)
             ink = "#fff" if strength > 0.6 else "#000"
             cells.append(
                 f'<g transform="translate({column * CELL} {row * CELL})">'
                 f'<rect width="{CELL}" height="{CELL}" fill="rgb{tuple(shade)}"/>'
                 f'<text x="{CELL / 2:g}" y="{CELL / 2 + 3:g}" font-size="8" fill="{ink}" '
-                f'text-anchor="middle" font-family="sans-serif">{_short(value)}</text></g>'
+                f'text-anchor="middle" font-family="sans-serif">{_format_number(value)}</text></g>'
             )
     label = f"{name}: {rows} by {columns} numbers"
     return (
@@ -109,12 +114,8 @@ def _grid(values: Tensor, limit: float, name: str) -> str:
     )
 
 
-def _short(value: float) -> str:
+def _format_number(value: float) -> str:
     if value != value or abs(value) == float("inf"):
         return str(value)
     text = f"{value:.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.1f}"
     return text.replace("-0.0", "0.0").replace("-", "−")
-
-
-def _css(color: tuple[int, int, int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*color)

@@ -1,12 +1,13 @@
-"""Weights and where they come from: the library's own files, and the world's.
+"""Saving and loading weights: vitlib's own files, and those that others have published.
 
     native.py      save_checkpoint, load_checkpoint: one safetensors file, settings in its header
-    hub.py         the Hugging Face Hub: which files of a repository are wanted, and its cache
-    reading.py     a file, folder or Hub id -> tensors under foreign names, and what lies beside
-    dialects.py    foreign names -> timm's, which are vitlib's (wrappers.py, and the tables.py)
-    settings.py    what travels with the numbers: eps, activation, mean and std, sizes
-    positions.py   position embeddings into another layout or onto another grid
-    pretrained.py  load_pretrained: all of it into a model, with a report (report.py)
+    hub.py         the Hugging Face Hub: which files of a repository are needed, and its cache
+    reading.py     a file, folder or Hub id -> tensors under foreign names, and the files with them
+    dialects.py    foreign names -> timm's, which are vitlib's (by wrappers.py and tables.py)
+    settings.py    what belongs to weights besides the numbers: eps, activation, mean, std, sizes
+    positions.py   position embeddings for another layout or another grid
+    fitting.py     which of the tensors goes where in a model, and what does not fit
+    pretrained.py  load_pretrained: all of these together, with a report (report.py)
 
 Data goes one way: file or Hub -> tensors under foreign names -> timm's names -> model and report.
 """

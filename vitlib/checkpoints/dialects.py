@@ -1,9 +1,9 @@
-"""One model's weights under many names: other libraries' state dicts into timm's names.
+"""Translating names: other libraries' state dicts into timm's names, which are vitlib's.
 
     state dict -> out of its wrappers -> whose names? -> name by name through one table -> weights
 
-A name goes through the table of its dialect as a whole, and at most one row fits it. Names that no
-row knows pass unchanged, so that the loader can report them. The tables are in tables.py.
+Each whole name is looked up in the table of its dialect, where at most one row fits it. Names that
+no row knows pass unchanged, so that the loader can report them. The tables are in tables.py.
 """
 
 import re
@@ -23,7 +23,7 @@ from vitlib.checkpoints.tables import (
     parts_of,
     table_of,
 )
-from vitlib.checkpoints.wrappers import as_tensor, opened, sample
+from vitlib.checkpoints.wrappers import as_tensor, sample, unwrap_weights
 
 SOURCES = ("timm", "deit", "hf", "torchvision", "google_npz")
 StateDict = Mapping[str, Any]  # tensors or numpy arrays, perhaps within a wrapper
@@ -31,15 +31,15 @@ StateDict = Mapping[str, Any]  # tensors or numpy arrays, perhaps within a wrapp
 
 @dataclass(frozen=True)
 class Translation:
-    """A state dict under timm's names, and how each tensor came there.
+    """A state dict under timm's names, and what was done to get it.
 
     Attributes:
         source: whose names they were, one of SOURCES.
         weights: the tensors under timm's names.
-        origins: timm's name -> the names in the file; three where q, k and v were joined.
-        operations: timm's name -> what was done to the numbers: "" where it was only renamed,
+        origins: timm's name -> the names in the file; three if q, k and v were joined.
+        operations: timm's name -> what was done to the numbers: "" if it was only renamed,
             "joined", "transposed", "transposed, joined", "reshaped", "unstacked, ...".
-        extra: names that no rule knows; their tensors stand in `weights` under the same name.
+        extra: names that no rule knows; their tensors are in `weights` under the same name.
         left_out: names in the file that have no place in the model -> why.
         wrappers: what was taken off: '["model"]', '"module."', '"_orig_mod."', 'prefix "vit."'.
     """
@@ -54,39 +54,44 @@ class Translation:
 
 
 def convert_state_dict(state_dict: StateDict, source: str = "auto") -> dict[str, Tensor]:
-    """The weights under timm's names, which are vitlib's: `translate(...).weights`."""
+    """The weights under timm's names, which are vitlib's: `translate(...).weights`.
+
+    Raises ValueError where `translate` does.
+    """
     return translate(state_dict, source).weights
 
 
 def detect_source(state_dict: StateDict) -> str:
-    """Whose names the weights bear, one of SOURCES.
+    """Whose names the weights have, one of SOURCES.
 
-    DeiT's files bear timm's names: "deit" is said only where a part tells it (a distillation
-    token, DeiT III's gammas, DINOv2's registers, a mask token), else "timm".
+    DeiT's files use timm's names, so the answer is "deit" only if some part shows it (a
+    distillation token, DeiT III's gammas, DINOv2's registers, a mask token), and else "timm".
 
-    Raises ValueError for vit-pytorch's weights, saying why no standard ViT holds them, for names
-    that fit no dialect or several, and for what is no state dict.
+    Raises ValueError for vit-pytorch's weights, saying why no standard ViT can hold them, for names
+    that fit no dialect or several, and for anything but a state dict.
     """
-    return _detect(opened(state_dict).values)
+    return _detect(unwrap_weights(state_dict).values)
 
 
 def translate(state_dict: StateDict, source: str = "auto") -> Translation:
-    """The weights under timm's names, with a record of how each came there.
+    """The weights under timm's names, with a record of what was done to each.
 
     Args:
-        state_dict: tensors or numpy arrays by name, as the file holds them: also within ["model"],
+        state_dict: tensors or numpy arrays by name, as the file holds them: also inside ["model"],
             ["state_dict"] or ["model_state_dict"], under "module.", "model." or "_orig_mod.".
-        source: one of SOURCES; "auto" tells it by the names.
+        source: one of SOURCES; "auto" detects it by the names.
 
-    Position embeddings stay as the file has them: which token has a slot there is for the loader
-    to see. Half precision stays, too.
+    Position embeddings stay as they are in the file: which tokens have a slot in them is for the
+    loader to find out. Half precision is kept, too.
     Raises ValueError, naming the tensor, for q without k or v, for two names of one tensor, for
-    values that are no tensors or hold no real numbers, and for axes that are not the dialect's;
-    and for models that a standard ViT cannot hold (attention pooling, convolutional stems).
+    values that are not tensors of real numbers, and for axes that are not the dialect's; and for
+    models that a standard ViT cannot hold (attention pooling, convolutional stems).
     """
     if source not in ("auto", *SOURCES):
         raise ValueError(f'source must be "auto" or one of {SOURCES}, got {source!r}')
-    values, wrappers, left_out = opened(state_dict)
+    # out of its wrappers
+    values, wrappers, left_out = unwrap_weights(state_dict)
+    # whose names?
     source = _detect(values) if source == "auto" else source
     dialect = DIALECTS[source]
     patterns = [*dialect.signature, *(row.pattern for row in dialect.rows)]
@@ -95,6 +100,7 @@ def translate(state_dict: StateDict, source: str = "auto") -> Translation:
         wrappers = [*wrappers, f'prefix "{prefix}"']
     dialect = table_of(source, [name.removeprefix(prefix) for name in values])
 
+    # name by name through one table
     pieces: dict[str, list[_Piece]] = {}
     extra = []
     for name, (origin, value) in values.items():
@@ -109,7 +115,7 @@ def translate(state_dict: StateDict, source: str = "auto") -> Translation:
             raise ValueError(f"VisionTransformer cannot hold this model ({origin}): {reason}")
         else:
             extra.append(name)
-            whole = _Piece(origin, as_tensor(origin, value), said="")
+            whole = _Piece(origin, as_tensor(origin, value), operation="")
             pieces.setdefault(name, []).append(whole)
     if len(extra) == len(pieces):
         raise ValueError(
@@ -117,6 +123,7 @@ def translate(state_dict: StateDict, source: str = "auto") -> Translation:
             f"none of them: {sample(values)}"
         )
 
+    # weights
     joined = {target: _join(target, found) for target, found in pieces.items()}
     return Translation(
         source=source,
@@ -125,7 +132,7 @@ def translate(state_dict: StateDict, source: str = "auto") -> Translation:
             target: tuple(piece.origin for piece in sorted(found, key=lambda piece: piece.part))
             for target, found in pieces.items()
         },
-        operations={target: whole.said for target, whole in joined.items()},
+        operations={target: whole.operation for target, whole in joined.items()},
         extra=tuple(extra),
         left_out=left_out,
         wrappers=tuple(wrappers),
@@ -133,11 +140,11 @@ def translate(state_dict: StateDict, source: str = "auto") -> Translation:
 
 
 class _Piece(NamedTuple):
-    """A tensor on its way: whole, or the part number `part` of the `parts` that are joined."""
+    """A translated tensor: a whole one, or number `part` of the `parts` that are to be joined."""
 
     origin: str
     tensor: Tensor
-    said: str
+    operation: str  # what was done to it
     part: int = 0
     parts: tuple[str, ...] = ()
 
@@ -157,8 +164,8 @@ def _reason(reasons: Mapping[str, str], name: str) -> str | None:
 def _pieces(
     row: Row, match: re.Match[str], origin: str, tensor: Tensor
 ) -> Iterator[tuple[str, _Piece]]:
-    """(timm's name, piece): one, or one for each block where a file stacks all blocks."""
-    said, axes, apply = row.operation
+    """Pairs (timm's name, piece): one, or one per block if the file stacks all blocks."""
+    description, axes, apply = row.operation
     groups = match.groupdict()
     words = parts_of(row.pattern)
     part = words.index(groups["part"]) if words else 0
@@ -172,13 +179,16 @@ def _pieces(
         )
     for i, one in enumerate(tensor if stacked else [tensor]):
         moved = apply(one)
-        done = ["unstacked" if stacked else "", said if moved is not one else ""]
+        done = ["unstacked" if stacked else "", description if moved is not one else ""]
         target = row.target.format(**{"i": i, **groups})
         yield target, _Piece(origin, moved, ", ".join(filter(None, done)), part, words)
 
 
 def _join(target: str, pieces: list[_Piece]) -> _Piece:
-    """The whole tensor of its parts in their order; a ValueError where one lacks or is twofold."""
+    """Join the parts of one tensor in their order.
+
+    Raises ValueError if a part is missing, comes twice, or has another shape than the others.
+    """
     by_part = {piece.part: piece for piece in pieces}
     if len(by_part) < len(pieces):
         raise ValueError(f"{' and '.join(p.origin for p in pieces)} all give {target}")
@@ -187,7 +197,7 @@ def _join(target: str, pieces: list[_Piece]) -> _Piece:
         return first._replace(tensor=first.tensor.contiguous())
     own = first.parts[first.part]
     lacking = [
-        # The last of such words: it is the module's own name, whatever stands before it.
+        # The last such word is the module's own name, whatever comes before it.
         word.join(first.origin.rsplit(own, 1))
         for number, word in enumerate(first.parts)
         if number not in by_part
@@ -205,7 +215,7 @@ def _join(target: str, pieces: list[_Piece]) -> _Piece:
     types = sorted({str(part.dtype).removeprefix("torch.") for part in parts})
     joined = "joined" + (f" from {' and '.join(types)}" if len(types) > 1 else "")
     return first._replace(
-        tensor=torch.cat(parts), said=", ".join(filter(None, [first.said, joined]))
+        tensor=torch.cat(parts), operation=", ".join(filter(None, [first.operation, joined]))
     )
 
 
@@ -224,11 +234,11 @@ def _detect(names: Iterable[str]) -> str:
     looked_for = ", ".join(
         f"{dialect.signature[0]} ({dialect.title})"
         for source, dialect in DIALECTS.items()
-        if source != "deit"  # has timm's
+        if source != "deit"  # it has timm's names
     )
     known = f"the names of {' and '.join(found)} at once" if found else "no names of a known ViT"
     raise ValueError(
-        f"the weights bear {known}: looked for {looked_for}, and found {sample(names)}"
+        f"the weights have {known}: looked for {looked_for}, and found {sample(names)}"
     )
 
 
@@ -237,7 +247,7 @@ def _is_from(dialect: Dialect, names: Iterable[str]) -> bool:
 
 
 def _prefix(dialect: Dialect, patterns: Iterable[str], names: Iterable[str]) -> str | None:
-    """What stands before the names that fit one of the patterns; None where no name fits any."""
+    """The prefix of the names that fit one of the patterns; None if no name fits any."""
     for prefix in (*dialect.prefixes, ""):
         for pattern in patterns:
             for name in names:
@@ -247,7 +257,7 @@ def _prefix(dialect: Dialect, patterns: Iterable[str], names: Iterable[str]) -> 
 
 
 def _refuse_vit_pytorch(names: list[str]) -> None:
-    # Since the end of 2022 a norm stands on either side of the patches' linear layer.
+    # Since the end of 2022 there is a norm on either side of the patches' linear layer.
     norms = any(re.fullmatch(r"to_patch_embedding\.3\.\w+", name) for name in names)
     reason = (
         "it normalises each patch before and after its projection, where a standard ViT has no "

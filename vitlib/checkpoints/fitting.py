@@ -1,13 +1,13 @@
-"""Which of a file's tensors go where in a model, before anything is copied."""
+"""Which of a file's tensors goes where in a model, decided before anything is copied."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
 from vitlib.checkpoints.dialects import Translation
 from vitlib.checkpoints.positions import Layout, fit_positions, layout_of
-from vitlib.checkpoints.report import listed, title_of
+from vitlib.checkpoints.report import group_misfits, listed, title_of
 from vitlib.checkpoints.settings import SourceSettings, arguments_of, heads_of, length_of
 
 HEADS = ("head", "head_dist")
@@ -15,7 +15,7 @@ HEADS = ("head", "head_dist")
 
 @dataclass
 class Fit:
-    """What goes where; the names in `missing`, `mismatched` and `kept` are the model's."""
+    """What goes where. The names in `missing`, `mismatched` and `kept` are the model's."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
@@ -24,27 +24,38 @@ class Fit:
     positions: Layout | None = None  # of the file
     resized: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)  # the file's name -> why
-    kept: set[str] = field(default_factory=set)  # stay as they were initialised, as is meant
-    head: str = ""
+    kept: set[str] = field(default_factory=set)  # on purpose as they were initialised
+    head: str = ""  # what becomes of it
     notes: list[str] = field(default_factory=list)  # sentences
 
     @property
-    def complete(self) -> bool:
-        return not (self.missing or self.extra or self.mismatched)
+    def mismatches(self) -> list[str]:
+        """The mismatched names, each with what differs."""
+        return [f"{name} {difference}" for name, difference in self.mismatched.items()]
+
+    @property
+    def misfits(self) -> dict[str, Sequence[str]]:
+        """What does not fit, by kind: see `group_misfits`."""
+        return group_misfits(self.missing, self.extra, self.mismatches)
 
 
 def fit_weights(
     model: nn.Module, found: Translation, settings: SourceSettings, resize: bool, new_head: bool
 ) -> Fit:
-    """Find each tensor's place in `model`: the head's and the positions' by rule, the rest by name.
+    """Find each tensor's place in `model`: by rule for head and positions, by name for the rest.
 
-    Raises ValueError for positions that fill no grid.
+    Args:
+        found: the file's weights under timm's names; settings: what is known about them.
+        resize: whether to resample position embeddings of another grid.
+        new_head: whether the model keeps its own head in any case.
+
+    Raises ValueError for position embeddings that fill no grid.
     """
     fit, own = Fit(), dict(model.state_dict())
-    weights = _settle_head(fit, found, own, new_head)
-    _settle_positions(fit, model, weights, own, settings, resize)
-    settled = fit.tensors.keys() | fit.mismatched.keys() | fit.kept
-    for name in [name for name in own if name not in settled]:
+    weights = _place_head(fit, found, own, new_head)
+    _place_positions(fit, model, weights=weights, own=own, settings=settings, resize=resize)
+    placed = fit.tensors.keys() | fit.mismatched.keys() | fit.kept
+    for name in [name for name in own if name not in placed]:
         if name not in weights:
             fit.missing.append(name)
         elif weights[name].shape == own[name].shape:
@@ -66,29 +77,24 @@ def fit_weights(
     return fit
 
 
-def refusal(
+def describe_misfits(
     model: nn.Module, origin: str, found: Translation, fit: Fit, settings: SourceSettings
 ) -> str:
-    """Everything that does not fit, and what helps."""
+    """A message that lists everything that does not fit, and what helps."""
     heads, theirs = heads_of(model), settings.arguments
     ours = arguments_of(model.state_dict()) | {"num_heads": heads}
-    told_elsewhere = {"num_classes", "init_values", "num_heads"}
-    build = [k for k in ours.keys() & theirs.keys() - told_elsewhere if theirs[k] != ours[k]]
+    special = {"num_classes", "init_values", "num_heads"}
+    build = [k for k in ours.keys() & theirs.keys() - special if theirs[k] != ours[k]]
     if (theirs["init_values"] is None) != (ours["init_values"] is None):
         build.append("init_values")
     other_width = "embed_dim" in build and theirs.get("num_heads", heads) != heads
     if other_width or "num_heads" in fit.mismatched:
         build.append("num_heads")
-    groups = {
-        "missing in the file": fit.missing,
-        "not in the model": fit.extra,
-        "mismatched": [f"{name} {what}" for name, what in fit.mismatched.items()],
-    }
     lines = [f"{origin} ({title_of(found.source)}) does not fit the model, which is untouched:"]
-    lines += [f"  {title}: {listed(names, 8)}" for title, names in groups.items() if names]
+    lines += [f"  {title}: {listed(names, 8)}" for title, names in fit.misfits.items()]
     if build:
-        said = ", ".join(f"{name}={theirs[name]!r}" for name in sorted(build))
-        lines.append(f"Build the model as the source was: {said}.")
+        arguments = ", ".join(f"{name}={theirs[name]!r}" for name in sorted(build))
+        lines.append(f"Build the model as the source was: {arguments}.")
     if "in_chans" in build:
         lines.append("A grey picture fits a model of three channels when it is repeated.")
     if "patches" in fit.mismatched.get("pos_embed", "") and "patch_size" not in build:
@@ -106,25 +112,28 @@ def refusal(
 
 
 def _has_no_class_token(fit: Fit, weights: Mapping[str, Tensor]) -> bool:
-    """Whether a token that is missing was never there: there is no position for it, either."""
+    """Whether the source has no class token at all: then it has no position for one, either."""
     if fit.positions is not None:
         return "cls_token" not in fit.positions.slots
     return "pos_embed" not in weights and "fc_norm.weight" in weights
 
 
 def heads_known_to_differ(model: nn.Module, settings: SourceSettings) -> bool:
-    """Whether the source says another number of heads: every tensor fits then, and none serves."""
+    """Whether the source states another number of heads than the model has.
+
+    The shapes are the same then, so every tensor fits, but the model would compute something else.
+    """
     heads, theirs = heads_of(model), settings.arguments.get("num_heads")
     return not settings.heads_are_a_guess and None not in (heads, theirs) and heads != theirs
 
 
-def _settle_head(
+def _place_head(
     fit: Fit, found: Translation, own: Mapping[str, Tensor], new_head: bool
 ) -> dict[str, Tensor]:
-    """Decide whose head the model shall have; returns the weights without one that it shall not.
+    """Decide whether the model gets the file's head; returns the weights without it if not.
 
-    Both heads of a distilled model share one fate, and so does the layer before the head
-    (pre_logits) where only one side has it.
+    Both heads of a distilled model are treated alike, and so is the layer before the head
+    (pre_logits) if only one side has it.
     """
     weights = dict(found.weights)
     theirs, ours = (
@@ -150,12 +159,12 @@ def _settle_head(
         if first in HEADS or dropped:
             fit.left_out |= dict.fromkeys(found.origins.get(name, (name,)), "the head is not used")
             del weights[name]
-    mine = (*HEADS, "pre_logits")
-    fit.kept |= {n for n in own if n.partition(".")[0] in mine and n not in weights}
+    head_parts = (*HEADS, "pre_logits")
+    fit.kept |= {n for n in own if n.partition(".")[0] in head_parts and n not in weights}
     return weights
 
 
-def _settle_positions(
+def _place_positions(
     fit: Fit,
     model: nn.Module,
     weights: Mapping[str, Tensor],
@@ -168,13 +177,13 @@ def _settle_positions(
         return
     theirs, ours = weights["pos_embed"], own["pos_embed"]
     if theirs.ndim != 3 or theirs.shape[-1] != ours.shape[-1]:
-        return  # of another width, like everything else
+        return  # the width differs, as that of everything else does
     grid = getattr(model, "grid_size", None)
     target = layout_of(own, [grid] if isinstance(grid, tuple) else [])
     grids = [*([settings.grid] if settings.grid else []), target.grid]
     try:
         source = layout_of(weights, grids)
-    except ValueError:  # a token may be missing whose position is there
+    except ValueError:  # the file may have a position for a token that it lacks
         source = layout_of({**own, "pos_embed": theirs}, grids)
     fit.positions = source
     before, after = ("×".join(map(str, layout.grid)) for layout in (source, target))

@@ -1,7 +1,7 @@
 """The Hugging Face Hub: a repository's weights and their settings, as files in a folder.
 
-`huggingface_hub` downloads, keeps its cache and shows its progress bar; its own switches hold, such
-as HF_HUB_OFFLINE=1 and HF_HOME. What lies in the cache is found without a network.
+`huggingface_hub` does the downloading, caching and progress bar; its own switches work, such as
+HF_HUB_OFFLINE=1 and HF_HOME. What is in the cache is found without a network.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ from vitlib.wording import first_few
 
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".npz", ".ckpt")  # of files that hold weights
 SETTINGS = ("config.json", "preprocessor_config.json")  # of files that say how to use them
-# Of several weights files in one folder the first of these is taken: the same weights, one saved
-# in a format that runs no code, then as a pickle, whole or in shards.
-_USUAL = (
+# If a folder has several files of weights, the first of these is taken. They hold the same weights:
+# in a format that runs no code, or as a pickle, and each of them whole or in shards.
+_USUAL_NAMES = (
     "model.safetensors", "model.safetensors.index.json",
     "pytorch_model.bin", "pytorch_model.bin.index.json",
 )  # fmt: skip
@@ -25,13 +25,16 @@ _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether `name` can be an id, "owner/name" or "owner/name@revision", and is no file's name."""
+    """Whether `name` can be an id, "owner/name" or "owner/name@revision", and not a file's name."""
     return bool(_ID.fullmatch(name)) and not name.lower().endswith((*SUFFIXES, ".json"))
 
 
 def choose_weights(names: Sequence[str], where: str) -> str:
-    """Which of a folder's files holds the weights, or lists the shards that do (*.index.json)."""
-    for usual in _USUAL:
+    """Which of a folder's files holds the weights, or lists the shards that do (*.index.json).
+
+    `where` is what messages call the folder. Raises ValueError if there is none, or no telling.
+    """
+    for usual in _USUAL_NAMES:
         if usual in names:
             return usual
     indices = [name for name in names if name.endswith(".index.json")]
@@ -50,8 +53,8 @@ def choose_weights(names: Sequence[str], where: str) -> str:
     )
 
 
-def shards(index: Path) -> list[str]:
-    """The files that an index of shards names."""
+def list_shards(index: Path) -> list[str]:
+    """The names of the files that an index of shards lists; a ValueError if it is not one."""
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
         plain = all(name == Path(name).name for name in names)  # in this folder, and nowhere else
@@ -63,10 +66,10 @@ def shards(index: Path) -> list[str]:
 
 
 def fetch(name: str) -> Path:
-    """The folder in the Hub's cache with the weights and settings of the repository `name`.
+    """Download the weights and settings of the repository `name`; return their folder in the cache.
 
     Raises ValueError for a repository that is unknown, gated or out of reach, and says what to do;
-    ImportError where huggingface_hub is not installed.
+    ImportError if huggingface_hub is not installed.
     """
     hub = _huggingface_hub(name)
     repository, _, revision = name.partition("@")
@@ -75,14 +78,14 @@ def fetch(name: str) -> Path:
     page = f"https://huggingface.co/{repository}"
     try:
         with quiet_hub():
-            # Not list_repo_files: without a network, that tries six times, for 23 seconds.
+            # Not list_repo_files: without a network, it retries six times, for 23 seconds.
             files = [file.rfilename for file in hub.model_info(repository, **version).siblings]
             listed = [file for file in files if "/" not in file]
             weights = choose_weights(listed, f"{name} on the Hub")
             folder = Path(hub.hf_hub_download(repository, weights, **version)).parent
             more = [setting for setting in SETTINGS if setting in listed]
             if weights.endswith(".index.json"):
-                more += shards(folder / weights)
+                more += list_shards(folder / weights)
             for file in more:
                 hub.hf_hub_download(repository, file, **version)
             return folder
@@ -101,7 +104,7 @@ def fetch(name: str) -> Path:
     except ValueError:
         raise
     except Exception as error:  # no connection, offline mode, a server that is down, a full disk
-        cached = _cached(hub, repository, version)
+        cached = _find_cached(hub, repository, version)
         if cached is not None:
             return cached
         raise ValueError(
@@ -115,8 +118,8 @@ def fetch(name: str) -> Path:
 
 @contextlib.contextmanager
 def quiet_hub() -> Iterator[None]:
-    """Keep the Hub's client from announcing each of its retries: one error at the end says it."""
-    from huggingface_hub.utils import logging  # sets its level at its first import: before us
+    """Keep the Hub's client from announcing each of its retries; one error at the end is enough."""
+    from huggingface_hub.utils import logging  # it sets its level when first imported, so before us
 
     level = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -126,9 +129,9 @@ def quiet_hub() -> Iterator[None]:
         logging.set_verbosity(level)
 
 
-def _cached(hub: ModuleType, repository: str, version: dict[str, str | None]) -> Path | None:
-    """The repository's folder in the cache, if it holds weights: a download may have stopped."""
-    for name in (*_USUAL, *SETTINGS):
+def _find_cached(hub: ModuleType, repository: str, version: dict[str, str | None]) -> Path | None:
+    """The repository's folder in the cache; None if its weights are not there, or not complete."""
+    for name in (*_USUAL_NAMES, *SETTINGS):
         with contextlib.suppress(Exception):  # each way of not being there has its own class
             found = hub.hf_hub_download(repository, name, local_files_only=True, **version)
             folder = Path(found).parent

@@ -1,8 +1,9 @@
 """Checkpoints: one safetensors file, with everything that is not a tensor as JSON in its metadata.
 
-The weights bear the model's own names, so that any safetensors reader finds them; what a training
-run needs beside them stands under "training/". A file is written beside its final name, flushed to
-the disk and renamed: whatever happens on the way, the former file stays whole. Nothing is pickled.
+The weights have the model's own names, so that any safetensors reader finds them; whatever else a
+training run needs is stored under "training/". A file is first written under a temporary name,
+flushed to the disk and then renamed: whatever happens on the way, an older file stays intact.
+Nothing is pickled.
 """
 
 import inspect
@@ -23,10 +24,10 @@ from vitlib.files import atomic_write, refuse_non_file
 from vitlib.model import VisionTransformer
 from vitlib.wording import did_you_mean, first_few
 
-FORMAT = 1  # goes up when an older vitlib could not read what is written
+FORMAT = 1  # increased whenever an older vitlib could not read what is written
 _METADATA, _TRAINING = "vitlib", "training/"
 _REQUIRED = ("format", "model", "mean", "std", "classes")  # in the metadata
-# Layers that a file can hold: what a model may be built with, as a class or as a partial of it.
+# Layers that a file can describe, as a class or as a partial of it with these keywords.
 _LAYERS: dict[str, tuple[Callable[..., nn.Module], set[str]]] = {
     "LayerNorm": (nn.LayerNorm, {"eps"}),
     "GELU": (nn.GELU, {"approximate"}),
@@ -36,7 +37,7 @@ FilePath = str | os.PathLike[str]
 
 @dataclass
 class TrainingState:
-    """What a run needs to go on, beside the weights: tensors, and plain JSON values."""
+    """What a run needs to continue, besides the weights: tensors, and plain JSON values."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
@@ -62,14 +63,13 @@ def save_checkpoint(
 ) -> Path:
     """Write the model's weights and settings to `path`, and return it.
 
-    With them go `mean` and `std`, the class names (`classes`, else the model's own) and `notes`,
-    any JSON values. Missing folders are made. A tensor that two names share is written under both.
+    They are stored with `mean` and `std`, the class names (`classes`, else the model's own) and
+    `notes`, any JSON values. Missing folders are created. A tensor with two names is written under
+    both. If `path` is a link, the file that it points to is replaced.
 
-    Where `path` is a link, the file that it points to is written.
-
-    Raises ValueError for notes that JSON cannot hold and where `path` is a folder, device or pipe,
-    and OSError when the file cannot be written, a full disk included; a former file at `path` is
-    then untouched and nothing is left behind.
+    Raises ValueError for notes that are not JSON values and if `path` is a folder, device or pipe;
+    OSError if the file cannot be written, for instance because the disk is full. An older file at
+    `path` is then untouched, and no temporary file is left behind.
     """
     path, model = Path(path), unwrapped(model)
     own_classes = getattr(model, "classes", None)
@@ -96,12 +96,13 @@ def save_checkpoint(
 def load_checkpoint(path: FilePath, model: nn.Module | None = None) -> nn.Module:
     """The model that `path` holds, in eval mode, on the CPU.
 
-    Built from the stored settings, in the stored precision; or, with `model`, loaded into that one,
-    which keeps its device and precision. `mean`, `std` and `classes` come with the weights.
+    It is built from the stored settings, in the stored precision. If `model` is given, the weights
+    are loaded into it instead, and it keeps its device and precision. `mean`, `std` and `classes`
+    come with the weights.
 
-    Raises FileNotFoundError for a missing file (naming similar ones), and ValueError for a file
-    that is damaged, is no checkpoint, comes from a newer vitlib, holds a model with custom layers
-    (which then has to be passed), or does not fit `model`, which is then untouched.
+    Raises FileNotFoundError for a missing file (naming a similar one), and ValueError for a file
+    that is damaged, is not a checkpoint, comes from a newer vitlib, holds a model with custom
+    layers (which then has to be passed), or does not fit `model`, which is then untouched.
     """
     checkpoint = read_checkpoint(path)
     if model is None:
@@ -112,11 +113,11 @@ def load_checkpoint(path: FilePath, model: nn.Module | None = None) -> nn.Module
 
 
 def read_checkpoint(path: FilePath) -> Checkpoint:
-    """Everything in the file; raises as `load_checkpoint` does."""
+    """Everything in the file. Raises the errors of `load_checkpoint` that concern the file."""
     path = Path(path)
     refuse_non_file(path)
     if not path.exists():
-        raise FileNotFoundError(f"no checkpoint {path}{nearest(path)}")
+        raise FileNotFoundError(f"no checkpoint {path}{suggest_similar_name(path)}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -134,7 +135,7 @@ def read_checkpoint(path: FilePath) -> Checkpoint:
             f"{path} holds tensors, but was not written by vitlib's save_checkpoint: "
             "load_pretrained(model, path) reads weights from elsewhere"
         )
-    info = _parse(path, metadata[_METADATA])
+    info = _parse_metadata(path, metadata[_METADATA])
     if info["format"] > FORMAT:
         raise ValueError(
             f"checkpoint {path} has format {info['format']}, this vitlib reads up to {FORMAT}: "
@@ -160,25 +161,25 @@ def is_native(path: Path) -> bool:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, where `torch.compile` has wrapped it: that prefixes every name."""
+    """The model itself, without the wrapper of `torch.compile`, which prefixes every name."""
     inner: nn.Module = getattr(model, "_orig_mod", model)
     return inner
 
 
 def describe(model: nn.Module) -> dict[str, Any] | None:
-    """The arguments that build the model, as JSON values.
+    """The arguments that build the model, as JSON values; None for a model without a `config`.
 
-    A layer is {"custom": its name}; LayerNorm and GELU have "layer" and their settings beside, so
-    that they can be built again: {"custom": "LayerNorm", "layer": "LayerNorm", "eps": 1e-12}. Both
-    stand there because readers of format 1 before that look for "custom" alone.
+    A layer is {"custom": its name}. LayerNorm and GELU also have "layer" and their settings, so
+    that they can be built again: {"custom": "LayerNorm", "layer": "LayerNorm", "eps": 1e-12}. They
+    keep "custom" because older readers of format 1 only look for that.
     """
     config = getattr(model, "config", None)
     if config is None:
         return None
-    return {k: _described(value) if callable(value) else value for k, value in config.items()}
+    return {k: _layer_to_json(value) if callable(value) else value for k, value in config.items()}
 
 
-def _described(layer: Any) -> dict[str, Any]:
+def _layer_to_json(layer: Any) -> dict[str, Any]:
     kind, settings = layer, {}
     if isinstance(layer, partial) and not layer.args:
         kind, settings = layer.func, layer.keywords
@@ -188,8 +189,8 @@ def _described(layer: Any) -> dict[str, Any]:
     return {"custom": getattr(layer, "__qualname__", repr(layer))}
 
 
-def _undescribed(value: Any) -> Any:
-    """The argument that a JSON value stands for; a layer that is not known stays as it is."""
+def _argument_from_json(value: Any) -> Any:
+    """The argument that a JSON value stands for; an unknown layer stays as it is."""
     if isinstance(value, list):
         return tuple(value)
     if isinstance(value, dict) and value.get("layer") in _LAYERS:
@@ -199,7 +200,10 @@ def _undescribed(value: Any) -> Any:
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Copy the weights into `model`, or raise a ValueError that names what does not fit."""
+    """Copy the checkpoint's weights into `model`.
+
+    Raises a ValueError that names what does not fit; the model is then untouched.
+    """
     own, stored = model.state_dict(), checkpoint.weights
     problems = [
         f"{key} is {_shape(stored[key])} in the checkpoint, {_shape(own[key])} in the model"
@@ -223,7 +227,11 @@ def adopt_statistics(model: nn.Module, checkpoint: Checkpoint) -> None:
 
 
 def stored_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What builds the VisionTransformer of the file, or a ValueError that says why nothing does."""
+    """The arguments that build the VisionTransformer of the file.
+
+    Raises a ValueError that says why if it is another model, or needs options or layers that are
+    not known.
+    """
     path, stored = checkpoint.path, checkpoint.info["model"]
     config = stored["config"]
     if stored["class"] != VisionTransformer.__name__ or config is None:
@@ -237,7 +245,7 @@ def stored_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
             f"checkpoint {path} needs options that this vitlib does not know: "
             f"{', '.join(unknown)}: upgrade vitlib"
         )
-    arguments = {name: _undescribed(value) for name, value in config.items()}
+    arguments = {name: _argument_from_json(value) for name, value in config.items()}
     custom = [f"{k}={v['custom']}" for k, v in arguments.items() if isinstance(v, dict)]
     if custom:
         raise ValueError(
@@ -255,7 +263,7 @@ def _build(checkpoint: Checkpoint) -> nn.Module:
 
 def _write(path: Path, tensors: Mapping[str, Tensor], metadata: str) -> None:
     refuse_non_file(path)
-    path = path.resolve()  # a link stays a link, and what it points to is written
+    path = path.resolve()  # a link stays a link, and the file that it points to is written
     # Clones, because safetensors refuses tensors that share memory or are not contiguous.
     own = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -264,16 +272,16 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: str) -> None:
     try:
         with atomic_write(path) as temporary:
             temporary.touch()
-            mode = temporary.stat().st_mode  # as the umask wants it; safetensors writes 0600
+            mode = temporary.stat().st_mode  # by the umask; safetensors would make it 0600
             save_file(own, temporary, metadata={_METADATA: metadata})
             os.chmod(temporary, mode)
     except (OSError, SafetensorError) as error:
-        former = " The former checkpoint there is untouched." if path.exists() else ""
-        raise OSError(f"could not write checkpoint {path}: {error}.{former}") from error
+        untouched = " The older checkpoint there is untouched." if path.exists() else ""
+        raise OSError(f"could not write checkpoint {path}: {error}.{untouched}") from error
 
 
-def _parse(path: Path, text: str) -> dict[str, Any]:
-    """The metadata, if it has all that a reader of any format looks for."""
+def _parse_metadata(path: Path, text: str) -> dict[str, Any]:
+    """The metadata; a ValueError unless it has the keys that every format has."""
     try:
         info = json.loads(text)
     except json.JSONDecodeError:
@@ -293,7 +301,7 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
 
 
 def _plain_number(value: Any) -> Any:
-    """A number of numpy or torch as Python's, for JSON."""
+    """A number of numpy or torch as a Python number, for JSON."""
     if getattr(value, "ndim", None) == 0:
         return value.item()
     raise TypeError(f"{value!r} is a {type(value).__name__}")
@@ -303,9 +311,9 @@ def _shape(tensor: Tensor) -> str:
     return str(tuple(tensor.shape))
 
 
-def nearest(path: Path) -> str:
-    """Words for a file that is missing: names like it in its folder."""
+def suggest_similar_name(path: Path) -> str:
+    """The end of a message about a missing file: a similar name in its folder, if there is one."""
     if not path.parent.is_dir():
         return f": there is no folder {path.parent}"
-    names = [p.name for p in path.parent.iterdir() if p.is_file()]
-    return " " + did_you_mean(path.name, names, f"in {path.parent}")
+    question = did_you_mean(path.name, [p.name for p in path.parent.iterdir() if p.is_file()])
+    return f". {question}" if question else f" in {path.parent}"

@@ -1,10 +1,10 @@
-"""Position embeddings from a file into a model: tokens by their names, patches by their grid.
+"""Position embeddings of a file in a model: tokens are matched by name, patches by their grid.
 
     pos_embed (1, slots + N, D):  [class | distillation | registers | N patches, row by row]
 
-Not every file has a slot for every token: DeiT III and timm's no_embed_class give positions to
-patches alone, DINOv2 to the class token and patches but not to registers. Such a token has position
-zero there, which is exact: zero is added to it.
+Not every file has a slot for every token: DeiT III and timm's no_embed_class have positions for
+patches only, DINOv2 for the class token and patches but not for registers. A token without a slot
+gets a position of zeros, which is exact, since the source adds nothing to it.
 """
 
 import math
@@ -23,16 +23,16 @@ _LAYOUTS = (("cls_token", "dist_token", "reg_token"), ("cls_token", "dist_token"
 
 @dataclass(frozen=True)
 class Layout:
-    """Which vectors of a pos_embed belong to which token, and the grid of the others."""
+    """Which vectors of a pos_embed belong to which token, and the grid of the patches' vectors."""
 
     slots: dict[str, slice]
     grid: Grid
 
 
 def layout_of(weights: Mapping[str, Tensor], grids: Sequence[Grid] = ()) -> Layout:
-    """The layout of weights["pos_embed"], tried with the grids that are known, then with a square.
+    """The layout of weights["pos_embed"], by the first of `grids` that fits, or else a square grid.
 
-    Raises ValueError where the number of vectors fits none.
+    Raises ValueError if the number of vectors fits none of them.
     """
     stored = weights["pos_embed"]
     if stored.ndim != 3:
@@ -55,7 +55,7 @@ def layout_of(weights: Mapping[str, Tensor], grids: Sequence[Grid] = ()) -> Layo
         return Layout(places, (grid[0], grid[1]))
     tried = " or ".join(f"{rows}×{columns}" for rows, columns in grids)
     raise ValueError(
-        f"pos_embed has {length} vectors, which fill no square grid of patches beside the tokens "
+        f"pos_embed has {length} vectors, which fill no square grid of patches besides the tokens "
         f"{', '.join(counts) or '(none)'}" + (f", nor one of {tried}" if tried else "") + ": the "
         "grid of an image that is not square must be known, from config.json or the model's "
         "img_size"
@@ -65,7 +65,7 @@ def layout_of(weights: Mapping[str, Tensor], grids: Sequence[Grid] = ()) -> Layo
 def fit_positions(
     theirs: Mapping[str, Tensor], source: Layout, ours: Mapping[str, Tensor], target: Layout
 ) -> Float[Tensor, "1 T D"]:
-    """The file's pos_embed in the model's layout, resampled where the grids differ.
+    """The file's pos_embed in the model's layout, (1, T, D), resampled if the grids differ.
 
     A token that the model has and the file does not keeps the model's position.
     """
@@ -77,10 +77,10 @@ def fit_positions(
             has_slot = name in source.slots
             vector = stored[:, source.slots[name]] if has_slot else torch.zeros_like(vector)
         vectors.append(vector)
-    patches = stored[:, _patches_from(source) :]
+    patches = stored[:, _first_patch(source) :]
     patches = resample_pos_embed(patches, target.grid, source.grid, num_prefix_tokens=0)
     return torch.cat([*vectors, patches], dim=1)
 
 
-def _patches_from(layout: Layout) -> int:
+def _first_patch(layout: Layout) -> int:
     return max((place.stop for place in layout.slots.values()), default=0)

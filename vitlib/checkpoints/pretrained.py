@@ -1,9 +1,8 @@
-"""The world's weights in a model, with a report of what happened to each of them.
+"""Loading other people's weights into a model, with a report of what happened to each tensor.
 
     read_foreign -> translate -> settings_of -> fit into the model -> LoadReport
 
-Everything is checked before the first number is copied, so that a model is either filled or
-untouched.
+Everything is checked before the first number is copied, so a model is either filled or untouched.
 """
 
 import os
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vitlib.checkpoints.dialects import Translation, translate
-from vitlib.checkpoints.fitting import HEADS, fit_weights, refusal
+from vitlib.checkpoints.fitting import HEADS, describe_misfits, fit_weights
 from vitlib.checkpoints.native import stored_arguments, unwrapped
 from vitlib.checkpoints.reading import Foreign, read_foreign
 from vitlib.checkpoints.report import LoadReport, differences, listed
@@ -39,20 +38,21 @@ def load_pretrained(
 ) -> LoadReport:
     """Fill `model` with weights from a file, a folder or the Hugging Face Hub ("owner/name").
 
-    Only the weights change: the model keeps its device, precision, mode, mean, std and classes; the
-    report names each setting in which the source differs. Where the file's number of classes is not
-    the model's, the head stays as it was initialised, and the report says so.
+    Only the weights change: the model keeps its device, precision, mode, mean, std and classes. The
+    report names each setting in which the source differs. If the file has another number of classes
+    than the model, the head stays as it was initialised, and the report says so.
 
     Args:
-        model: a `VisionTransformer`, or any module whose parameters bear the same names.
+        model: a `VisionTransformer`, or any module whose parameters have the same names.
         path_or_hub_id: safetensors, .bin, .pth or .npz; a folder with one of them; or a Hub id.
-        source: whose names the file bears, one of `SOURCES`; "auto" tells it by the names.
-        strict: raise where any tensor is missing, left over or of another shape; False loads what
-            fits and reports the rest.
-        resize_pos_embed: resample position embeddings of another grid of patches (bicubic).
-        new_head: keep the model's own head in any case.
+        source: whose names the file uses, one of `SOURCES`; "auto" detects it by the names.
+        strict: whether to raise an error if any tensor is missing, left over or of another shape;
+            False loads what fits and reports the rest.
+        resize_pos_embed: whether to resample position embeddings of another grid of patches
+            (bicubic).
+        new_head: whether to keep the model's own head in any case.
 
-    Raises ValueError, naming the tensors, where they do not fit or are not finite, and whatever
+    Raises ValueError, naming the tensors, if they do not fit or are not finite, and whatever
     reading raises (see `read_foreign`, `translate`). The model is then untouched.
     """
     if not isinstance(model, nn.Module):
@@ -64,38 +64,40 @@ def load_pretrained(
 
 
 def build_pretrained(path_or_hub_id: Place, overrides: Mapping[str, Any]) -> VisionTransformer:
-    """A model that is built as the source was, filled, in eval mode: see `create_model`."""
-    opened = read_pretrained(path_or_hub_id)
-    settings = opened.settings
-    if opened.foreign.native is not None:
-        arguments = stored_arguments(opened.foreign.native)
+    """A model built like the source, with its weights, in eval mode: see `create_model`.
+
+    Raises ValueError if the file does not tell what to build, and where `load_pretrained` does.
+    """
+    pretrained = read_pretrained(path_or_hub_id)
+    settings, origin = pretrained.settings, pretrained.foreign.origin
+    if pretrained.foreign.native is not None:
+        arguments = stored_arguments(pretrained.foreign.native)
     else:
         arguments = settings.arguments | layers_of(settings)
         if settings.activation is None and "act_layer" not in overrides:
-            raise ValueError(f"{opened.foreign.origin}: {settings.notes[0]} Give act_layer=...")
+            raise ValueError(f"{origin}: {settings.notes[0]} Give act_layer=...")
     arguments = {**arguments, **overrides}
     missing = [name for name in ("num_heads", "embed_dim") if name not in arguments]
     if missing:
         raise ValueError(
-            f"nothing in {opened.foreign.origin} tells {missing[0]}: give it, "
-            f"create_model(..., {missing[0]}=...)"
+            f"nothing in {origin} tells {missing[0]}: give it, create_model(..., {missing[0]}=...)"
         )
     if settings.heads_are_a_guess and "num_heads" not in overrides:
         warnings.warn(
-            f"nothing in {opened.foreign.origin} tells the number of attention heads: "
+            f"nothing in {origin} tells the number of attention heads: "
             f"{arguments['num_heads']} are taken, as published ViTs of this width have; "
             "num_heads=... says otherwise",
             stacklevel=3,
         )
     model = VisionTransformer(**arguments)
-    _fill(model, opened, overrides)
+    _fill(model, pretrained, overrides)
     return model
 
 
 def load_preset(preset: Preset, model: VisionTransformer, overrides: Mapping[str, Any]) -> None:
-    """Fill a preset, in eval mode then, with the weights in vitlib or those on the Hub.
+    """Fill a preset's model with the weights in vitlib or on the Hub, and put it in eval mode.
 
-    Raises ValueError where there are none, or where they do not fit.
+    Raises ValueError if there are none, or if they do not fit.
     """
     folder = files("vitlib") / "weights"
     packaged = folder / f"{preset.name}.safetensors"
@@ -114,7 +116,7 @@ def load_preset(preset: Preset, model: VisionTransformer, overrides: Mapping[str
             f"the published weights of {preset.name} have no head: create it with num_classes=0 "
             "for its features, or with the number of your classes for a new head"
         )
-    if model.in_chans != 3:  # said before hundreds of megabytes are downloaded
+    if model.in_chans != 3:  # better to say so before hundreds of megabytes are downloaded
         raise ValueError(
             f"the published weights of {preset.name} read 3 channels, in_chans={model.in_chans} "
             "was asked for: leave it out, and repeat a grey picture, images.expand(-1, 3, -1, -1)"
@@ -124,7 +126,7 @@ def load_preset(preset: Preset, model: VisionTransformer, overrides: Mapping[str
 
 @dataclass
 class Pretrained:
-    """A source of weights, read and translated."""
+    """Weights that were read (`foreign`) and translated to timm's names (`found`)."""
 
     foreign: Foreign
     found: Translation
@@ -132,7 +134,10 @@ class Pretrained:
 
 
 def read_pretrained(place: Place, source: str = "auto") -> Pretrained:
-    """What `load_pretrained` would load, for who must know its settings before there is a model."""
+    """Read what `load_pretrained` would load, for callers that need its settings to build a model.
+
+    Raises whatever `read_foreign` and `translate` raise.
+    """
     foreign = read_foreign(place)
     try:
         found = translate(foreign.tensors, source)
@@ -141,12 +146,14 @@ def read_pretrained(place: Place, source: str = "auto") -> Pretrained:
     return Pretrained(foreign, found, settings_of(found, foreign))
 
 
-def _fill(model: VisionTransformer, opened: Pretrained, overrides: Mapping[str, Any]) -> None:
-    """Load for `create_model`: what was overridden is meant; statistics come with the weights."""
-    settings = opened.settings
-    headless = not any(f"{head}.weight" in opened.found.weights for head in HEADS)
+def _fill(model: VisionTransformer, pretrained: Pretrained, overrides: Mapping[str, Any]) -> None:
+    """Load weights for `create_model`, with their statistics; the overrides are intended."""
+    settings = pretrained.settings
+    headless = not any(f"{head}.weight" in pretrained.found.weights for head in HEADS)
     new_head = headless and "num_classes" in overrides
-    report = load_into(model, opened, resize_pos_embed="img_size" in overrides, new_head=new_head)
+    report = load_into(
+        model, pretrained, resize_pos_embed="img_size" in overrides, new_head=new_head
+    )
     for note in settings.notes:
         warnings.warn(f"{report.origin}: {note}", stacklevel=4)
     if settings.mean and len(settings.mean) == model.in_chans:
@@ -164,25 +171,25 @@ def _fill(model: VisionTransformer, opened: Pretrained, overrides: Mapping[str, 
 
 def load_into(
     model: nn.Module,
-    opened: Pretrained,
+    pretrained: Pretrained,
     *,
     strict: bool = True,
     resize_pos_embed: bool = False,
     new_head: bool = False,
 ) -> LoadReport:
-    """`load_pretrained`, of weights that are read already."""
+    """`load_pretrained`, for weights that have already been read."""
     model = unwrapped(model)
-    found, settings, origin = opened.found, opened.settings, opened.foreign.origin
+    found, settings, origin = pretrained.found, pretrained.settings, pretrained.foreign.origin
     own = model.state_dict()
     if "patch_embed.proj.weight" not in own:
         wrapped = " (it is wrapped: pass model.module)" if hasattr(model, "module") else ""
         raise ValueError(
             f"a {type(model).__name__} has no parameter patch_embed.proj.weight{wrapped}: "
-            "load_pretrained fills a VisionTransformer, or a module whose parameters bear its names"
+            "load_pretrained fills a VisionTransformer, or a module whose parameters have its names"
         )
-    fit = fit_weights(model, found, settings, resize_pos_embed, new_head)
-    if strict and not fit.complete:
-        raise ValueError(refusal(model, origin, found, fit, settings))
+    fit = fit_weights(model, found, settings, resize=resize_pos_embed, new_head=new_head)
+    if strict and fit.misfits:
+        raise ValueError(describe_misfits(model, origin, found, fit, settings))
     cast = _check_numbers(origin, found, fit.tensors, own)
     model.load_state_dict(fit.tensors, strict=False)
 
@@ -193,7 +200,7 @@ def load_into(
         loaded=tuple(fit.tensors),
         missing=tuple(fit.missing),
         extra=tuple(fit.extra),
-        mismatched=tuple(f"{name} {what}" for name, what in fit.mismatched.items()),
+        mismatched=tuple(fit.mismatches),
         resized=tuple(fit.resized),
         reshaped=tuple(f"{name} {how}" for name, how in done.items() if how),
         cast=tuple(cast),
@@ -208,7 +215,10 @@ def load_into(
 def _check_numbers(
     origin: str, found: Translation, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]
 ) -> list[str]:
-    """The names that change their precision; a ValueError for numbers that are not finite in it."""
+    """The entries of `LoadReport.cast`: the tensors whose precision changes.
+
+    Raises ValueError for numbers that are not finite in the model's precision.
+    """
     cast: list[str] = []
     broken: list[str] = []
     for name, tensor in tensors.items():

@@ -1,7 +1,7 @@
-"""Foreign weights as they stand in a file, with the settings that lie beside it.
+"""Reading weights from a file as they are, and the settings in the files next to it.
 
-A file is told by its first bytes, never by its name, and nothing in it is run: pickles are read
-with `weights_only=True`, numpy's files without pickles.
+The kind of a file is recognised by its first bytes, never by its name, and no code in it is run:
+pickles are read with `weights_only=True`, numpy's files without pickles.
 """
 
 import argparse
@@ -19,8 +19,13 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from vitlib.checkpoints.hub import SETTINGS, choose_weights, fetch, is_hub_id, shards
-from vitlib.checkpoints.native import Checkpoint, is_native, nearest, read_checkpoint
+from vitlib.checkpoints.hub import SETTINGS, choose_weights, fetch, is_hub_id, list_shards
+from vitlib.checkpoints.native import (
+    Checkpoint,
+    is_native,
+    read_checkpoint,
+    suggest_similar_name,
+)
 from vitlib.presets import PRESETS
 
 _UNREADABLE = {  # first bytes -> what such a file is
@@ -43,8 +48,8 @@ _UNREADABLE = {  # first bytes -> what such a file is
 class Foreign:
     """What a file, a folder or a Hub repository holds.
 
-    `tensors` are under the file's own names and may be nested, as in {"model": {...}}; `native` is
-    the checkpoint where vitlib's own save_checkpoint wrote it.
+    `tensors` are under the file's own names and may be nested, as in {"model": {...}}. `origin` is
+    what messages call the source. `native` is the checkpoint, if vitlib's save_checkpoint wrote it.
     """
 
     tensors: Mapping[str, Any]
@@ -57,13 +62,13 @@ class Foreign:
 def read_foreign(path_or_hub_id: str | os.PathLike[str]) -> Foreign:
     """Read weights from a file, from a folder, or from the Hub ("owner/name", "owner/name@tag").
 
-    A file: safetensors, PyTorch's .bin/.pth/.pt or numpy's .npz. A folder, as `save_pretrained`
-    writes it: model.safetensors, pytorch_model.bin, shards with their index, or one weights file.
-    config.json and preprocessor_config.json are read where they lie beside. What exists here goes
-    before the Hub, and a `Path` is never an id.
+    A file may be safetensors, PyTorch's .bin/.pth/.pt or numpy's .npz. A folder is as
+    `save_pretrained` writes it: model.safetensors, pytorch_model.bin, shards with their index, or a
+    single file of weights. If config.json and preprocessor_config.json are there, too, they are
+    read. A local file or folder takes precedence over the Hub, and a `Path` is never an id.
 
-    Raises FileNotFoundError for a path that is not there, and ValueError for a file that is
-    damaged, is no weights file, or would have to run code to be read.
+    Raises FileNotFoundError for a path that does not exist, and ValueError for a file that is
+    damaged, holds no weights, or could only be read by running code.
     """
     if not isinstance(path_or_hub_id, str | os.PathLike) or not str(path_or_hub_id):
         given = type(path_or_hub_id).__name__ if path_or_hub_id != "" else "an empty name"
@@ -85,7 +90,7 @@ def read_foreign(path_or_hub_id: str | os.PathLike[str]) -> Foreign:
         )
     if isinstance(path_or_hub_id, str) and is_hub_id(name):
         return _read_folder(fetch(name), name)
-    hint = nearest(path)
+    hint = suggest_similar_name(path)
     if name in PRESETS:
         hint = f"; the preset's weights come with create_model({name!r}, pretrained=True)"
     raise FileNotFoundError(f"there is no file or folder {path}{hint}")
@@ -97,10 +102,10 @@ def _read_folder(folder: Path, origin: str) -> Foreign:
 
 
 def _read_beside(path: Path, folder: Path, origin: str) -> Foreign:
-    """The weights in `path`, with the settings in `folder`."""
+    """The weights in `path`, with the settings that are in `folder`."""
     if path.name.endswith(".index.json"):
         tensors: dict[str, Any] = {}
-        for shard in shards(path):
+        for shard in list_shards(path):
             if not (folder / shard).is_file():
                 raise ValueError(f"{folder} lacks {shard}, which {path.name} lists")
             tensors |= _read_file(folder / shard)
@@ -120,23 +125,23 @@ def _read_file(path: Path) -> dict[str, Any]:
         start = file.read(64)
     if not start:
         raise ValueError(f"{path} is empty: the download may have failed")
-    if start[5:9] == b"\0\0\0{":  # a header's length in eight bytes, and the header
-        return _whole(path, _read_safetensors)
+    if start[5:9] == b"\0\0\0{":  # the header's length in eight bytes, then the header
+        return _read_undamaged(path, _read_safetensors)
     if start.startswith(b"PK"):
-        return _whole(path, _read_zip)
+        return _read_undamaged(path, _read_zip)
     if start.startswith(b"\x80"):
-        return _whole(path, _read_pickle)
+        return _read_undamaged(path, _read_pickle)
     for magic, what in _UNREADABLE.items():
         if start.lstrip().startswith(magic):
             raise ValueError(f"{path} {what}")
     raise ValueError(
-        f"{path} is no file of weights that vitlib knows: it starts with {start[:8]!r}, as neither "
-        "safetensors, nor PyTorch's files, nor numpy's .npz do"
+        f"{path} is not a file of weights that vitlib knows: it starts with {start[:8]!r}, as "
+        "neither safetensors nor PyTorch's files nor numpy's .npz do"
     )
 
 
-def _whole(path: Path, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    """What `read` makes of the file, with one message for all the ways of being cut off."""
+def _read_undamaged(path: Path, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Read the file with `read`; whatever error a damaged file causes, the message is the same."""
     try:
         return read(path)
     except (ValueError, MemoryError):
@@ -154,7 +159,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _read_zip(path: Path) -> dict[str, Any]:
-    """PyTorch's files and numpy's .npz are both zip archives."""
+    """Read PyTorch's files and numpy's .npz, both of which are zip archives."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     parts = [part for name in names for part in Path(name).parts]
@@ -171,7 +176,7 @@ def _read_zip(path: Path) -> dict[str, Any]:
                 return {name: arrays[name] for name in arrays.files}
             except ValueError as error:
                 raise ValueError(
-                    f"{path} holds Python objects beside arrays, which only a pickle could read: "
+                    f"{path} holds Python objects besides arrays, which only a pickle could read: "
                     "save the arrays alone, np.savez(new_path, **arrays)"
                 ) from error
     raise ValueError(
@@ -182,8 +187,8 @@ def _read_zip(path: Path) -> dict[str, Any]:
 
 def _read_pickle(path: Path) -> dict[str, Any]:
     try:
-        # DeiT, DINO and MAE store their command line beside the weights: names and plain values.
-        # An open file, because torch judges a path by its suffix.
+        # DeiT, DINO and MAE store their command line with the weights: names and plain values.
+        # torch gets an open file, because it judges a path by its suffix.
         with torch.serialization.safe_globals([argparse.Namespace]), open(path, "rb") as file:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -1,7 +1,9 @@
-"""What travels with weights beside the numbers: eps, GELU, pixel statistics, sizes, class names.
+"""What belongs to weights besides the numbers: eps, GELU, pixel statistics, sizes, class names.
 
-Shapes tell most of it, and are believed first; config.json and preprocessor_config.json tell what
-shapes cannot; each library's habits tell the rest.
+    shapes -> config.json and preprocessor_config.json -> the library's defaults
+
+Shapes tell most of it, and take precedence; the two files tell what shapes cannot; the defaults of
+each library tell the rest.
 """
 
 import re
@@ -22,9 +24,9 @@ from vitlib.presets import PRESETS
 Statistics = tuple[float, ...] | None
 _HALF, _IMAGENET = ((0.5,) * 3, (0.5,) * 3), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _UNKNOWN = (None, None)
-# source -> (eps, activation, (mean, std)), where no file says otherwise. timm trains with either
-# pair of statistics, Hugging Face's folders say theirs.
-_HABITS: Mapping[str, tuple[float, str, tuple[Statistics, Statistics]]] = {
+# source -> (eps, activation, (mean, std)), unless a file says otherwise. timm trains with either
+# pair of statistics, and Hugging Face's folders state theirs.
+_DEFAULTS: Mapping[str, tuple[float, str, tuple[Statistics, Statistics]]] = {
     "timm": (1e-6, "gelu", _UNKNOWN),
     "deit": (1e-6, "gelu", _IMAGENET),
     "hf": (1e-12, "gelu", _UNKNOWN),
@@ -35,7 +37,7 @@ _ACTIVATIONS = {
     "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh", "gelu_tanh": "gelu_tanh",
 }  # fmt: skip
-# The width of every published model of this name tells its number of heads.
+# In published models, the width tells the number of heads.
 _HEADS = {
     preset.arguments["embed_dim"]: preset.arguments["num_heads"]
     for preset in PRESETS.values()
@@ -45,16 +47,18 @@ _HEADS = {
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """The settings that the weights were trained with; None where nothing tells.
+    """The settings that the weights were trained with; None for what nothing tells.
 
     Attributes:
-        eps, activation: of LayerNorm, and "gelu" or "gelu_tanh".
-        mean, std: of the pixels, one number a channel.
+        eps: of LayerNorm.
+        activation: "gelu" or "gelu_tanh".
+        mean, std: of the pixels, one number per channel.
         classes: class names.
-        arguments: `VisionTransformer`'s, as far as they are known.
-        grid: rows and columns of patches, where the source says its image size.
-        heads_are_a_guess: num_heads is what models of this width have; nothing in the file says it.
-        notes: sentences on settings that were not believed, or that vitlib has no name for.
+        arguments: those of `VisionTransformer`, as far as they are known.
+        grid: rows and columns of patches, if the source states its image size.
+        heads_are_a_guess: whether num_heads is not stated anywhere; it is then the number that
+            published models of this width have, or not known at all.
+        notes: sentences about settings that were not used, or that vitlib does not have.
     """
 
     eps: float | None
@@ -69,8 +73,8 @@ class SourceSettings:
 
 
 @dataclass
-class _Said:
-    """What a config.json says beyond the shapes."""
+class _ConfigSettings:
+    """What a config.json states beyond the shapes."""
 
     width: int | None = None
     num_heads: int | None = None
@@ -85,35 +89,37 @@ class _Said:
 
 def settings_of(found: Translation, foreign: Foreign) -> SourceSettings:
     """The settings of the weights `found`, which were read as `foreign`."""
+    # shapes
     arguments = arguments_of(found.weights)
     if foreign.native is not None:
         return _native_settings(foreign, arguments)
-    said, notes = _read_config(foreign.config or {}, found.source, arguments)
-    eps, activation, (mean, std) = _HABITS[found.source]
-    named = said.activation
+    # config.json and preprocessor_config.json, and the library's defaults where they say nothing
+    stated, notes = _read_config(foreign.config or {}, found.source, arguments)
+    eps, activation, (mean, std) = _DEFAULTS[found.source]
+    named = stated.activation
     if named is not None and named not in _ACTIVATIONS:
         notes.append(f"The source's activation is {named!r}, which vitlib does not have.")
-    if said.pool == "avg" and arguments["global_pool"] == "token":
+    if stated.pool == "avg" and arguments["global_pool"] == "token":
         notes.append(
             "The source averages its patch tokens after the final norm, vitlib's models before it "
             "(fc_norm): no vitlib model gives its logits."
         )
-    mean, std = (said.mean, said.std) if said.mean else (mean, std)
+    mean, std = (stated.mean, stated.std) if stated.mean else (mean, std)
     if foreign.preprocessor:
         mean, std = _pixel_statistics(foreign.preprocessor)
-    grid = _grid(said.img_size, arguments)
+    grid = _grid(stated.img_size, arguments)
     arguments |= _img_size(found.weights, arguments, grid)
-    heads = said.num_heads or _heads_of_kernels(found, foreign)
+    heads = stated.num_heads or _heads_of_kernels(found, foreign)
     width = arguments.get("embed_dim")
     if heads or width in _HEADS:
         arguments["num_heads"] = heads or _HEADS[width]
     count = arguments.get("num_classes")
     return SourceSettings(
-        eps=eps if said.eps is None else said.eps,
+        eps=eps if stated.eps is None else stated.eps,
         activation=activation if named is None else _ACTIVATIONS.get(named),
         mean=mean,
         std=std,
-        classes=said.classes if said.classes and len(said.classes) == count else None,
+        classes=stated.classes if stated.classes and len(stated.classes) == count else None,
         arguments=arguments,
         grid=grid,
         heads_are_a_guess=heads is None,
@@ -122,7 +128,10 @@ def settings_of(found: Translation, foreign: Foreign) -> SourceSettings:
 
 
 def arguments_of(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """`VisionTransformer`'s arguments, as far as the shapes of weights under timm's names tell."""
+    """The arguments of `VisionTransformer`, as far as the shapes of weights tell them.
+
+    The weights are under timm's names.
+    """
     found: dict[str, Any] = {
         "distilled": "dist_token" in weights,
         "reg_tokens": length_of(weights, "reg_token", axis=1) or 0,
@@ -143,7 +152,7 @@ def arguments_of(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     hidden = weights.get("blocks.0.mlp.fc1.weight")
     if hidden is not None and hidden.ndim == 2:
         rows, width = hidden.shape
-        # Block rounds width × ratio down, so a quotient that is a hair too small gets half a row.
+        # Block rounds width × ratio down: a quotient that is a hair too small gets half a row more.
         exact = int(width * (rows / width)) == rows
         found["mlp_ratio"] = rows / width if exact else (rows + 0.5) / width
     found["representation_size"] = length_of(weights, "pre_logits.fc.weight")
@@ -151,12 +160,12 @@ def arguments_of(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def length_of(weights: Mapping[str, Tensor], name: str, axis: int = 0) -> int | None:
-    """The size of an axis; None where the tensor, or its axis, is not there."""
+    """The size of an axis; None if there is no such tensor, or it has no such axis."""
     return weights[name].shape[axis] if name in weights and weights[name].ndim > axis else None
 
 
 def layers_of(settings: SourceSettings) -> dict[str, Any]:
-    """The arguments norm_layer and act_layer; only those that are not `VisionTransformer`'s own."""
+    """The arguments norm_layer and act_layer, as far as `VisionTransformer` needs other ones."""
     layers: dict[str, Any] = {}
     if settings.eps not in (None, 1e-6):
         layers["norm_layer"] = partial(nn.LayerNorm, eps=settings.eps)
@@ -166,13 +175,13 @@ def layers_of(settings: SourceSettings) -> dict[str, Any]:
 
 
 def heads_of(model: nn.Module) -> int | None:
-    """The number of attention heads, where its modules agree on it."""
+    """The model's number of attention heads; None if its modules do not all have the same."""
     heads = {getattr(module, "num_heads", None) for module in model.modules()} - {None}
     return heads.pop() if len(heads) == 1 else None
 
 
 def _native_settings(foreign: Foreign, arguments: dict[str, Any]) -> SourceSettings:
-    """vitlib's own checkpoint says all; of custom layers nothing is known."""
+    """The settings in vitlib's own checkpoint, which states all but custom layers."""
     assert foreign.native is not None
     info = foreign.native.info
     mean, std, classes = (
@@ -181,38 +190,44 @@ def _native_settings(foreign: Foreign, arguments: dict[str, Any]) -> SourceSetti
     try:
         arguments = stored_arguments(foreign.native)
     except ValueError:  # another class of model, or custom layers: only shapes are known
-        return SourceSettings(None, None, mean, std, classes, arguments, heads_are_a_guess=True)
+        return SourceSettings(
+            eps=None, activation=None, mean=mean, std=std, classes=classes, arguments=arguments,
+            heads_are_a_guess=True,
+        )  # fmt: skip
     norm, act = arguments["norm_layer"], arguments["act_layer"]
     eps = 1e-6 if norm is None else norm.keywords.get("eps", 1e-5)  # 1e-5 is PyTorch's default
     tanh = act is not None and act.keywords.get("approximate") == "tanh"
     activation = "gelu_tanh" if tanh else "gelu"
-    grid = _grid(arguments["img_size"], arguments)
-    return SourceSettings(eps, activation, mean, std, classes, arguments, grid)
+    return SourceSettings(
+        eps=eps, activation=activation, mean=mean, std=std, classes=classes, arguments=arguments,
+        grid=_grid(arguments["img_size"], arguments),
+    )  # fmt: skip
 
 
 def _read_config(
     config: dict[str, Any], source: str, arguments: dict[str, Any]
-) -> tuple[_Said, list[str]]:
-    """What config.json says, unless it belongs to other weights; then a sentence on that."""
-    is_theirs = "hidden_size" in config
-    if not config or is_theirs != (source == "hf"):
+) -> tuple[_ConfigSettings, list[str]]:
+    """What config.json states; if it belongs to other weights, nothing, and a sentence about it."""
+    is_hugging_face = "hidden_size" in config
+    if not config or is_hugging_face != (source == "hf"):
         why = "it describes weights under other names"
-        return _Said(), [f"config.json was not used: {why}."] if config else []
+        return _ConfigSettings(), [f"config.json was not used: {why}."] if config else []
     try:
-        said = _of_hugging_face(config) if is_theirs else _of_timm(config)
+        stated = _read_hugging_face(config) if is_hugging_face else _read_timm(config)
     except (TypeError, ValueError, LookupError, AttributeError) as error:
-        return _Said(), [f"config.json was not used: {error!r}."]
-    if said.width is not None and said.width != arguments.get("embed_dim", said.width):
-        why = f"it is about a width of {said.width}, the weights are {arguments['embed_dim']} wide"
-        return _Said(), [f"config.json was not used: {why}."]
-    return said, []
+        return _ConfigSettings(), [f"config.json was not used: {error!r}."]
+    width = arguments.get("embed_dim", stated.width)
+    if stated.width is not None and stated.width != width:
+        why = f"it is about a width of {stated.width}, the weights are {width} wide"
+        return _ConfigSettings(), [f"config.json was not used: {why}."]
+    return stated, []
 
 
-def _of_hugging_face(config: dict[str, Any]) -> _Said:
+def _read_hugging_face(config: dict[str, Any]) -> _ConfigSettings:
     names = config.get("id2label") or {}
     classes = tuple(str(names[key]) for key in sorted(names, key=int))
     meaningless = all(name == f"LABEL_{i}" for i, name in enumerate(classes))
-    return _Said(
+    return _ConfigSettings(
         width=config["hidden_size"],
         num_heads=config.get("num_attention_heads"),
         img_size=config.get("image_size"),
@@ -222,7 +237,7 @@ def _of_hugging_face(config: dict[str, Any]) -> _Said:
     )
 
 
-def _of_timm(config: dict[str, Any]) -> _Said:
+def _read_timm(config: dict[str, Any]) -> _ConfigSettings:
     data, given = config.get("pretrained_cfg", config), config.get("model_args") or {}
     architecture = str(config.get("architecture", "")).split(".")[0]
     known = architecture in PRESETS and "embed_dim" not in given
@@ -230,7 +245,7 @@ def _of_timm(config: dict[str, Any]) -> _Said:
     size = data.get("input_size")
     names = config.get("label_names")
     mean, std = data.get("mean"), data.get("std")
-    return _Said(
+    return _ConfigSettings(
         width=given.get("embed_dim") or config.get("num_features"),
         num_heads=given.get("num_heads") or preset.get("num_heads"),
         img_size=given.get("img_size") or (size and size[1:]),
@@ -259,13 +274,13 @@ def _grid(img_size: Any, arguments: Mapping[str, Any]) -> tuple[int, int] | None
 def _img_size(
     weights: Mapping[str, Tensor], arguments: Mapping[str, Any], grid: tuple[int, int] | None
 ) -> dict[str, Any]:
-    """The image size: that of the stored positions, else what config.json says."""
+    """The argument img_size: that of the stored positions, else what config.json states."""
     if "patch_size" not in arguments:
         return {}
     if "pos_embed" in weights:
         try:
             grid = layout_of(weights, [grid] if grid else []).grid
-        except ValueError:  # the model that they go into may know
+        except ValueError:  # the model that they are loaded into may tell
             return {}
     if grid is None:
         return {}
@@ -274,7 +289,7 @@ def _img_size(
 
 
 def _heads_of_kernels(found: Translation, foreign: Foreign) -> int | None:
-    """Flax's kernels are (D, H, d), stacked or not, and so show the heads."""
+    """The number of heads, if the file shows it: Flax's kernels are (D, H, d), stacked or not."""
     names = found.origins.get("blocks.0.attn.qkv.weight", ())
     if found.source != "google_npz" or not names or names[0] not in foreign.tensors:
         return None

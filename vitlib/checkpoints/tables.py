@@ -1,9 +1,10 @@
 """The names of one model's weights in five dialects, as tables: a name, timm's name, what to do.
 
-A pattern is compared with a whole name. In it stand places for what varies:
+A pattern is compared with a whole name. It has placeholders for what varies:
 
     {i}          the block's number              {p}        weight or bias
-    {a|b}        one of these words, or nothing  {*}        anything
+    {a|b}        one of these words; {a|} also allows none
+    {*}          anything
     {q+k+v}      a third of a joined tensor: the thirds are joined in this order
 
 Sources: the published code of timm, facebookresearch's DeiT, DeiT III, DINOv2 and MAE, transformers
@@ -20,9 +21,9 @@ from torch import Tensor
 
 
 class Operation(NamedTuple):
-    """What is done to the numbers of a tensor, whose axes are `axes`; None means any shape."""
+    """What is done to the numbers of a tensor whose axes are `axes`; None means any shape."""
 
-    said: str
+    description: str
     axes: tuple[str, ...] | None
     apply: Callable[[Tensor], Tensor]
 
@@ -40,13 +41,13 @@ class Dialect:
     """A way of naming ViT's weights.
 
     Attributes:
-        title: for messages.
-        signature: patterns, of which any one tells the dialect; the first is named in messages.
+        title: whose names they are, for messages.
+        signature: patterns, any one of which identifies the dialect; messages name the first.
         rows: the table.
         left_out: pattern -> why such a tensor has no place in the model.
         refused: pattern -> why a file with such a name can't be translated.
-        prefixes: what may stand before the names of all or some tensors.
-        outside: why tensors without the file's prefix are left out; "" where they are not.
+        prefixes: what may precede the names of all or some tensors.
+        outside: why tensors without the file's prefix are left out; "" if they are not.
     """
 
     title: str
@@ -60,7 +61,7 @@ class Dialect:
 
 @cache
 def compiled(pattern: str) -> re.Pattern[str]:
-    """The pattern as a regular expression, with the groups i, p and part where it has them."""
+    """The pattern as a regular expression, with groups i, p and part for its placeholders."""
     known = {"{i}": r"(?P<i>\d+)", "{p}": r"(?P<p>weight|bias)", "{*}": ".*"}
     pieces = []
     for piece in re.split(r"(\{[^}]*\})", pattern):
@@ -72,7 +73,7 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
 
 def parts_of(pattern: str) -> tuple[str, ...]:
-    """The words of a pattern's {q+k+v}, in their order; empty where it has none."""
+    """The words of a pattern's {q+k+v}, in their order; empty if it has none."""
     joined = re.search(r"\{([^}]*\+[^}]*)\}", pattern)
     return tuple(joined[1].split("+")) if joined else ()
 
@@ -82,9 +83,10 @@ def _table(*rows: tuple[str, str] | tuple[str, str, Operation]) -> tuple[Row, ..
 
 
 def _as_convolution(weight: Tensor) -> Tensor:
-    """(D, C·P·P) as (D, C, P, P) for one or three channels: 3P² is no square, so P² tells which.
+    """Reshape (D, C·P·P) to (D, C, P, P), for one or three channels.
 
-    With another number of channels the shape stays wrong, or as it was, and the model refuses it.
+    Only one of the two is possible, because 3P² is never a square. With another number of channels
+    the shape stays as it is, or becomes a wrong one, and the model refuses it.
     """
     if weight.ndim != 2:
         return weight
@@ -97,7 +99,7 @@ def _as_convolution(weight: Tensor) -> Tensor:
 
 _KEEP = Operation("", None, lambda t: t)
 _PATCHES = Operation("reshaped", None, _as_convolution)
-# Flax writes a convolution as (P, P, C, D), a matrix as (in, out), and attention's by heads.
+# Flax stores a convolution as (P, P, C, D), a matrix as (in, out), and those of attention by heads.
 _VECTOR = Operation("", ("D",), lambda t: t)
 _FLAX_CONV = Operation("transposed", ("P", "P", "C", "D"), lambda t: t.permute(3, 2, 0, 1))
 _FLAX_DENSE = Operation("transposed", ("in", "out"), lambda t: t.T)
@@ -105,7 +107,7 @@ _FLAX_QKV = Operation("transposed", ("D", "H", "d"), lambda t: t.flatten(1).T)
 _FLAX_QKV_BIAS = Operation("reshaped", ("H", "d"), lambda t: t.flatten())
 _FLAX_OUT = Operation("transposed", ("H", "d", "D"), lambda t: t.flatten(0, 1).T)
 
-_PRE_TRAINING = "serves masked pre-training only"
+_PRE_TRAINING = "is only used in masked pre-training"
 
 _TIMM_NAMES = (
     "cls_token", "dist_token", "reg_token", "pos_embed", "patch_embed.proj.bias",
@@ -115,7 +117,7 @@ _TIMM_NAMES = (
     "pre_logits.fc.{p}", "head.{p}", "head_dist.{p}",
 )  # fmt: skip
 _TIMM = Dialect(
-    title="timm, DeiT",
+    title="timm",
     signature=("patch_embed.proj.weight", "blocks.{i}.attn.qkv.weight"),
     rows=(
         Row("patch_embed.proj.weight", "patch_embed.proj.weight", _PATCHES),
@@ -128,7 +130,7 @@ _TIMM = Dialect(
     },
 )
 
-# facebookresearch writes timm's names, so only what its models have beside ViT's parts tells them.
+# facebookresearch uses timm's names, so only what its models have beyond ViT's parts shows them.
 _DEIT = replace(
     _TIMM,
     title="DeiT",
@@ -199,7 +201,10 @@ _TORCHVISION = Dialect(
 
 
 def _google_rows() -> Iterator[Row]:
-    """vit_jax numbers a block's modules together (attention 1, MLP 3), big_vision each kind."""
+    """The table for Google's npz files, from two libraries.
+
+    vit_jax numbers all modules of a block together (attention 1, MLP 3), big_vision each kind.
+    """
     yield from _table(
         ("cls", "cls_token", _KEEP),
         ("{Transformer/posembed_input/|Transformer/|}pos_embedding", "pos_embed", _KEEP),
@@ -230,7 +235,7 @@ def _google_rows() -> Iterator[Row]:
 
 _HYBRID = "it is a hybrid: a ResNet before the blocks"
 _GOOGLE = Dialect(
-    title="Google npz",
+    title="Google",
     signature=("embedding/kernel", "Transformer/encoderblock{*}/query/kernel"),
     prefixes=("opt/target/", "params/img/", "params/"),
     outside="does not belong to the image model: the optimiser, or another part",
@@ -253,11 +258,11 @@ DIALECTS = {
 
 
 def table_of(source: str, names: Collection[str]) -> Dialect:
-    """The dialect's table for a file that holds `names`, without their prefix.
+    """The dialect's table for a file that holds `names`, given without their prefix.
 
-    Only Hugging Face's depends on the file. A distillation token without a head of its own, as in
-    DeiTForImageClassification, does what a register does, and stands where the first register
-    stands; the pooler is the paper's pre-training head, where no classifier passes it by.
+    Only Hugging Face's table depends on the file. A distillation token without a head of its own,
+    as in DeiTForImageClassification, acts as a register and takes the place of the first one. The
+    pooler is the paper's pre-training head, unless there is a classifier, which bypasses it.
     """
     dialect = DIALECTS[source]
     if source != "hf":
@@ -268,8 +273,8 @@ def table_of(source: str, names: Collection[str]) -> Dialect:
 
     is_register = has("classifier.{p}") and not has("distillation_classifier.{p}")
     token = ("embeddings.distillation_token", "reg_token" if is_register else "dist_token")
-    passed_by = has("{classifier|cls_classifier}.{p}") or has("embeddings.distillation_token")
-    if passed_by:
+    bypassed = has("{classifier|cls_classifier}.{p}") or has("embeddings.distillation_token")
+    if bypassed:
         left_out = {"pooler.dense.{p}": "the classifier reads the tokens, not the pooler"}
         return replace(
             dialect, rows=dialect.rows + _table(token), left_out={**dialect.left_out, **left_out}

@@ -1,4 +1,4 @@
-"""A file's weights out of what they are wrapped in: training checkpoints, DataParallel, compile."""
+"""Unwrapping a file's weights: from training checkpoints, DataParallel, Lightning, compile."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -7,20 +7,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "module")  # the first of these is taken
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module")  # the first one found is taken
 _PREFIXES = ("module.", "model.", "_orig_mod.")  # DataParallel, Lightning, torch.compile
 
 
-class Opened(NamedTuple):
-    """What lay in the wrappers."""
+class UnwrappedWeights(NamedTuple):
+    """The weights without their wrappers, and a record of what was taken off and left out."""
 
     values: dict[str, tuple[str, Any]]  # name without wrappers -> (name in the file, value)
     wrappers: list[str]  # what was taken off, from the outside in
-    left_out: dict[str, str]  # what lay beside the weights -> why it is left out
+    left_out: dict[str, str]  # what else the file holds -> why it is left out
 
 
-def opened(state_dict: Mapping[str, Any]) -> Opened:
-    """The weights, wherever they lie; a ValueError for what holds none, or several models'."""
+def unwrap_weights(state_dict: Mapping[str, Any]) -> UnwrappedWeights:
+    """Find the weights in a state dict, however they are nested and prefixed.
+
+    Raises ValueError for something that holds no weights, or those of several models.
+    """
     wrappers: list[str] = []
     left_out: dict[str, str] = {}
     while key := _wrapper(state_dict):
@@ -33,7 +36,7 @@ def opened(state_dict: Mapping[str, Any]) -> Opened:
                 )
         wrappers.append(f'["{key}"]')
         state_dict = state_dict[key]
-    _check(state_dict)
+    _check_state_dict(state_dict)
 
     names = {name: name for name in state_dict}  # name without prefixes -> name in the file
     while prefix := next((p for p in _PREFIXES if all(n.startswith(p) for n in names)), None):
@@ -42,12 +45,12 @@ def opened(state_dict: Mapping[str, Any]) -> Opened:
     if any("_orig_mod." in name for name in names):  # blocks compiled one by one
         wrappers.append('"_orig_mod."')
         names = {name.replace("_orig_mod.", ""): origin for name, origin in names.items()}
-    return Opened({n: (o, state_dict[o]) for n, o in names.items()}, wrappers, left_out)
+    return UnwrappedWeights({n: (o, state_dict[o]) for n, o in names.items()}, wrappers, left_out)
 
 
 def _wrapper(state_dict: Any) -> str | None:
-    """The key under which the weights lie, if they do not lie openly."""
-    _check(state_dict)
+    """The key under which the weights are nested; None if they are not."""
+    _check_state_dict(state_dict)
     inner = [key for key, value in state_dict.items() if _holds_tensors(value)]
     known = [key for key in _WRAPPERS if key in inner]
     if known or not inner or any(_is_tensor(value) for value in state_dict.values()):
@@ -60,7 +63,7 @@ def _wrapper(state_dict: Any) -> str | None:
     return inner[0]
 
 
-def _check(state_dict: Any) -> None:
+def _check_state_dict(state_dict: Any) -> None:
     if not isinstance(state_dict, Mapping):
         hint = ": give its state_dict()" if hasattr(state_dict, "state_dict") else ""
         raise ValueError(
@@ -69,7 +72,7 @@ def _check(state_dict: Any) -> None:
     if not state_dict:
         raise ValueError("expected weights by name, a state dict, got an empty one")
     if strange := [key for key in state_dict if not isinstance(key, str)]:
-        raise ValueError(f"weights go by names, got the key {strange[0]!r}")
+        raise ValueError(f"weights are stored by name, got the key {strange[0]!r}")
 
 
 def _holds_tensors(value: Any) -> bool:
@@ -84,11 +87,14 @@ def _is_tensor(value: Any) -> bool:
 
 
 def as_tensor(name: str, value: Any) -> Tensor:
-    """A tensor as it is, a numpy array copied; a ValueError for anything else."""
+    """`value` as a tensor: a tensor as it is, a numpy array copied.
+
+    Raises a ValueError that calls it `name` for anything else, and for arrays of no numbers.
+    """
     if isinstance(value, Tensor):
         return value.detach()
     if not isinstance(value, np.ndarray):
-        raise ValueError(f"{name} is no tensor but {type(value).__name__}: {value!r:.60}")
+        raise ValueError(f"{name} is not a tensor but {type(value).__name__}: {value!r:.60}")
     if value.dtype.kind == "V" and value.dtype.itemsize == 2:  # numpy has no bfloat16 of its own
         return torch.from_numpy(value.view(np.int16).copy()).view(torch.bfloat16)
     if value.dtype.kind not in "fiubc":
@@ -97,7 +103,7 @@ def as_tensor(name: str, value: Any) -> Tensor:
 
 
 def sample(names: Iterable[str]) -> str:
-    """The first names, for a message."""
+    """The first three names, and how many there are, for a message."""
     names = list(names)
     more = f", ... ({len(names)} names)" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more

@@ -1,13 +1,13 @@
 """The command line, one command per file: `vitlib train`, `eval`, `attend`, `export`.
 
-    main.py      the parser, made of the commands' own, and how errors are told
+    main.py      the parser, put together from the commands, and how errors are shown
     train.py, eval.py, attend.py, export.py
-                 add_command: a command's options; and the function that does what they ask
-    finetune.py  what `vitlib train --weights` is made of
+                 add_command, which adds a command's options, and the function that runs it
+    finetune.py  the parts of `vitlib train --weights`
     options.py, describe.py
                  what several commands share: options; lines that they print
 
-What they do with models and data is the library's; here it is asked for and told.
+The work itself is done by the rest of the library; these modules read options and print results.
 """
 
 from vitlib.cli.main import main

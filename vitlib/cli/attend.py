@@ -1,4 +1,4 @@
-"""`vitlib attend`: images, a model's answers, and maps of where it looked."""
+"""`vitlib attend`: pictures of where a model looked, with its answers."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ import torch
 
 from vitlib.cli.options import add_model, open_model
 from vitlib.data import ImageSet
-from vitlib.data.decode import decode, in_channels, list_broken
+from vitlib.data.decode import decode, list_broken, to_channels
 from vitlib.explain.methods import METHODS, class_names, find_method, methods_with
 from vitlib.files import atomic_write
-from vitlib.matching import check_answers
+from vitlib.matching import check_explains_pictures
 from vitlib.model import VisionTransformer
 from vitlib.plots import plot_maps
 from vitlib.wording import first_few
@@ -21,7 +21,7 @@ _DEFAULT_MODEL = "vit_nano_patch4_28"
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """`vitlib attend` and its options."""
+    """Add `vitlib attend` and its options."""
     p = commands.add_parser(
         "attend", help="draw maps of where a model looked", description=attend.__doc__
     )
@@ -40,7 +40,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )  # fmt: skip
     p.add_argument(
         "--head", type=int, metavar="N", help=f"of {methods_with('head')}: the head, counted "
-        "likewise (default: the mean of all)",
+        "the same way (default: the mean of all)",
     )  # fmt: skip
     p.add_argument(
         "--target", metavar="CLASS", help=f"of {methods_with('target')}: the class asked about, "
@@ -58,49 +58,53 @@ def attend(args: argparse.Namespace) -> None:
 
     Everything is read and checked first: if one image can't be read, no picture is written.
     """
-    model = check_answers(*open_model(args, _DEFAULT_MODEL))
+    for option in ("layer", "head", "target"):
+        if getattr(args, option) is not None and option not in METHODS[args.method].options:
+            fitting = methods_with(option)
+            raise ValueError(f"--{option} goes with --method {fitting}, not with {args.method}")
+    model = check_explains_pictures(*open_model(args, _DEFAULT_MODEL))
     target = None if args.target is None else _find_class(args.target, class_names(model))
     maps = find_method(model, args.method, layer=args.layer, head=args.head, target=target)
     paths = name_pictures(args.images, args.out, maps.suffix)
-    images = _read(args.images, model)
+    images = _read_images(args.images, model)
     args.out.mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(paths):
         pixels, _ = images.batch(torch.tensor([number]))  # (1, C, H, W) in [0, 1]
         inputs = images.normalize(pixels).to(model.cls_token.dtype)
         with torch.no_grad():
             probability, answer = model(inputs)[0].float().softmax(dim=0).max(dim=0)
-        said = f"{class_names(model)[int(answer)]} ({probability:.1%})"
-        drawn = {maps.title: maps.make(inputs)}
-        figure = plot_maps(pixels, drawn, [f"prediction: {said}"], alone=True)
+        prediction = f"{class_names(model)[int(answer)]} ({probability:.1%})"
+        titled_map = {maps.title: maps.make(inputs)}
+        figure = plot_maps(pixels, titled_map, [f"prediction: {prediction}"], alone=True)
         with atomic_write(path) as temporary:
             figure.savefig(temporary, format="png", dpi=150)
-        print(f"{path}: {said}", flush=True)
+        print(f"{path}: {prediction}", flush=True)
 
 
 def _find_class(text: str, names: Sequence[str]) -> int:
-    """A class by its name, or else by its number."""
+    """The number of a class that is given by its name, or else by its number."""
     if text in names:
         return names.index(text)
     if text.isdecimal() and int(text) < len(names):
         return int(text)
     raise ValueError(
-        f"--target {text} is no class: the model knows {first_few(names, 10)}; or by number, 0 to "
-        f"{len(names) - 1}"
+        f"--target {text} is not a class of the model, whose classes are {first_few(names, 10)}; "
+        f"or give a number, 0 to {len(names) - 1}"
     )
 
 
 # Files
 
 
-def _read(paths: Sequence[Path], model: VisionTransformer) -> ImageSet:
-    """All images in the model's size and colour; a ValueError that names those that can't be read.
+def _read_images(paths: Sequence[Path], model: VisionTransformer) -> ImageSet:
+    """All images with the model's size, channels, mean and std; their labels mean nothing.
 
-    The labels are of no meaning.
+    Raises a ValueError that names the images that can't be read.
     """
     read, broken = [], []
     for path in paths:
         try:
-            read.append(in_channels(decode(path, model.img_size), model.in_chans))
+            read.append(to_channels(decode(path, model.img_size), model.in_chans))
         except MemoryError:
             raise
         except FileNotFoundError:
@@ -120,13 +124,13 @@ def _read(paths: Sequence[Path], model: VisionTransformer) -> ImageSet:
 
 
 def name_pictures(images: Sequence[Path], out: Path, suffix: str) -> list[Path]:
-    """Where each picture goes: out/STEM-SUFFIX.png, or out/STEM-2-SUFFIX.png if STEM comes again.
+    """Where each picture is written: out/STEM-SUFFIX.png, and out/STEM-2-SUFFIX.png if STEM recurs.
 
-    Raises ValueError if `out` is no folder, and if a picture would replace one of the images.
+    Raises ValueError if `out` is not a folder, and if a picture would replace one of the images.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is not a folder")
-    stems = {image.stem.casefold() for image in images}  # some systems hold "A" and "a" for one
+    stems = {image.stem.casefold() for image in images}  # to some systems, "A" is "a"
     used: set[str] = set()
     paths = []
     for image in images:

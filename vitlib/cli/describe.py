@@ -1,4 +1,4 @@
-"""Lines that commands print and reports hold: of data, model, run and result."""
+"""Lines about data, model, run and result, which commands print and reports contain."""
 
 import math
 
@@ -8,6 +8,7 @@ from vitlib.train import Evaluation, History
 
 
 def describe_data(data: ImageData) -> str:
+    """Its name, numbers of images, size, channels and classes."""
     channels, height, width = data.train.images.shape[1:]
     return (
         f"{data.name}: {len(data.train):,} training and {len(data.test):,} test images, "
@@ -17,6 +18,7 @@ def describe_data(data: ImageData) -> str:
 
 
 def describe_model(name: str, model: VisionTransformer) -> str:
+    """Its name, number of parameters and patches."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return (
         f"{name}: {parameters:,} parameters, patches of {model.patch_size[0]}×"
@@ -25,18 +27,20 @@ def describe_model(name: str, model: VisionTransformer) -> str:
 
 
 def describe_pixels(data: ImageData) -> str:
+    """The mean and std that its pixels are normalised by."""
     mean, std = (" ".join(f"{x:.4g}" for x in values) for values in (data.mean, data.std))
     return f"pixels normalised by mean {mean} and std {std}"
 
 
 def describe_freezing(model: VisionTransformer, how: str) -> str:
+    """How many of its parameters are trained, after `freeze(model, how)`."""
     counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
     trained, total = sum(n for n, t in counts if t), sum(n for n, _ in counts)
     return f"{trained:,} of {total:,} parameters are trained (--freeze {how})"
 
 
 def describe_run(history: History) -> dict[str, str]:
-    """The settings that decide a run, and how long it took, for the report."""
+    """The settings that matter for a run, and how long it took, as rows for the report."""
     config = history.config
     names = (
         "batch_size", "lr", "warmup_steps", "weight_decay", "label_smoothing", "ema_decay",
@@ -51,6 +55,7 @@ def describe_run(history: History) -> dict[str, str]:
 
 
 def describe_result(result: Evaluation) -> str:
+    """Test accuracy and loss."""
     right = int((result.predictions == result.labels).sum())
     return (
         f"test accuracy {result.accuracy:.2%} ({right:,} of {len(result.labels):,}), "

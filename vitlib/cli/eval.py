@@ -1,4 +1,4 @@
-"""`vitlib eval`: what a checkpoint is worth on a data set."""
+"""`vitlib eval`: the accuracy and loss of a checkpoint on a data set."""
 
 import argparse
 from pathlib import Path
@@ -7,7 +7,7 @@ from vitlib.checkpoints import load_checkpoint
 from vitlib.cli.describe import describe_data, describe_model, describe_pixels, describe_result
 from vitlib.cli.options import add_data, add_device
 from vitlib.data import load_data
-from vitlib.files import check_place
+from vitlib.files import check_output_path
 from vitlib.matching import as_vision_transformer, match_model
 from vitlib.report import Report, write_report
 from vitlib.train import evaluate, pick_device
@@ -15,7 +15,7 @@ from vitlib.wording import first_few
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """`vitlib eval` and its options."""
+    """Add `vitlib eval` and its options."""
     p = commands.add_parser(
         "eval", help="evaluate a checkpoint", description=evaluate_checkpoint.__doc__
     )
@@ -33,12 +33,12 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     """Print a checkpoint's accuracy and loss on the test images of a data set."""
     device = pick_device(args.device)
     if args.report is not None:
-        check_place(args.report, checkpoint=args.checkpoint)
+        check_output_path(args.report, checkpoint=args.checkpoint)
     model = as_vision_transformer(load_checkpoint(args.checkpoint))
     data = load_data(args.data, img_size=model.img_size)
     if model.classes is not None and model.classes != data.classes:
         raise ValueError(
-            f"the model knows the classes {first_few(model.classes)}, {data.name} has "
+            f"the model has the classes {first_few(model.classes)}, but {data.name} has "
             f"{first_few(data.classes)}"
         )
     data = match_model(data, model)
@@ -47,8 +47,11 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     print(describe_result(result))
     if args.report is not None:
         name = args.checkpoint.name
-        told = {"data": describe_data(data), "model": describe_model(name, model)}
-        told |= {"input": describe_pixels(data), "command": args.command_line}
-        page = Report(f"{data.name}: {name}", data.classes, data.test, result, told)
+        settings = {"data": describe_data(data), "model": describe_model(name, model)}
+        settings |= {"input": describe_pixels(data), "command": args.command_line}
+        page = Report(
+            title=f"{data.name}: {name}", classes=data.classes, images=data.test, result=result,
+            settings=settings,
+        )  # fmt: skip
         write_report(args.report, page, model)
         print(f"report {args.report}")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from vitlib.cli.options import add_model, open_model
 from vitlib.export import export_onnx
-from vitlib.files import check_place
+from vitlib.files import check_output_path
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """`vitlib export` and its options."""
+    """Add `vitlib export` and its options."""
     p = commands.add_parser("export", help="write a model as ONNX", description=export.__doc__)
     p.set_defaults(run=export)
     add_model(p)
@@ -20,7 +20,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def export(args: argparse.Namespace) -> None:
     """Write a model as an ONNX file, and check its answers with onnxruntime."""
-    check_place(args.out, checkpoint=args.checkpoint)
+    check_output_path(args.out, checkpoint=args.checkpoint)
     model, _ = open_model(args)
     difference = export_onnx(model, args.out)
     height, width = model.img_size
@@ -32,5 +32,5 @@ def export(args: argparse.Namespace) -> None:
         f"{height}, {width}) to {output}"
     )
     if model.mean is None:
-        warnings.warn("the model does not say how its images are to be normalised", stacklevel=1)
+        warnings.warn("the model does not say how its images must be normalised", stacklevel=1)
     print(f"onnxruntime and torch differ by at most {difference:.1e}")

@@ -1,7 +1,7 @@
-"""Fine-tuning: a model that starts from someone's weights, on the reader's own pictures.
+"""Fine-tuning: a model that starts from given weights, for the reader's own pictures.
 
     weights -> their settings -> a model with a head for the new classes -> weights loaded
-    pictures -> the model's channels and size -> normalised as the weights are used to
+    pictures -> the model's channels and size -> normalised as in the weights' training
 
 `vitlib train --weights` is made of these parts.
 """
@@ -25,50 +25,56 @@ from vitlib.patch import Size
 from vitlib.presets import PRESETS
 from vitlib.wording import first_few
 
-# TrainConfig's settings where weights are given: a few short epochs, a rate that changes trained
-# weights little, no smoothing, so that the report's probabilities are the model's own.
+# TrainConfig's settings for fine-tuning: a few short epochs, a rate that changes trained weights
+# only a little, and no smoothing, so that the report's probabilities are the model's own.
 SETTINGS: Mapping[str, Any] = {
     "steps": 300, "batch_size": 32, "lr": 2e-4, "warmup_steps": 30, "label_smoothing": 0.0,
     "augment": "flip_crop", "eval_every": 50, "checkpoint_every": 50,
 }  # fmt: skip
 HEAD_LR = 3e-3  # with a frozen backbone: the new head starts from nothing
-_NEEDED = ("embed_dim", "depth", "num_heads", "patch_size", "img_size")
+_NEEDED = ("embed_dim", "depth", "num_heads", "patch_size", "img_size")  # to build the model
 
 
 @dataclass(frozen=True)
-class Start:
-    """Weights to begin with: where they are, what was read there, and their fingerprint."""
+class StartingWeights:
+    """The weights that fine-tuning starts from.
+
+    Attributes:
+        place: the file, folder or Hub id.
+        pretrained: what was read there.
+        digest: a fingerprint of the numbers.
+    """
 
     place: str
-    opened: Pretrained
+    pretrained: Pretrained
     digest: str
 
     @property
     def settings(self) -> SourceSettings:
-        """What is known of the weights beside their numbers."""
-        return self.opened.settings
+        """What is known about the weights besides their numbers."""
+        return self.pretrained.settings
 
     @property
     def name(self) -> str:
-        """A short name, for a file's."""
+        """A short name, to be part of a file's name."""
         path = Path(self.place).absolute()  # "." has no name
         is_file = path.suffix in (".safetensors", ".bin", ".pth", ".pt", ".npz")
         return path.stem if is_file else path.name
 
 
-def read_start(place: str) -> Start:
-    """Read the weights in a file, a folder or on the Hub; raises as `load_pretrained` does."""
-    opened = read_pretrained(place)
-    return Start(place, opened, _digest(opened.found.weights))
+def read_starting_weights(place: str) -> StartingWeights:
+    """Read the weights in a file, a folder or on the Hub; raises what `load_pretrained` raises."""
+    pretrained = read_pretrained(place)
+    return StartingWeights(place, pretrained, _digest(pretrained.found.weights))
 
 
 def settings_for(how: str) -> dict[str, Any]:
-    """TrainConfig's settings where part of the weights is frozen as `freeze(model, how)` does."""
+    """TrainConfig's settings for fine-tuning after `freeze(model, how)`."""
     return {**SETTINGS, "lr": HEAD_LR} if how == "backbone" else dict(SETTINGS)
 
 
-def choose_size(start: Start, preset: str | None) -> Size | None:
-    """The image size of the preset, else of the weights."""
+def choose_img_size(start: StartingWeights, preset: str | None) -> Size | None:
+    """The image size of the preset, else of the weights; None if these do not tell it."""
     if preset is not None:
         size: Size = PRESETS[preset].arguments["img_size"]
         return size
@@ -76,16 +82,17 @@ def choose_size(start: Start, preset: str | None) -> Size | None:
 
 
 def build(
-    start: Start, data: ImageData, preset: str | None, resize: bool, **overrides: Any
+    start: StartingWeights, data: ImageData, preset: str | None, resize: bool, **overrides: Any
 ) -> tuple[VisionTransformer, LoadReport]:
-    """A model for the classes of `data`, in the size of its images, with the weights loaded.
+    """A model for the classes and the image size of `data`, with the weights loaded.
 
-    It is the preset, or what the weights' settings describe; eps, activation and channels are those
-    of the weights either way. So are mean and std where they are known, else the preset's; they are
-    None where neither tells them. The head is new, unless the weights know the same classes in the
-    same order. With `resize`, positions of another grid are resampled.
+    It is the preset, or the model that the weights' settings describe; eps, activation and channels
+    are those of the weights in any case. So are mean and std if they are known; else they are the
+    preset's, or None. The head is new, unless the weights have the same classes in the same order.
+    With `resize`, positions of another grid are resampled. `overrides` are arguments of
+    VisionTransformer.
 
-    Raises ValueError for weights that do not fit, and where they do not tell what to build.
+    Raises ValueError for weights that do not fit, and if they do not tell what to build.
     """
     known = start.settings.arguments
     given = {"img_size": tuple(data.train.images.shape[-2:]), "num_classes": len(data.classes)}
@@ -103,17 +110,17 @@ def build(
         model.mean, model.std = start.settings.mean, start.settings.std
     new_head = start.settings.classes != data.classes
     report = load_into(
-        model, start.opened, strict=False, resize_pos_embed=resize, new_head=new_head
+        model, start.pretrained, strict=False, resize_pos_embed=resize, new_head=new_head
     )
     _refuse_misfit(report, model, start, preset)
     return model, report
 
 
 def freeze(model: VisionTransformer, how: str) -> None:
-    """Keep part of the weights as they are: "none", "backbone" (all but the head), or a number.
+    """Freeze part of the weights: "none", "backbone" (all but the head), or a number.
 
-    A number N freezes what comes before the block N: patch embedding, tokens, positions and the
-    first N blocks. Raises ValueError for anything else.
+    A number N freezes everything before block N: the patch embedding, the tokens, the positions and
+    the first N blocks. Raises ValueError for anything else.
     """
     if how == "none":
         return
@@ -134,7 +141,7 @@ def freeze(model: VisionTransformer, how: str) -> None:
 
 
 def check_classes(data: ImageData, val_fraction: float) -> None:
-    """Raise a ValueError where a class has too few pictures for a validation set."""
+    """Raise a ValueError if a validation set is wanted and a class has only one picture."""
     counts = torch.bincount(data.train.labels, minlength=len(data.classes))
     if val_fraction and (counts == 1).any():
         lonely = data.classes[int((counts == 1).nonzero()[0])]
@@ -144,27 +151,22 @@ def check_classes(data: ImageData, val_fraction: float) -> None:
         )
 
 
-def fitting_batch(data: ImageData, val_fraction: float) -> int:
-    """The usual batch, or all images that are left for training where there are fewer."""
+def choose_batch_size(data: ImageData, val_fraction: float) -> int:
+    """The usual batch size, or the number of training images if that is smaller."""
     train = data.split(val_fraction)[0] if val_fraction else data.train
     return min(int(SETTINGS["batch_size"]), len(train))
 
 
 def _refuse_misfit(
-    report: LoadReport, model: VisionTransformer, start: Start, preset: str | None
+    report: LoadReport, model: VisionTransformer, start: StartingWeights, preset: str | None
 ) -> None:
-    """`load_into`'s strictness, with advice for the command line."""
-    groups = {
-        "missing in the weights": report.missing,
-        "not in the model": report.extra,
-        "mismatched": report.mismatched,
-    }
-    misfits = [f"{title}: {first_few(names, 2)}" for title, names in groups.items() if names]
-    if not misfits:
+    """Raise a ValueError for what does not fit, with advice for the command line."""
+    if report.ok:
         return
+    misfits = [f"{title}: {first_few(names, 2)}" for title, names in report.misfits.items()]
     advice = " Without --model, it is built as they need it" if preset else ""
     if not preset and any(entry.startswith("patch_embed.") for entry in report.mismatched):
-        advice = " Leave out --patch-size: patches are those of the weights"
+        advice = " Leave out --patch-size: the weights tell the size of patches"
     rest = [entry for entry in report.mismatched if not entry.startswith("pos_embed ")]
     if not (report.missing or report.extra or rest):
         advice = f" --img-size {model.img_size[0]} resamples the positions"

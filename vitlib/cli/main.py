@@ -1,7 +1,7 @@
-"""The command line's entry: `COMMANDS`, and how errors are told.
+"""The entry point of the command line: `COMMANDS`, and how errors are shown.
 
-Results go to stdout, progress and errors to stderr. Exit codes: 0, 2 for an error in what was
-asked (one line, no traceback), 130 after Ctrl-C.
+Results go to stdout, progress and errors to stderr. Exit codes: 0; 2 for an error in the request
+(one line, no traceback); 130 after Ctrl-C.
 """
 
 import argparse
@@ -21,7 +21,7 @@ COMMANDS = (train, eval, attend, export)  # in the order of `vitlib --help`
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line with these arguments, sys.argv's by default; returns the exit code."""
+    """Run the command line with these arguments (by default sys.argv's); return the exit code."""
     parser = _parser()
     args = parser.parse_args(argv)
     if args.command is None:
@@ -52,7 +52,7 @@ def _failed(message: str) -> int:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """On the CPU, torch has no exception of its own for that."""
+    """Whether memory ran out; on the CPU, torch has no exception of its own for that."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         "can't allocate memory" in str(error)
     )

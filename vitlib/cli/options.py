@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they stand for."""
+"""Options that several commands share, and the model that they ask for."""
 
 import argparse
 from pathlib import Path
@@ -9,22 +9,20 @@ from vitlib.data import DATA_SOURCES
 from vitlib.matching import as_vision_transformer
 from vitlib.model import VisionTransformer
 
-Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """--data, whatever `load_data` reads."""
+    """Add --data: anything that `load_data` reads."""
     kinds = "; ".join(f"{kind.name}: {kind.help}" for kind in DATA_SOURCES)
     parser.add_argument("--data", required=True, help=kinds.replace("%", "%%"))
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """--device."""
+    """Add --device."""
     parser.add_argument("--device", default="auto", help="auto or a device that torch knows")
 
 
 def add_model(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """--checkpoint or --model, of which one is needed if there is no default: see `open_model`."""
+    """Add --checkpoint and --model, of which one is required if there is no default."""
     source = parser.add_mutually_exclusive_group(required=default is None)
     source.add_argument("--checkpoint", type=Path, metavar="FILE", help="a model that was trained")
     source.add_argument(
@@ -36,7 +34,10 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = None) -> No
 def open_model(
     args: argparse.Namespace, default: str | None = None
 ) -> tuple[VisionTransformer, str]:
-    """The trained model that was asked for, and where it is from."""
+    """The trained model that the options of `add_model` ask for, and the name or path it is from.
+
+    Raises whatever `load_checkpoint` and `create_model` raise.
+    """
     if args.checkpoint is not None:
         return as_vision_transformer(load_checkpoint(args.checkpoint)), str(args.checkpoint)
     name = str(args.model or default)

@@ -1,4 +1,4 @@
-"""`vitlib train`: train a model from the start, or fine-tune weights (finetune.py)."""
+"""`vitlib train`: train a model from scratch, or fine-tune given weights (finetune.py)."""
 
 import argparse
 import math
@@ -22,18 +22,18 @@ from vitlib.cli.describe import (
 from vitlib.cli.options import add_data
 from vitlib.create import create_model, list_models
 from vitlib.data import ImageData, load_data
-from vitlib.files import check_place
+from vitlib.files import check_output_path
 from vitlib.matching import match_model
 from vitlib.model import VisionTransformer
 from vitlib.presets import PRESETS
 from vitlib.report import Report, write_report
 from vitlib.train import TrainConfig, evaluate, fit, pick_device
 
-_MOST_TOKENS = 256  # that a patch size chosen here may lead to
+_MAX_TOKENS = 256  # patches per image that a patch size chosen here may lead to
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """`vitlib train` and its options."""
+    """Add `vitlib train` and its options."""
     defaults = TrainConfig()
     p = commands.add_parser(
         "train", help="train a model, or fine-tune weights", description=train.__doc__
@@ -42,7 +42,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add_data(p)
     p.add_argument(
         "--model",
-        help=f"one of {', '.join(list_models())}; by default, with --weights, what these need, "
+        help=f"one of {', '.join(list_models())}; by default, with --weights, the model of these, "
         "else vit_nano_patch7_28 for grey images and vit_micro_patch4_32 for colour, with patches "
         "that suit the size of the images",
     )
@@ -51,9 +51,9 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "(safetensors, .bin, .pth, .npz, a checkpoint of vitlib), or from the Hub, owner/name",
     )  # fmt: skip
     p.add_argument(
-        "--freeze", type=_freeze, default="none", metavar="PART", help="of --weights, what stays "
-        "as it is: none; backbone, all but the head; or a number N, the patch embedding, tokens, "
-        "positions and the first N blocks (default: none)",
+        "--freeze", type=_parse_freeze, default="none", metavar="PART", help="what part of "
+        "--weights stays as it is: none; backbone, all but the head; or a number N, the patch "
+        "embedding, tokens, positions and the first N blocks (default: none)",
     )  # fmt: skip
     p.add_argument(
         "--img-size", type=int, metavar="PIXELS", help="resize the images to this side; with "
@@ -66,15 +66,15 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )  # fmt: skip
     p.add_argument(
         "--report", type=Path, metavar="FILE", help="an HTML page about the run and its mistakes "
-        "(default: none; with --weights, beside the checkpoint)",
+        "(default: none; with --weights, next to the checkpoint)",
     )  # fmt: skip
     start = p.add_mutually_exclusive_group()
     start.add_argument(
-        "--fresh", action="store_true", help="start afresh even if --out holds a run; without "
-        "this, an existing run is continued",
+        "--fresh", action="store_true", help="start anew even if --out holds a run; without this, "
+        "an existing run is continued",
     )  # fmt: skip
     start.add_argument(
-        "--resume", action="store_true", help="refuse to start where --out holds no run"
+        "--resume", action="store_true", help="refuse to start if --out holds no run"
     )
     p.add_argument("--seed", type=int, default=defaults.seed, help="(default: %(default)s)")
     for name, text in {
@@ -95,11 +95,11 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "device": "auto or a device that torch knows",
     }.items():
         value = getattr(defaults, name)
-        fine = f"; with --weights {finetune.SETTINGS[name]}" if name in finetune.SETTINGS else ""
-        fine += f", or {finetune.HEAD_LR} if the backbone is frozen" if name == "lr" else ""
+        tuned = f"; with --weights {finetune.SETTINGS[name]}" if name in finetune.SETTINGS else ""
+        tuned += f", or {finetune.HEAD_LR} if the backbone is frozen" if name == "lr" else ""
         p.add_argument(
             f"--{name.replace('_', '-')}", type=type(value), default=argparse.SUPPRESS,
-            help=f"{text} (default: {value}{fine})",
+            help=f"{text} (default: {value}{tuned})",
         )  # fmt: skip
     p.add_argument(
         "--quiet", dest="progress", action="store_false", default=argparse.SUPPRESS,
@@ -107,52 +107,56 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )  # fmt: skip
 
 
-def _freeze(text: str) -> str:
+def _parse_freeze(text: str) -> str:
     if text not in ("none", "backbone") and not text.isdecimal():
         raise argparse.ArgumentTypeError(f"none, backbone or a number of blocks, not {text!r}")
     return text
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train a model on a data set, from the start or from given weights (--weights, fine-tuning),
+    """Train a model on a data set, from scratch or from given weights (--weights, fine-tuning),
     and say how well it does on the test images.
     """
     config, start = _check_request(args)
+    # data and model
     size = args.img_size
     if size is None and start is not None:
-        size = finetune.choose_size(start, args.model)
+        size = finetune.choose_img_size(start, args.model)
     elif size is None and args.model:
         size = PRESETS[args.model].native_size
     data = load_data(args.data, img_size=size)
     torch.manual_seed(args.seed)  # of the first weights; `fit` seeds itself
-    told: dict[str, str] = {}
+    settings: dict[str, str] = {}
     if start is None:
-        name, model = _model_for(data, args.model, args.patch_size)
+        name, model = _build_for_data(data, args.model, args.patch_size)
     else:
         name = args.model or start.name
-        model, loading = _start_from(start, data, config, args)
-        del start  # its tensors are in the model now, and training takes long
+        model, loading = _build_from_weights(start, data, config, args)
+        del start  # frees memory: its tensors are in the model now
         data = match_model(data, model)
         if not hasattr(args, "batch_size"):
-            config = replace(config, batch_size=finetune.fitting_batch(data, config.val_fraction))
-        told = {
+            batch_size = finetune.choose_batch_size(data, config.val_fraction)
+            config = replace(config, batch_size=batch_size)
+        settings = {
             "weights": str(loading),
             "input": describe_pixels(data),
             "trained": describe_freezing(model, args.freeze),
         }
+    # files to write
     out = args.out or Path("runs") / f"{data.name.replace('/', '-')}-{name}.safetensors"
     if args.resume and not out.exists():
         raise ValueError(f"nothing to resume: there is no {out}")
     report = args.report or (None if args.weights is None else out.with_suffix(".html"))
-    check_place(out, weights=args.weights)
+    check_output_path(out, weights=args.weights)
     if report is not None:
-        check_place(report, weights=args.weights, checkpoint=out)
+        check_output_path(report, weights=args.weights, checkpoint=out)
     config = replace(config, checkpoint=out)
 
-    told = {"data": describe_data(data), "model": describe_model(name, model)} | told
-    print("\n".join(told.values()))
+    # train
+    settings = {"data": describe_data(data), "model": describe_model(name, model)} | settings
+    print("\n".join(settings.values()))
     if out.exists() and not args.fresh:
-        read_checkpoint(out)  # refuses a damaged file, before we say that it is continued
+        read_checkpoint(out)  # refuses a damaged file before we announce that it is continued
         print(f"continuing {out} (--fresh starts anew)")
     sys.stdout.flush()  # before the progress bar
     try:
@@ -161,41 +165,49 @@ def train(args: argparse.Namespace) -> None:
         if not out.exists():
             raise
         same = "the same command without --fresh" if args.fresh else "the same command"
-        raise KeyboardInterrupt(f"interrupted; {out} keeps the run: {same} goes on") from None
+        raise KeyboardInterrupt(f"interrupted; {out} holds the run: {same} continues it") from None
     print(f"trained {len(history.loss):,} steps in {history.seconds:.0f} s")
     if history.val_accuracy:
         print(f"validation accuracy {history.val_accuracy[-1]:.2%}")
+    # test
     result = evaluate(model, data.test)
     print(describe_result(result))
     print(f"checkpoint {out}")
     if report is not None:
         sys.stdout.flush()
-        told |= describe_run(history) | {"command": args.command_line}
-        page = Report(f"{data.name}: {name}", data.classes, data.test, result, told, history)
+        settings |= describe_run(history) | {"command": args.command_line}
+        page = Report(
+            title=f"{data.name}: {name}", classes=data.classes, images=data.test, result=result,
+            settings=settings, history=history,
+        )  # fmt: skip
         write_report(report, page, model, config.progress)
         print(f"report {report}")
 
 
-def _check_request(args: argparse.Namespace) -> tuple[TrainConfig, finetune.Start | None]:
-    """All that can be wrong without a look at the data, which may take minutes to read."""
+def _check_request(args: argparse.Namespace) -> tuple[TrainConfig, finetune.StartingWeights | None]:
+    """The run's settings and starting weights, if any.
+
+    Everything that can be checked before the data are read is checked here, because reading them
+    may take minutes.
+    """
     if args.model not in (None, *PRESETS):
-        create_model(args.model)  # names the nearest model in its refusal
+        create_model(args.model)  # raises an error that names the nearest model
     if args.weights is None and args.freeze != "none":
-        raise ValueError("--freeze goes with --weights: without them, there is nothing to keep")
+        raise ValueError("--freeze needs --weights: without them, there is nothing to keep")
     chosen = {f.name: getattr(args, f.name) for f in fields(TrainConfig) if hasattr(args, f.name)}
     usual = {} if args.weights is None else finetune.settings_for(args.freeze)
     config = TrainConfig(**usual | chosen | {"resume": not args.fresh})
     pick_device(config.device)
     for place in (args.out or Path("runs/unnamed.safetensors"), args.report):
         if place is not None:
-            check_place(place, weights=args.weights)
-    return config, None if args.weights is None else finetune.read_start(args.weights)
+            check_output_path(place, weights=args.weights)
+    return config, None if args.weights is None else finetune.read_starting_weights(args.weights)
 
 
-def _start_from(
-    start: finetune.Start, data: ImageData, config: TrainConfig, args: argparse.Namespace
+def _build_from_weights(
+    start: finetune.StartingWeights, data: ImageData, config: TrainConfig, args: argparse.Namespace
 ) -> tuple[VisionTransformer, LoadReport]:
-    """The model that is to be fine-tuned, partly frozen, and how its weights were loaded."""
+    """The model to be fine-tuned, partly frozen, and the report on loading its weights."""
     finetune.check_classes(data, config.val_fraction)
     patch = {} if args.patch_size is None else {"patch_size": args.patch_size}
     resize = args.img_size is not None or args.patch_size is not None
@@ -207,40 +219,45 @@ def _start_from(
             f"of {data.name} are taken, with which the weights may do worse",
             stacklevel=1,
         )
-    # What resume.py compares: another run's checkpoint is not continued.
-    facts = {"weights": f"{start.name}, {start.digest}", "freeze": args.freeze}
-    vars(model)["started_from"] = facts
+    # resume.py compares this, so that the checkpoint of another run is not continued.
+    vars(model)["started_from"] = {
+        "weights": f"{start.name}, {start.digest}", "freeze": args.freeze,
+    }  # fmt: skip
     return model, loading
 
 
-def _model_for(
+def _build_for_data(
     data: ImageData, name: str | None, patch: int | None
 ) -> tuple[str, VisionTransformer]:
-    """The preset asked for, or the one that suits the data, fitted to the data's shape."""
+    """The preset asked for, or the one that suits the data, built for the data's shape."""
     channels, *side = data.train.images.shape[1:]
     chosen = name or ("vit_nano_patch7_28" if channels == 1 else "vit_micro_patch4_32")
     if patch is None and chosen in PRESETS:
         patch = PRESETS[chosen].arguments.get("patch_size", 16)
         if any(length % patch for length in side):
-            patch = _patch_for(side, patch, refuse=name)
+            patch = _choose_patch_size(side, patch, preset=name)
     return chosen, create_model(
         chosen, img_size=tuple(side), patch_size=patch, in_chans=channels,
         num_classes=len(data.classes),
     )  # fmt: skip
 
 
-def _patch_for(side: list[int], preset: int, refuse: str | None) -> int:
-    """The largest patch that divides both sides and leaves at least 4×4 of them."""
+def _choose_patch_size(side: list[int], usual: int, preset: str | None) -> int:
+    """The largest patch size that divides both sides and leaves at least 4×4 patches.
+
+    Raises ValueError if there is none, or if a `preset` was asked for, whose `usual` patch size
+    does not divide the images.
+    """
     common = math.gcd(*side)
     fitting = [p for p in range(1, common + 1) if common % p == 0 and min(side) // p >= 4]
     size = f"{side[0]}×{side[1]}"
-    if refuse:
+    if preset:
         raise ValueError(
-            f"the images are {size}, which patches of {preset} ({refuse}) do not divide: choose "
+            f"the images are {size}, which patches of {usual} ({preset}) do not divide: choose "
             f"--patch-size from {', '.join(map(str, fitting)) or 'none'}, or resize the images "
-            f"with --img-size, for instance {max(4, round(side[0] / preset)) * preset}"
+            f"with --img-size, for instance {max(4, round(side[0] / usual)) * usual}"
         )
-    if not fitting or math.prod(side) // fitting[-1] ** 2 > _MOST_TOKENS:
+    if not fitting or math.prod(side) // fitting[-1] ** 2 > _MAX_TOKENS:
         raise ValueError(
             f"the images are {size}, which no handy patch size divides: resize them with "
             f"--img-size, for instance 32, or choose --patch-size"

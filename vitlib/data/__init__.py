@@ -1,11 +1,11 @@
-"""Labelled images, whole in memory: where they come from, and how fit and a reader get at them.
+"""Labelled images, held in memory: how they are loaded, stored, batched and augmented.
 
     load.py          load_data, and the table of what it reads (DATA_SOURCES)
     packaged.py, folders.py, tables.py
-                     digits that come with packages; class folders; parquet files and the Hub
+                     the readers: digits that come with packages; class folders; parquet and the Hub
     decode.py        a picture file of any kind, size and colour mode -> bytes (C, H, W)
     source.py        what each of these readers returns
-    sets.py          ImageSet and ImageData: bytes with labels, floats batch by batch
+    sets.py          ImageSet and ImageData: bytes with labels, and batches of floats
     augmentation.py  augment, mixup, cutmix
 
 Data goes one way: files -> bytes -> sets -> augmented, normalised batches.

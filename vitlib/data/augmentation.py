@@ -1,7 +1,7 @@
-"""What makes more of few images: random affine, crops and flips, RandAugment, mixup and cutmix.
+"""Data augmentation: random affine maps, crops and flips, RandAugment, mixup and cutmix.
 
-Every random number here comes from torch's global CPU generator, on whatever device the images
-are. So a seed fixes a run, and a generator state that was saved with a checkpoint continues it.
+Every random number here comes from torch's global CPU generator, whatever device the images are
+on. So a seed determines a run, and a generator state saved in a checkpoint continues it.
 """
 
 import torch
@@ -16,17 +16,17 @@ RECIPES = ("none", "affine", "flip_crop", "randaugment")
 
 
 def augment(recipe: str, img_size: Size) -> nn.Module:
-    """A module that maps images (B, C, H, W) in [0, 1] to changed ones: same shape, dtype, range.
+    """A module that augments images (B, C, H, W) in [0, 1]; shape, dtype and range stay the same.
 
-    Each image draws its own changes. `recipe` is one of
+    Every image gets its own random changes. `recipe` is one of
 
     - "none": the images as they are;
     - "affine": rotation by up to 10°, shift by up to 8 % of the side, scale 0.9 to 1.1, shear along
-      the rows by up to 5°, filled with black. For digits: a flip would make other signs of them;
-    - "flip_crop": a horizontal flip with probability 0.5, and a crop of the size of the image
-      from the image padded by an eighth of its side (4 pixels of 32). For small photos;
+      the rows by up to 5°, filled with black. For digits, which a flip would turn into other signs;
+    - "flip_crop": a horizontal flip with probability 0.5, and a crop, as large as the image, from
+      the image padded by an eighth of its side (4 pixels for 32). For small photos;
     - "randaugment": flip_crop, then RandAugment (n=2, m=9), then with probability 0.25 an erased
-      rectangle: the recipe of DeiT, with fewer of its parts.
+      rectangle: DeiT's recipe without some of its parts.
 
     Raises ValueError for an unknown recipe.
     Source: Cubuk et al. 2020, RandAugment; Zhong et al. 2020, Random Erasing; Touvron et al. 2021.
@@ -34,10 +34,9 @@ def augment(recipe: str, img_size: Size) -> nn.Module:
     import kornia.augmentation as K
 
     if recipe not in RECIPES:
-        raise ValueError(
-            f"unknown augmentation {recipe!r}; choose one of {', '.join(RECIPES)}. "
-            f"{did_you_mean(recipe, RECIPES)}"
-        )
+        hint = did_you_mean(recipe, RECIPES)
+        message = f"unknown augmentation {recipe!r}; choose one of {', '.join(RECIPES)}. {hint}"
+        raise ValueError(message.rstrip(". "))
     if recipe == "none":
         return nn.Identity()
     if recipe == "affine":
@@ -57,10 +56,11 @@ def augment(recipe: str, img_size: Size) -> nn.Module:
 
 
 class RandAugment(nn.Module):
-    """`num_ops` operations for each image, drawn with replacement, at `magnitude` of 30.
+    """`num_ops` operations per image, drawn with replacement, at a `magnitude` from 0 to 30.
 
-    kornia has the operations, but its own RandAugment draws one set of them for the whole batch:
-    a batch may then be inverted as a whole. As in the paper, each image draws its own here.
+    kornia has the operations, but its own RandAugment draws one set of them for the whole batch, so
+    that a whole batch may be inverted at once. Here, as in the paper, they are drawn per image.
+    Source: Cubuk et al. 2020, "RandAugment", section 3.
     """
 
     def __init__(self, num_ops: int, magnitude: int) -> None:
@@ -76,8 +76,8 @@ class RandAugment(nn.Module):
     @torch.no_grad()
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         grey = images.shape[1] == 1
-        # The colour operation wants three channels. On three equal ones every operation
-        # leaves them equal, so that the first is the grey image again.
+        # The colour operation needs three channels. If the three are equal, every operation
+        # leaves them equal, so that the first one is the new grey image.
         out = images.expand(-1, 3, -1, -1).clone() if grey else images.clone()
         for _ in range(self.num_ops):
             drawn = torch.randint(len(self.ops), (len(images),))
@@ -93,7 +93,7 @@ def mixup(
 ) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B K"]]:
     """Blend each image and its target with those of another: λ a + (1 - λ) b, λ ~ Beta(α, α).
 
-    One λ for the batch. `targets` are probabilities, for instance one-hot.
+    There is one λ per batch. `targets` are probabilities, for instance one-hot.
     Raises ValueError unless alpha > 0.
     Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", section 2. kornia's
     mixup draws λ from a uniform distribution and returns labels in place of soft targets.
@@ -105,11 +105,12 @@ def mixup(
 def cutmix(
     images: Float[Tensor, "B C H W"], targets: Float[Tensor, "B K"], alpha: float
 ) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B K"]]:
-    """Paste a box of another image into each, and mix the targets by area.
+    """Paste a box of another image into each image, and mix the targets by area.
 
-    λ ~ Beta(α, α); the box has the sides √(1 - λ) H and √(1 - λ) W and its centre anywhere, so a
-    part may fall outside. The target counts the area that was really pasted, not 1 - λ.
-    One box for the batch. Raises ValueError unless alpha > 0.
+    λ ~ Beta(α, α). The box has the sides √(1 - λ) H and √(1 - λ) W, and its centre may be anywhere
+    in the image, so that part of the box may lie outside. The targets are mixed by the area that
+    was really pasted, not by 1 - λ. There is one box per batch, and `targets` are probabilities.
+    Raises ValueError unless alpha > 0.
     Source: Yun et al. 2019, "CutMix", section 3.1 and its authors' code.
     """
     lam, partner = _draw_mix(len(images), alpha, images.device)
@@ -127,7 +128,7 @@ def cutmix(
 
 
 def _draw_mix(batch: int, alpha: float, device: torch.device) -> tuple[float, Tensor]:
-    """λ and the partner of each image."""
+    """λ, and for each image the index of the one it is mixed with."""
     if not alpha > 0:
         raise ValueError(f"alpha of mixup and cutmix must be positive, got {alpha}")
     return float(Beta(alpha, alpha).sample()), torch.randperm(batch).to(device)

@@ -1,6 +1,6 @@
-"""Image files of any kind, size and colour mode to one array of bytes (n, C, H, W).
+"""Image files of any kind, size and colour mode -> one array of bytes (n, C, H, W).
 
-A file that can't be read is left out and named, with the reason.
+A file that can't be read is left out and reported, with the reason.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from vitlib.wording import first_few
 
 @dataclass
 class Pictures:
-    """What was read: the images, which of the files they are, and (name, reason) of the others."""
+    """The images that were read, which files they come from, and (name, reason) of the others."""
 
     images: UInt8[np.ndarray, "n C H W"]
     kept: np.ndarray  # (n,) indices into the files, increasing
@@ -31,14 +31,14 @@ def read_images(
     size: tuple[int, int] | None,
     what: str,
 ) -> Pictures:
-    """Read `count` files, given as (name, path or content).
+    """Read `count` files, each given as (name, path or content); messages call them `what`.
 
-    C is 1 when every image is grey, else 3. With `size` (H, W) each is resized so that it covers
-    the size, and its centre is cut out; without, all must have one size.
-    Raises ValueError when sizes differ, and when more than half of the files can't be read.
-    `what` names the files in messages.
+    C is 1 if every image is grey, else 3. With `size` (H, W), each image is resized to cover it and
+    its centre is cut out; without, all images must have one size.
+    Raises ValueError if the sizes differ, if more than half of the files can't be read, and if the
+    images do not fit into memory.
     """
-    images: np.ndarray | None = None  # allocated once, when the first image tells shape and colour
+    images: np.ndarray | None = None  # allocated when the first image tells the shape
     first = ""
     kept: list[int] = []
     broken: list[tuple[str, str]] = []
@@ -50,13 +50,13 @@ def read_images(
         except MemoryError:
             raise
         except Exception as error:  # a broken file can raise nearly anything in a decoder
-            broken.append((name, f"{type(error).__name__}: {_without_address(error)}"))
+            broken.append((name, f"{type(error).__name__}: {_reason(error)}"))
             continue
         if images is None:
             images, first = _allocate(count, pixels.shape), name
         if pixels.shape[1:] != images.shape[2:]:
             raise ValueError(
-                f"images differ in size: {first} is {_by(images)}, {name} is {_by(pixels)} "
+                f"images differ in size: {first} is {_size(images)}, {name} is {_size(pixels)} "
                 "(height × width). Pass img_size to bring all to one size."
             )
         if len(pixels) > images.shape[1]:  # grey so far, and here is a colour image
@@ -83,10 +83,13 @@ def _allocate(count: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def decode(source: Path | bytes, size: tuple[int, int] | None) -> UInt8[np.ndarray, "C H W"]:
-    """One image, upright as its EXIF orientation says, grey (C = 1) or RGB (C = 3).
+    """One image, turned upright as its EXIF orientation says, in grey (C = 1) or RGB (C = 3).
 
-    Transparent pixels become white. 16-bit grey is scaled by its full range, 65535 to 255. Of an
-    animation the first frame counts. Raises whatever Pillow raises for a file that it can't read.
+    With `size` (H, W), it is resized to cover that size and its centre is cut out. Transparent
+    pixels become white. 16-bit grey is scaled from its full range, so that 65535 becomes 255. Of an
+    animation, the first frame is used.
+    Raises whatever Pillow raises for a file that it can't read, and ValueError for pixels without a
+    fixed range.
     """
     with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as opened:
         image: Image.Image = opened
@@ -94,22 +97,25 @@ def decode(source: Path | bytes, size: tuple[int, int] | None) -> UInt8[np.ndarr
             image.draft(None, (2 * max(size), 2 * max(size)))
         image.load()  # before the file is closed
         ImageOps.exif_transpose(image, in_place=True)
-        image = flatten(image)
+        image = to_grey_or_rgb(image)
     if size and (image.height, image.width) != size:
         image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def in_channels(pixels: UInt8[np.ndarray, "C H W"], channels: int) -> UInt8[np.ndarray, "c H W"]:
-    """Grey (C = 1) or colour (C = 3) as `channels`, 1 or 3, of them."""
+def to_channels(pixels: UInt8[np.ndarray, "C H W"], channels: int) -> UInt8[np.ndarray, "c H W"]:
+    """Convert grey (C = 1) or colour (C = 3) pixels to `channels`, which is 1 or 3."""
     if len(pixels) > channels:
         return np.asarray(Image.fromarray(pixels.transpose(1, 2, 0)).convert("L"))[None]
     return np.repeat(pixels, channels // len(pixels), axis=0)
 
 
-def flatten(image: Image.Image) -> Image.Image:
-    """Any colour mode as L (grey) or RGB, with nothing transparent."""
+def to_grey_or_rgb(image: Image.Image) -> Image.Image:
+    """Convert any colour mode to L (grey) or RGB; what is transparent becomes white.
+
+    Raises ValueError for floating-point or 32-bit pixels, which have no fixed range.
+    """
     if image.mode == "F":
         raise ValueError("floating-point pixels have no fixed range; save it as 8 or 16 bit")
     if image.mode == "I" or image.mode.startswith("I;16"):
@@ -125,14 +131,15 @@ def flatten(image: Image.Image) -> Image.Image:
 
 
 def list_broken(broken: list[tuple[str, str]], most: int = 5) -> str:
-    """The first few, with reasons."""
+    """The first few of the (name, reason) pairs, for a message."""
     return first_few([f"{name} ({reason})" for name, reason in broken], most, "; ")
 
 
-def _without_address(error: Exception) -> str:
-    """The reason alone: Pillow names a BytesIO by its address, and a path that we name anyway."""
+def _reason(error: Exception) -> str:
+    """The error's text without the file that Pillow names, by its path or a BytesIO's address."""
     return str(error).split(" <_io")[0].split(" '")[0].rstrip(":")
 
 
-def _by(pixels: np.ndarray) -> str:
+def _size(pixels: np.ndarray) -> str:
+    """Height × width, for messages."""
     return f"{pixels.shape[-2]}×{pixels.shape[-1]}"

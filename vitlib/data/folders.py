@@ -1,8 +1,8 @@
 """Labelled images from a folder of class folders.
 
-Folders are read with Pillow alone: `datasets`' own folder reader takes the label from the innermost
-folder, gives no labels at all when the depths differ, copies everything into a cache, and stops at
-a broken file without saying which it was.
+Folders are read with Pillow alone. The folder reader of `datasets` takes the label from the
+innermost folder, gives no labels at all if the depths differ, copies everything into a cache, and
+stops at a broken file without saying which one it was.
 """
 
 import os
@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from vitlib.data.decode import read_images
-from vitlib.data.source import Labelled, Size, Source, labelled, refuse_classes
+from vitlib.data.source import Labelled, Size, Source, labelled, refuse_different_classes
 
 TRAIN = ("train", "training")
-TEST = ("test", "testing", "validation", "valid", "val")  # the first that is there is taken
-# What we take for an image by its name. Pillow can't read .heic without a plug-in: such a file is
-# named as unreadable, which is better than to leave a phone's photos out without a word.
+TEST = ("test", "testing", "validation", "valid", "val")  # the first one that exists is used
+# Files with these suffixes count as images. Pillow can't read .heic without a plug-in, so such a
+# file is reported as unreadable; that is better than silently leaving out a phone's photos.
 SUFFIXES = frozenset((
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
     ".pnm", ".ppm", ".tif", ".tiff", ".webp",
@@ -24,21 +24,21 @@ SUFFIXES = frozenset((
 
 
 def read_folder(root: Path, size: Size) -> Source:
-    """`root` holds one folder per class, or train and test folders that do.
+    """Read `root`, which holds one folder per class, or train and test folders that do.
 
-    Names in `TRAIN` and `TEST` count in any case. Below a class folder, images may lie at any
-    depth; hidden files and files that are no images by name are passed over.
-    Raises ValueError for a layout without classes, with one class, with a class that has no image,
-    and where train and test don't have the same classes.
+    The names in `TRAIN` and `TEST` may be in upper or lower case. Inside a class folder, images may
+    lie at any depth; hidden files and files without an image's suffix are skipped.
+    Raises ValueError for a layout without classes or with only one, for a class without images, and
+    if train and test do not have the same classes.
     """
     inner = {folder.name.lower(): folder for folder in _folders(root)}
-    # A class may itself be called "train": a folder of splits is one whose folders hold folders.
+    # A class may be called "train", too; a split differs from a class in that it holds folders.
     splits = {name: folder for name, folder in inner.items() if _folders(folder)}
     train = next((splits[name] for name in TRAIN if name in splits), None)
     test = next((splits[name] for name in TEST if name in splits), None)
     if train is None:
         if test is not None and set(splits) <= {*TRAIN, *TEST}:
-            raise ValueError(f"{root} has a folder {test.name!r} but no folder 'train' beside it")
+            raise ValueError(f"{root} has a folder {test.name!r} but no folder 'train' next to it")
         files = _class_files(root)
         return Source(_read_classes(root, files, size), None, tuple(files))
 
@@ -53,7 +53,7 @@ def read_folder(root: Path, size: Size) -> Source:
     if test is not None:
         test_files = _class_files(test)
         if test_files.keys() != files.keys():
-            refuse_classes(set(files), set(test_files))
+            refuse_different_classes(set(files), set(test_files))
         source.test = _read_classes(root, test_files, size)
     return source
 
@@ -67,14 +67,14 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _class_files(folder: Path) -> dict[str, list[Path]]:
-    """Class name -> its image files, both sorted."""
+    """Class name -> its image files, both sorted; a ValueError unless each class has some."""
     files = {inner.name: _image_files(inner) for inner in _folders(folder)}
     wanted = f"{folder} should hold one folder of images for each class"
     if not files:
         loose = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
         raise ValueError(
             f"{wanted}, but "
-            + (f"its {len(loose)} images lie in no folder" if loose else "has no folders")
+            + (f"its {len(loose)} images are in no folder" if loose else "has no folders")
         )
     empty = [name for name, found in files.items() if not found]
     if len(empty) == len(files):
@@ -86,7 +86,7 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
     if len(files) == 1:
         raise ValueError(
             f"{wanted}, at least two, but has only {next(iter(files))!r}. "
-            "If the class folders lie in that one, give its path."
+            "If the class folders are inside that one, give its path."
         )
     if empty:
         raise ValueError(
@@ -98,7 +98,7 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
 
 def _image_files(folder: Path) -> list[Path]:
     found: list[Path] = []
-    seen: set[str] = set()  # links are followed, and one to a folder above must not go on for ever
+    seen: set[str] = set()  # links are followed, and one to a folder above must not loop for ever
     for here, inner, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(here)
         inner[:] = [] if real in seen else [name for name in inner if not name.startswith(".")]

@@ -3,8 +3,8 @@
     a name or path -> its row of DATA_SOURCES -> images as bytes, class numbers and names
     -> a test set, if there is none -> one number of channels -> mean and std -> ImageData
 
-The readers are packaged.py, folders.py and tables.py. To read something new, write one and add a
-row to the table.
+The readers are in packaged.py, folders.py and tables.py. To read something new, write a reader and
+add a row to the table.
 """
 
 import os
@@ -23,7 +23,7 @@ from vitlib.data.folders import read_folder
 from vitlib.data.packaged import digits, mnist5k
 from vitlib.data.sets import ImageData, ImageSet, mean_std, stratified
 from vitlib.data.source import Labelled, Source
-from vitlib.data.source import Size as Wanted
+from vitlib.data.source import Size as PixelSize
 from vitlib.data.tables import read_hub, read_parquet
 from vitlib.patch import Size, pair
 from vitlib.wording import did_you_mean
@@ -35,9 +35,14 @@ Place = str | os.PathLike[str]
 class DataSource:
     """One kind of thing that `load_data` reads.
 
-    name: what to write for it. help: one line for docs and `vitlib train --help`. recognises:
-    whether a name or path means it. read: from that, and the size, and the names of the image and
-    the label column where it `has_columns`.
+    Attributes:
+        name: what the user writes to get it.
+        help: one line, for `vitlib train --help` and the docs.
+        recognises: says of a name or path whether it means this kind.
+        read: called with that and the size, and if it `has_columns`, with the names of the image
+            and label columns; returns a `Source`.
+        has_columns: whether `image_column` and `label_column` can be given.
+        is_folder: whether it is a folder, whose name then becomes the data set's.
     """
 
     name: str
@@ -65,7 +70,7 @@ def _is_hub_id(place: Place) -> bool:
     return bool(is_id) and not _path(place).exists()
 
 
-# The first that recognises a place reads it.
+# The first row that recognises a place reads it.
 DATA_SOURCES = (
     DataSource(
         "mnist5k", "5,000 real digits of MNIST: 4,000 train, 1,000 test, 28×28 grey",
@@ -98,25 +103,25 @@ def load_data(
     image_column: str | None = None,
     label_column: str | None = None,
 ) -> ImageData:
-    """Load a data set whole into memory, with the mean and std of its training images.
+    """Load a whole data set into memory, with the mean and std of its training images.
 
     `name_or_path` names one of `DATA_SOURCES`; the first that recognises it reads it. A folder may
     also hold folders train and test (or val, valid, validation) of class folders, and val*.parquet
-    in the place of test*.parquet. Where there is no test set, a fifth of each class becomes one,
-    always the same. A validation set beside a test set is not used.
+    instead of test*.parquet. If there is no test set, a fifth of each class becomes one, always the
+    same. If there are both a test and a validation set, the validation set is not used.
     Parquet files and the Hub need `datasets`: pip install "vitlib[hub]".
 
-    `img_size`, a side or (height, width): each image is resized to cover it, and its centre is cut
-    out. Without it, all images must have one size. Images have one channel if all are grey, else
-    three (RGB). `image_column` and `label_column` name the columns of parquet files and of the
-    Hub where more than one may be meant.
+    With `img_size`, a side or (height, width), each image is resized to cover it and its centre is
+    cut out. Without, all images must have one size. Images have one channel if all are grey, else
+    three (RGB). `image_column` and `label_column` name the columns of parquet files and of the Hub;
+    they are needed if more than one column could be meant.
 
-    A file that can't be read is skipped, with a warning that names it, and stands in `.skipped`.
+    A file that can't be read is skipped, with a warning that names it, and is listed in `.skipped`.
     Raises ValueError for anything else that is wrong, and if most files can't be read.
     """
     size = None if img_size is None else pair(img_size, "img_size")
+    # images as bytes, class numbers and names
     name, source = _read(name_or_path, size, image_column, label_column)
-
     train, test = source.train, source.test
     broken = train.broken + (test.broken if test else [])
     if broken:
@@ -126,20 +131,25 @@ def load_data(
             f"{list_broken(broken)}",
             stacklevel=2,
         )
+    # a test set, if there is none
     if test is None:
         rest, held = stratified(train.labels, len(train.labels) // 5, 0, source.classes)
         test = Labelled(train.images[held], train.labels[held], [])
         train = Labelled(train.images[rest], train.labels[rest], [])
+    # one number of channels
     channels = max(train.images.shape[1], test.images.shape[1])
     sets = [_tensors(part, channels) for part in (train, test)]
+    # mean and std
     mean, std = mean_std(sets[0][0])
     train_set, test_set = (ImageSet(images, labels, mean, std) for images, labels in sets)
     skipped = tuple(file for file, _ in broken)
-    return ImageData(name, train_set, test_set, source.classes, mean, std, skipped)
+    return ImageData(
+        name, train_set, test_set, classes=source.classes, mean=mean, std=std, skipped=skipped
+    )
 
 
-def _read(place: Place, size: Wanted, *columns: str | None) -> tuple[str, Source]:
-    """The data set's name and its images, unchecked."""
+def _read(place: Place, size: PixelSize, *columns: str | None) -> tuple[str, Source]:
+    """The data set's name, and what the first source that recognises `place` reads there."""
     name = os.fspath(place)
     kind = next((kind for kind in DATA_SOURCES if kind.recognises(place)), None)
     if kind is None:
@@ -153,7 +163,7 @@ def _read(place: Place, size: Wanted, *columns: str | None) -> tuple[str, Source
 def _why_unknown(place: Place) -> str:
     name, path = os.fspath(place), _path(place)
     if name and path.exists():
-        return f"{name} is a file; load_data wants the folder that it lies in"
+        return f"{name} is a file; load_data takes the folder that contains it"
     if "/" in name or os.sep in name or name.startswith(("~", ".")):
         return f"there is no folder {name} (looked for {path.absolute()})"
     packaged = [kind.name for kind in DATA_SOURCES if kind.name.islower()]

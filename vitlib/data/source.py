@@ -6,12 +6,12 @@ import numpy as np
 
 from vitlib.data.decode import Pictures
 
-Size = tuple[int, int] | None  # (height, width) that each image is brought to; None: as it is
+Size = tuple[int, int] | None  # (height, width) that images are resized to; None leaves them
 
 
 @dataclass
 class Labelled:
-    """Images with class numbers."""
+    """Images with their class numbers, and (name, reason) of the files that could not be read."""
 
     images: np.ndarray  # (n, C, H, W), uint8
     labels: np.ndarray  # (n,), int64
@@ -20,7 +20,7 @@ class Labelled:
 
 @dataclass
 class Source:
-    """A data set as it was found; without a test set, one is to be split off."""
+    """A data set as it was read; if `test` is None, a test set still has to be split off."""
 
     train: Labelled
     test: Labelled | None
@@ -28,7 +28,10 @@ class Source:
 
 
 def labelled(pictures: Pictures, labels: np.ndarray, classes: tuple[str, ...] = ()) -> Labelled:
-    """The pictures that could be read, with their labels; ValueError if a class lost all of its."""
+    """The pictures that could be read, with their labels.
+
+    Raises ValueError if none of a class's pictures could be read.
+    """
     labels = labels[pictures.kept].astype(np.int64)
     gone = [name for k, name in enumerate(classes) if k not in set(labels.tolist())]
     if gone:
@@ -36,7 +39,7 @@ def labelled(pictures: Pictures, labels: np.ndarray, classes: tuple[str, ...] = 
     return Labelled(pictures.images, labels, pictures.broken)
 
 
-def refuse_classes(train: set[str], test: set[str]) -> None:
+def refuse_different_classes(train: set[str], test: set[str]) -> None:
     """Raise the ValueError that says how the classes of train and test differ."""
     only = [
         f"only in {split}: {', '.join(sorted(names))}"

@@ -10,11 +10,16 @@ import numpy as np
 from vitlib.checkpoints.hub import quiet_hub
 from vitlib.data.decode import read_images
 from vitlib.data.folders import TEST
-from vitlib.data.source import Size, Source, labelled, refuse_classes
+from vitlib.data.source import Size, Source, labelled, refuse_different_classes
 
 
 def read_parquet(root: Path, size: Size, image: str | None, label: str | None) -> Source:
-    """`root` holds train*.parquet and test*.parquet (or val*.parquet), as the Hub stores images."""
+    """Read `root`, which holds train*.parquet and test*.parquet (or val*.parquet).
+
+    `image` and `label` name columns; None means the only one that can be meant. The files have the
+    schema in which the Hub stores images. Raises ValueError for files that are missing or broken,
+    for columns that are not there, and for rows without a label.
+    """
     found = sorted(root.glob("*.parquet"))
     train = [path for path in found if path.name.startswith("train")]
     test = [path for path in found if path.name.startswith("test")]
@@ -24,11 +29,11 @@ def read_parquet(root: Path, size: Size, image: str | None, label: str | None) -
             have = ", ".join(path.name for path in found)
             raise ValueError(f"{root} has no {missing}, only {have}")
     splits = {"train": _parquet_table(train), "test": _parquet_table(test)}
-    return _read_splits(root.name, splits, size, image, label)
+    return _read_splits(root.name, splits, size, image=image, label=label)
 
 
 def _parquet_table(files: Sequence[Path]) -> Any:
-    datasets = _datasets()
+    datasets = _import_datasets()
     import pyarrow
     import pyarrow.parquet
 
@@ -44,8 +49,13 @@ def _parquet_table(files: Sequence[Path]) -> Any:
 
 
 def read_hub(name: str, size: Size, image: str | None, label: str | None) -> Source:
-    """The Hub's data set `name`, "owner/name"; its test split, else its validation split."""
-    datasets = _datasets(f"there is no folder {name!r} here. ")
+    """Read the Hub's data set `name`, "owner/name": its train and test (or validation) splits.
+
+    `image` and `label` are as in `read_parquet`.
+    Raises ValueError if the data set cannot be reached or has no training split, and ImportError
+    without the package `datasets`.
+    """
+    datasets = _import_datasets(f"there is no folder {name!r} here. ")
     try:
         with quiet_hub():
             found = dict(datasets.load_dataset(name))
@@ -59,10 +69,10 @@ def read_hub(name: str, size: Size, image: str | None, label: str | None) -> Sou
         raise ValueError(f"data set {name!r} has no split 'train', only {', '.join(found)}")
     test = next((split for split in TEST if split in found), None)
     splits = {split: found[split] for split in ("train", test) if split}
-    return _read_splits(name, splits, size, image, label)
+    return _read_splits(name, splits, size, image=image, label=label)
 
 
-def _datasets(instead: str = "") -> ModuleType:
+def _import_datasets(instead: str = "") -> ModuleType:
     try:
         import datasets
     except ImportError as error:
@@ -76,17 +86,17 @@ def _datasets(instead: str = "") -> ModuleType:
 def _read_splits(
     name: str, splits: dict[str, Any], size: Size, image: str | None, label: str | None
 ) -> Source:
-    """`splits` are one or two `datasets.Dataset`, train first."""
+    """Images and labels of `splits`, one or two `datasets.Dataset`, of which train is the first."""
     train_name, *_ = splits
     train = splits[train_name]
-    image, label = _columns(f"{name}, split {train_name}", train.features, image, label)
+    image, label = _find_columns(f"{name}, split {train_name}", train.features, image, label)
     for split, table in splits.items():
         if missing := {image, label} - set(table.features):
             raise ValueError(f"split {split!r} of {name} has no column {', '.join(missing)}")
         if not len(table):
             raise ValueError(f"split {split!r} of {name} has no rows")
 
-    values = {split: _column(table, label) for split, table in splits.items()}
+    values = {split: _column_values(table, label) for split, table in splits.items()}
     for split, column in values.items():
         for row, value in enumerate(column):
             if value is None or (isinstance(value, int) and value < 0):
@@ -97,9 +107,9 @@ def _read_splits(
     named = [getattr(table.features[label], "names", None) for table in splits.values()]
     if named[0]:
         if any(names and names != named[0] for names in named):
-            refuse_classes(set(named[0]), set(named[-1] or ()))
+            refuse_different_classes(set(named[0]), set(named[-1] or ()))
         order: list[Any] = list(range(len(named[0])))
-    else:  # no names: the values are the names, and their order is the order of the classes
+    else:  # without names, the values themselves name the classes, in sorted order
         order = sorted(set(values[train_name]))
     number = {value: k for k, value in enumerate(order)}
     read = []
@@ -110,16 +120,17 @@ def _read_splits(
                 + (f", whose labels are 0 to {len(order) - 1}" if named[0] else " of 'train'")
             )
         labels = np.array([number[value] for value in values[split]])
-        pictures = read_images(_rows(split, table, image), len(table), size, f"{name}, {split}")
+        rows = _image_rows(split, table, image)
+        pictures = read_images(rows, len(table), size, f"{name}, {split}")
         read.append(labelled(pictures, labels))
     classes = tuple(named[0] or map(str, order))
     return Source(read[0], read[1] if len(read) > 1 else None, classes)
 
 
-def _columns(
+def _find_columns(
     where: str, features: dict[str, Any], image: str | None, label: str | None
 ) -> tuple[str, str]:
-    """The image column and the label column: as asked for, or the only one that can be meant."""
+    """The names of the image and label columns: those asked for, or the only possible ones."""
 
     def is_image(feature: Any) -> bool:
         return type(feature).__name__ == "Image" or (
@@ -132,7 +143,8 @@ def _columns(
 
     images = [name for name, feature in features.items() if is_image(feature)]
     labels = [name for name, feature in features.items() if is_label(feature)]
-    # Beside the label there may be ids and file names: class names tell it, or else its own name.
+    # Ids and file names may look like labels, too: a column with class names is the label, or else
+    # one with a name such as "label".
     certain = [name for name in labels if hasattr(features[name], "names")] or [
         name for name in labels if name.lower().endswith(("label", "labels", "class", "target"))
     ]
@@ -147,20 +159,20 @@ def _columns(
             )
         if asked is not None and asked not in found:
             raise ValueError(
-                f"{kind}_column {asked!r} is no column of {kind}s of {where}, "
+                f"{kind}_column {asked!r} is not a column of {kind}s in {where}, "
                 f"whose columns are {', '.join(features)}"
             )
         chosen.append(asked or found[0])
     return chosen[0], chosen[1]
 
 
-def _column(table: Any, name: str) -> list[Any]:
+def _column_values(table: Any, name: str) -> list[Any]:
     values: list[Any] = table.select_columns([name]).with_format("arrow")[:][name].to_pylist()
     return values
 
 
-def _rows(split: str, table: Any, column: str) -> Iterator[tuple[str, Path | bytes]]:
-    """(name, content or path) of each row; as arrow, so that nothing decodes an image before us."""
+def _image_rows(split: str, table: Any, column: str) -> Iterator[tuple[str, Path | bytes]]:
+    """(name, content or path) of each row; read as arrow, so that no image is decoded yet."""
     row = 0
     for batch in table.select_columns([column]).with_format("arrow").iter(batch_size=256):
         for value in batch[column].to_pylist():

@@ -1,10 +1,10 @@
-"""Looking inside: what the attention weights were, what the answer rests on, and when.
+"""Looking inside a model: its attention weights, what its answer rests on, and in which layer.
 
     recorder.py  AttentionRecorder       the weights of every layer and head, while the model runs
     maps.py      tokens_to_grid, read_by_head, attention_rollout, attention_distance
-                                         sums made of those weights; no model needed
+                                         computed from those weights alone, without running a model
     answers.py   gradient_rollout, occlusion, logit_lens
-                                         questions put to a VisionTransformer about its own answer
+                                         explanations of a model's answer, for which it is run
     methods.py   find_method             any of these by its name, as one map per image
 
 The functions take batches, change neither the model nor its gradients, and answer as in eval mode.

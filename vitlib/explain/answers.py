@@ -1,8 +1,8 @@
-"""Questions put to a VisionTransformer about its own answer: it is run, and what it says counts.
+"""Explanations of a VisionTransformer's own answer, for which the model itself is run.
 
-All three work on models with class token, with distillation token (whose answer is the mean of
+All three work for models with a class token, with a distillation token (whose answer is the mean of
 both heads), with registers, and with average pooling, because they use the model's own head. They
-answer as in eval mode and leave the model as it was: its mode, its gradients, its hooks.
+run the model in eval mode and leave it as it was: its mode, its gradients and its hooks.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from vitlib.matching import check_explainable, check_inputs
 from vitlib.model import VisionTransformer
 from vitlib.patch import Size, pair
 
-_AT_ONCE = 128  # images that occlusion sends through the model together
+_AT_ONCE = 128  # covered images that occlusion sends through the model in one batch
 
 
 def gradient_rollout(
@@ -27,21 +27,21 @@ def gradient_rollout(
 ) -> Float[Tensor, "B T T"]:
     """Rollout of the weights that raise one class's logit: how much token i rests on token j.
 
-    In each layer, weights are multiplied by the logit's gradient with respect to them; negative
-    products become 0; heads are averaged: A. Starting from R = I, each layer adds A R to R.
-    Unlike `attention_rollout`, it depends on the class; its rows do not sum to 1.
+    In each layer, the weights are multiplied by the logit's gradient with respect to them, negative
+    products become 0, and the mean over the heads is A. Starting from R = I, each layer adds A R to
+    R. Unlike `attention_rollout`, the result depends on the class, and its rows do not sum to 1.
 
-    `target` is the class, one for all images or one for each; None means the predicted one. The
-    images do not mix in the model, so one backward pass of the sum of their logits serves all.
+    `target` is the class, one for all images or one per image; None means the predicted one. Images
+    do not mix in the model, so one backward pass from the sum of their logits is enough for all.
     The map of the answer is `tokens_to_grid(read_by_head(R, model), ...)`.
 
     Raises ValueError for a model, images or a target that do not fit.
     Source: Chefer, Gur and Wolf 2021 (ICCV), "Generic Attention-model Explainability", section 3,
     equations 5 and 6.
     """
-    inner = _check(model, images)
+    inner = _check_model_and_images(model, images)
     with torch.inference_mode(False), torch.enable_grad(), in_eval_mode(inner):
-        # A copy that wants gradients, so that there is a graph even if all weights are frozen.
+        # A copy that requires gradients, so that there is a graph even if all weights are frozen.
         images = images.detach().clone().requires_grad_()
         with AttentionRecorder(inner, gradients=True) as recorder:
             logits = inner(images)  # (B, K)
@@ -68,15 +68,16 @@ def occlusion(
 ) -> Float[Tensor, "B h w"]:
     """How much the log-probability of a class falls when a square of the image is covered.
 
-    Positive where the covered pixels spoke for the class, negative where they spoke against it.
-    Value (i, j) belongs to the square whose upper left pixel is (i · stride, j · stride).
+    It is positive where the covered pixels are evidence for the class, negative where they are
+    evidence against it. Value (i, j) belongs to the square whose upper left pixel is
+    (i · stride, j · stride).
 
     Args:
-        target: the class, one for all images or one for each; None means the predicted one.
-        patch: side of the square, or (height, width), in pixels; None means the model's patch.
-        stride: from one square to the next, in pixels; None means `patch`. Default patch and
+        target: the class, one for all images or one per image; None means the predicted one.
+        patch: side of the square, or (height, width), in pixels; None means the model's patch size.
+        stride: from one square to the next, in pixels; None means `patch`. The default patch and
             stride give the model's own grid.
-        fill: what covers it, in the units of `images`: 0 is the mean colour if they are
+        fill: the value that covers it, in the units of `images`: 0 is the mean colour if they are
             normalised.
 
     Raises ValueError for a model, images or a target that do not fit, and for squares that would
@@ -84,36 +85,36 @@ def occlusion(
     Source: Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks",
     section 4.2.
     """
-    inner = _check(model, images)
+    inner = _check_model_and_images(model, images)
     if not torch.isfinite(torch.tensor(float(fill))):
         raise ValueError(f"fill must be a finite number, got {fill}")
-    squares, grid = _squares(inner, images, patch, stride)  # (n, H, W) masks
+    squares, grid = _square_masks(inner, images, patch, stride)  # (n, H, W)
     batch = len(images)
     with in_eval_mode(inner):
         logits = inner(images)
         classes = _targets(logits, target)
-        whole = _log_probability(logits, classes)  # (B,)
+        uncovered = _log_probability(logits, classes)  # (B,)
         drops = []
         for masks in squares.split(max(1, _AT_ONCE // batch)):
             covered = images[:, None].masked_fill(masks[:, None], fill)  # (B, m, C, H, W)
             logits = inner(covered.flatten(0, 1))  # (B * m, K)
             log_p = _log_probability(logits, classes.repeat_interleave(len(masks)))
-            drops.append(whole[:, None] - log_p.reshape(batch, -1))
+            drops.append(uncovered[:, None] - log_p.reshape(batch, -1))
     return torch.cat(drops, dim=1).unflatten(1, grid)
 
 
 @torch.no_grad()
 def logit_lens(model: nn.Module, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B L K"]:
-    """Class probabilities as if the model ended after each of its L blocks.
+    """Class probabilities (B, L, K) as if the model ended after each of its L blocks.
 
-    The tokens after a block go through the model's own final norm and head, pooled as the model
-    pools. Row L - 1 is the model's answer. The head was trained on that row alone: what it reads
-    in the others is a hint, and how good a one is shown by its accuracy.
+    The tokens after each block go through the model's own final norm, pooling and head. Row L - 1
+    is the model's answer. The head was trained on that row alone, so the others are only a hint;
+    their accuracy shows how good a one.
 
     Raises ValueError for a model or images that do not fit.
     Source: nostalgebraist 2020, "interpreting GPT: the logit lens", there for words.
     """
-    inner = _check(model, images)
+    inner = _check_model_and_images(model, images)
     with in_eval_mode(inner):
         logits = [inner.forward_head(inner.norm(x)) for x in inner.forward_intermediates(images)]
     stacked = torch.stack(logits, dim=1)  # (B, L, K)
@@ -127,10 +128,10 @@ def _log_probability(
     return precise.log_softmax(dim=-1).gather(1, classes[:, None])[:, 0]
 
 
-def _squares(
+def _square_masks(
     model: VisionTransformer, images: Tensor, patch: Size | None, stride: Size | None
 ) -> tuple[Tensor, tuple[int, int]]:
-    """Masks (n, H, W), True on one square each, row by row, and how many rows and columns."""
+    """Masks (n, H, W), each True on one square, row by row; and the numbers of rows and columns."""
     sides = pair(model.patch_size if patch is None else patch, "patch")
     steps = pair(sides if stride is None else stride, "stride")
     spans, counts = [], []
@@ -159,7 +160,10 @@ def _squares(
 
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Afterwards each module is in its own former mode: some may have been frozen in eval mode."""
+    """Put the model in eval mode inside the with block.
+
+    Afterwards each module is back in its own mode, since some may have been in eval mode before.
+    """
     before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -169,12 +173,14 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _check(model: nn.Module, images: Tensor) -> VisionTransformer:
-    """The model without torch.compile's wrapper, if it can answer and the images fit it."""
+def _check_model_and_images(model: nn.Module, images: Tensor) -> VisionTransformer:
+    """The model without torch.compile's wrapper; a ValueError unless the images fit it."""
     inner = check_explainable(model)
-    check_inputs(inner, images)
     weight = inner.cls_token
-    if (images.dtype, images.device) != (weight.dtype, weight.device):
+    is_elsewhere = isinstance(images, Tensor) and images.device != weight.device
+    if not is_elsewhere:  # on "meta" there would be no numbers to check
+        check_inputs(inner, images)
+    if is_elsewhere or images.dtype != weight.dtype:
         raise ValueError(
             f"images are {images.dtype} on {images.device}, the model's weights {weight.dtype} "
             f"on {weight.device}: bring them together with images.to(...)"
@@ -185,7 +191,7 @@ def _check(model: nn.Module, images: Tensor) -> VisionTransformer:
 def _targets(
     logits: Float[Tensor, "B K"], target: int | Int[Tensor, "B"] | None
 ) -> Int64[Tensor, "B"]:
-    """The class of each image: the one asked for, else the predicted one."""
+    """The class for each image: the one asked for, or else the predicted one."""
     if target is None:
         return logits.argmax(dim=1)
     batch, count = logits.shape
@@ -199,7 +205,7 @@ def _targets(
         )
     if classes.min() < 0 or classes.max() >= count:
         raise ValueError(
-            f"target must lie in 0 to {count - 1}, the model's classes, got "
+            f"target must be from 0 to {count - 1}, the model's classes, got "
             f"{int(classes.min() if classes.min() < 0 else classes.max())}"
         )
     return classes.long().expand(batch)

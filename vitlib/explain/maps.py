@@ -1,7 +1,7 @@
-"""From attention weights to maps and numbers: sums over tensors, without a forward.
+"""From attention weights to maps and numbers: tensor arithmetic, without a forward pass.
 
-Tokens stand as in VisionTransformer: [class, distillation, registers, patches row by row]. All
-but the patches are prefix tokens and have no place in the image; `model.num_prefix_tokens` says
+Tokens are in VisionTransformer's order: [class, distillation, registers, patches row by row]. All
+but the patches are prefix tokens, which have no place in the image; `model.num_prefix_tokens` says
 how many there are.
 """
 
@@ -22,8 +22,9 @@ _FUSIONS: dict[str, Callable[..., Tensor]] = {
 def tokens_to_grid(
     values: Float[Tensor, "*batch T"], grid_size: Size, num_prefix_tokens: int = 1
 ) -> Float[Tensor, "*batch gh gw"]:
-    """One value per token, laid out as the patches lie in the image; prefix tokens are dropped.
+    """Values per token, (..., T), laid out as the patches are in the image: (..., rows, columns).
 
+    The values of prefix tokens are dropped.
     `grid_size` is (rows, columns) of patches, as in `model.grid_size`.
     Raises ValueError if the values are not exactly the prefix tokens and the patches.
     """
@@ -34,12 +35,13 @@ def tokens_to_grid(
 def read_by_head(
     matrix: Float[Tensor, "*batch T T"], model: nn.Module
 ) -> Float[Tensor, "*batch T"]:
-    """Of a matrix with one row per token, the row that the model's head reads.
+    """The row of a matrix (..., T, T), with one row per token, that the model's head reads.
 
-    That is the class token's row; of a distilled model, the mean of the class token's and the
-    distillation token's; with global_pool="avg", whose head never sees the class token, the mean
-    of the patches' rows. Works on attention weights and on both kinds of rollout.
-    Raises ValueError if `model` is no VisionTransformer or has more prefix tokens than fit.
+    That is the class token's row. For a distilled model it is the mean of the class token's and the
+    distillation token's rows; with global_pool="avg", whose head does not read the class token, the
+    mean of the patches' rows. It works for attention weights and for both kinds of rollout.
+    Raises ValueError if `model` is not a VisionTransformer, and for a matrix that is not square or
+    has no rows for patches.
     """
     model = as_vision_transformer(model)
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
@@ -58,24 +60,24 @@ def read_by_head(
 def attention_rollout(
     attention: Float[Tensor, "B L H T T"], head_fusion: str = "mean", discard_ratio: float = 0.0
 ) -> Float[Tensor, "B T T"]:
-    """How much of each input token arrives at each output token, if attention were all there is.
+    """How much of each input token would arrive at each output token if attention were everything.
 
     In each layer, heads are fused into one matrix A by "mean", "max" or "min"; the residual
-    connection is the identity I; and A + I is divided by its rows' sums. With "mean" these are 2,
-    and the step is the paper's 0.5 A + 0.5 I. The layers' matrices are multiplied, the last one
-    leftmost. Rows of the result sum to 1. Values, the MLPs and the head play no part: a rollout
-    is the same for every class.
+    connection is the identity I; and the rows of A + I are divided by their sums. With "mean" these
+    are 2, and the step is the paper's 0.5 A + 0.5 I. The layers' matrices are multiplied, the last
+    one leftmost. The rows of the result sum to 1. Values, MLPs and the head are ignored, so a
+    rollout is the same for every class.
 
     `discard_ratio` sets that share of each fused matrix's weights to 0, the smallest first, before
-    I is added. Two kinds are exempt and not counted: what a token gives to the class token (column
-    0) and to itself (the diagonal). Of (T - 1)² others, floor(ratio · (T - 1)²) go; those that tie
-    with the smallest weight that stays, stay too. A row that lost all of its weight to others then
-    rests on the exempt two and on I.
+    I is added. Two kinds are exempt and not counted: the weights on the class token (column 0) and
+    those of a token on itself (the diagonal). Of the (T - 1)² others, floor(ratio · (T - 1)²) are
+    discarded; weights equal to the smallest one that is kept are kept, too. A row that loses all of
+    its other weights consists of the exempt two and I.
 
     `attention` holds all layers in forward order, as `AttentionRecorder` returns them.
     Raises ValueError for another shape, an unknown fusion, a ratio outside [0, 1), and weights
-    that are negative or whose rows do not sum to 1: then they are scores, not weights, or have
-    been cut, and a rollout of them would mean nothing.
+    that are negative or whose rows do not sum to 1: they are then scores instead of weights, or
+    have been cut, and a rollout of them would mean nothing.
     Source: Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers", section 3.
     """
     if head_fusion not in _FUSIONS:
@@ -85,7 +87,7 @@ def attention_rollout(
     _check_attention(attention)
     attention = attention.to(torch.promote_types(attention.dtype, torch.float32))
     sums = attention.sum(dim=-1)
-    if (sums - 1).abs().max() > 0.01:  # halves are rounded to 0.002; dropout alters far more
+    if (sums - 1).abs().max() > 0.01:  # half precision rounds to 0.002; dropout changes far more
         raise ValueError(
             f"rows of attention must sum to 1, got sums from {sums.min():.4g} to {sums.max():.4g}"
         )
@@ -108,10 +110,10 @@ def attention_distance(
 ) -> Float[Tensor, "B L H"]:
     """How far a head looks: the mean distance from a query patch to the patches it attends to.
 
-    Distances run between centres of patches, in pixels if `patch_size` (a side, or height and
-    width) is given, else in patches, and are weighted by the attention among patches, divided by
-    its sum. The mean is over query patches; one whose weight on patches is exactly 0 is left out,
-    and a head of such queries only has the distance NaN.
+    Distances are between the centres of patches: in pixels if `patch_size` (a side, or height and
+    width) is given, else in patches. They are weighted by the attention among patches, divided by
+    its sum. The mean is over query patches; a query whose weight on patches is exactly 0 is left
+    out, and a head with only such queries gets NaN.
     Raises ValueError if the shapes do not fit, or for negative weights.
     Sources: Dosovitskiy et al. 2021, figure 7 right; Raghu et al. 2021, "Do Vision Transformers
     See Like Convolutional Neural Networks?", section 4.
@@ -125,13 +127,13 @@ def attention_distance(
     distance = torch.hypot(
         (y[:, None] - y).to(attention.dtype), (x[:, None] - x).to(attention.dtype)
     )  # (N, N)
-    among = attention[..., num_prefix_tokens:, num_prefix_tokens:]  # (B, L, H, N, N)
-    means = (among * distance).sum(dim=-1) / among.sum(dim=-1)  # (B, L, H, N)
+    patches = attention[..., num_prefix_tokens:, num_prefix_tokens:]  # (B, L, H, N, N)
+    means = (patches * distance).sum(dim=-1) / patches.sum(dim=-1)  # (B, L, H, N)
     return means.nanmean(dim=-1)
 
 
 def _without_smallest(fused: Tensor, ratio: float) -> Tensor:
-    """Zero the smallest weights of each matrix (T, T), sparing column 0 and the diagonal."""
+    """Set the smallest weights of each matrix (T, T) to 0, except in column 0 and the diagonal."""
     tokens = fused.shape[-1]
     count = int(ratio * (tokens - 1) ** 2)
     if not count:
@@ -159,7 +161,7 @@ def _check_attention(attention: Tensor) -> None:
 def _check_grid(
     shape: torch.Size, grid_size: Size, num_prefix_tokens: int, what: str
 ) -> tuple[int, int]:
-    """(rows, columns), if so many patches and the prefix tokens are all that there is."""
+    """(rows, columns); a ValueError unless these patches and the prefix tokens make up `shape`."""
     rows, columns = pair(grid_size, "grid_size")
     if num_prefix_tokens < 0:
         raise ValueError(f"num_prefix_tokens must not be negative, got {num_prefix_tokens}")

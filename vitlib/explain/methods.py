@@ -1,4 +1,4 @@
-"""One map per image, by the name of a method: what the command line, explorer and report draw.
+"""Methods that make one map per image, by name, for the command line, the explorer and the report.
 
 `METHODS` is the table of them. Adding a row is enough: `vitlib attend --method`, the explorer's
 menu and the tests read it.
@@ -21,9 +21,13 @@ from vitlib.model import VisionTransformer
 class MapMethod:
     """A way to make a map.
 
-    name: what to write for it. label: what it is called. help: what it shows, in few words.
-    make: given a model, images and the options, the maps (B, h, w) on the model's grid, or finer.
-    options: those of "layer", "head" and "target" that go with it; None is each one's default.
+    Attributes:
+        name: what the user writes to choose it.
+        label: what it is called in titles and menus.
+        help: what it shows, in a few words.
+        make: called with a model, images and the options, returns maps (B, h, w) on the model's
+            grid or a finer one.
+        options: which of "layer", "head" and "target" it takes; None is the default of each.
     """
 
     name: str
@@ -34,24 +38,25 @@ class MapMethod:
 
     @property
     def needs_class(self) -> bool:
-        """Whether the map is about one class: the target, else the predicted one."""
+        """Whether the map is about one class: the target, or else the predicted one."""
         return "target" in self.options
 
 
 def _attention(
     model: VisionTransformer, inputs: Tensor, layer: int | None, head: int | None
 ) -> Tensor:
-    weights = _recorded(model, inputs, [-1 if layer is None else layer])[:, 0]  # (B, H, T, T)
+    layers = [-1 if layer is None else layer]
+    weights = _record_attention(model, inputs, layers)[:, 0]  # (B, H, T, T)
     return _on_grid(weights.mean(dim=1) if head is None else weights[:, head], model)
 
 
 def _rollout(model: VisionTransformer, inputs: Tensor) -> Tensor:
-    return _on_grid(attention_rollout(_recorded(model, inputs, None)), model)
+    return _on_grid(attention_rollout(_record_attention(model, inputs, None)), model)
 
 
 def _gradient(model: VisionTransformer, inputs: Tensor, target: int | None) -> Tensor:
     relevance = gradient_rollout(model, inputs, target)
-    # Less the identity that it started from: with average pooling, that would veil the rest.
+    # Without the identity that it started from: with average pooling, it would hide the rest.
     return _on_grid(relevance - torch.eye(relevance.shape[-1]).to(relevance), model)
 
 
@@ -74,7 +79,13 @@ METHODS: dict[str, MapMethod] = {row.name: row for row in _ROWS}
 
 @dataclass(frozen=True)
 class MapMaker:
-    """A method that is set up for a model: a title, an ending for a file's name, and the maps."""
+    """A method set up for a model.
+
+    Attributes:
+        title: what the maps show, in words.
+        suffix: the end of a file's name, for pictures of them.
+        make: called with images, returns maps (B, h, w).
+    """
 
     title: str
     suffix: str
@@ -82,15 +93,15 @@ class MapMaker:
 
 
 def find_method(model: VisionTransformer, name: str, **options: int | None) -> MapMaker:
-    """One of `METHODS`, set up for a model, which answers as in eval mode.
+    """Set up one of `METHODS` for a model, which then runs in eval mode.
 
-    Options, each of some methods only:
-        layer, head: negative ones count from the last. Default: the last layer, the mean of all
+    Options, which only some methods take:
+        layer, head: negative numbers count from the last. Default: the last layer, the mean of all
             heads.
-        target: a class; default: the predicted one.
+        target: the number of a class; default: the predicted one.
 
-    Raises ValueError for an unknown method, for an option that does not go with it, and for a layer
-    or head that the model lacks.
+    Raises ValueError for an unknown method, for an option that it does not take, and for a layer or
+    head that the model does not have.
     """
     if name not in METHODS:
         raise ValueError(f"the method must be one of {', '.join(METHODS)}, got {name!r}")
@@ -102,7 +113,7 @@ def find_method(model: VisionTransformer, name: str, **options: int | None) -> M
     title, suffix = method.label, method.name
     if "layer" in method.options:
         layer = given.get("layer", -1)
-        AttentionRecorder(model, [layer])  # refuses unknown ones
+        AttentionRecorder(model, [layer])  # raises an error if there is no such layer
         title += f", layer {layer % len(model.blocks)}"
         suffix += f"-layer{layer % len(model.blocks)}" if "layer" in given else ""
     if "head" in method.options:
@@ -123,16 +134,16 @@ def find_method(model: VisionTransformer, name: str, **options: int | None) -> M
 
 
 def methods_with(option: str) -> str:
-    """The names of the methods with which an option goes: "gradient or occlusion"."""
+    """The names of the methods that take an option: "gradient or occlusion"."""
     return " or ".join(name for name, method in METHODS.items() if option in method.options)
 
 
 def class_names(model: VisionTransformer) -> Sequence[str]:
-    """The model's own, or "class 0", "class 1", ..."""
+    """The model's own class names, or "class 0", "class 1", and so on."""
     return model.classes or [f"class {number}" for number in range(model.num_classes)]
 
 
-def _recorded(
+def _record_attention(
     model: VisionTransformer, inputs: Tensor, layers: list[int] | None
 ) -> Float[Tensor, "B L H T T"]:
     with in_eval_mode(model), torch.no_grad(), AttentionRecorder(model, layers) as recorder:
@@ -141,4 +152,5 @@ def _recorded(
 
 
 def _on_grid(matrix: Float[Tensor, "B T T"], model: VisionTransformer) -> Float[Tensor, "B h w"]:
+    """The row that the head reads, as a map on the model's grid of patches."""
     return tokens_to_grid(read_by_head(matrix, model), model.grid_size, model.num_prefix_tokens)

@@ -1,4 +1,4 @@
-"""Read the attention weights of a model while it runs as always."""
+"""Reading the attention weights of a model while it runs as usual."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -21,17 +21,18 @@ class AttentionRecorder:
             logits = model(images)
         recorder.attention      # (B, L, H, T, T): image, layer, head, query token, key token
 
-    Rows sum to 1: they are the weights before attention dropout. Each forward replaces the last.
-    The model's own computation is left alone: a hook sees each attention module's input, and the
-    weights are recomputed from it, so that the fused kernel stays on. Compiled models run
-    uncompiled inside. With `gradients=True` the unfused path runs instead, and `recorder.layers`
-    are the graph's own tensors, for `torch.autograd.grad(score, recorder.layers)`.
+    Rows sum to 1, because these are the weights before attention dropout. Each forward pass
+    replaces the weights of the one before. The model's own computation does not change: a hook gets
+    the input of each attention module, and the weights are recomputed from it, so that the fused
+    kernel stays on. Compiled models run uncompiled inside the with block. With `gradients=True` the
+    unfused path runs instead, and `recorder.layers` are the tensors of the graph itself, for
+    `torch.autograd.grad(score, recorder.layers)`.
 
     Args:
-        model: any model whose attention modules have `qkv`, `num_heads` and `scale`, as vitlib's,
-            timm's and the book's own have; for `gradients` they need `fused` and `attn_drop` too.
+        model: any model whose attention modules have `qkv`, `num_heads` and `scale`, such as
+            vitlib's, timm's and the book's; for `gradients` they also need `fused` and `attn_drop`.
         layers: which blocks to record, counted from 0 in forward order, or from -1 backwards.
-            They must be named in forward order, so that the result always is; None means all.
+            They must be given in forward order, since the result is in that order; None means all.
         gradients: whether to record tensors that gradients can reach.
 
     Raises ValueError if the model has no such modules or not that many layers, and RuntimeError if
@@ -47,7 +48,9 @@ class AttentionRecorder:
                 f"{type(model).__name__} has no attention module to record: expected modules "
                 f"with qkv, num_heads and scale"
             )
-        self._modules = modules if layers is None else [modules[i] for i in _find(layers, modules)]
+        if layers is not None:
+            modules = [modules[number] for number in _find_layers(layers, modules)]
+        self._modules = modules
         for module in self._modules:
             if not isinstance(getattr(module, "q_norm", nn.Identity()), nn.Identity):
                 raise ValueError(
@@ -69,7 +72,7 @@ class AttentionRecorder:
         self._stance.__enter__()
         for module in self._modules:
             if self.gradients:
-                hook = partial(self._keep_dropout_input, module)
+                hook = partial(self._store_dropout_input, module)
                 self._handles.append(module.attn_drop.register_forward_pre_hook(hook))
             else:
                 self._handles.append(
@@ -88,12 +91,12 @@ class AttentionRecorder:
 
     @property
     def attention(self) -> Float[Tensor, "B L H T T"]:
-        """The weights of the last forward, stacked."""
+        """The weights of the last forward pass, stacked."""
         return torch.stack(self.layers, dim=1)
 
     @property
     def layers(self) -> list[Float[Tensor, "B H T T"]]:
-        """The weights of the last forward, layer by layer in the order in which modules stand."""
+        """The weights of the last forward pass, one tensor per layer, in forward order."""
         if not self._weights:
             raise RuntimeError(
                 "AttentionRecorder has recorded nothing: run the model inside the with block"
@@ -110,15 +113,15 @@ class AttentionRecorder:
             )
         qkv = module.qkv(x)  # (B, T, 3D)
         q, k, _ = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=module.num_heads)
-        self._keep(module, attention_weights(q, k, module.scale))
+        self._store(module, attention_weights(q, k, module.scale))
 
-    def _keep_dropout_input(
+    def _store_dropout_input(
         self, module: nn.Module, _: nn.Module, inputs: tuple[Tensor, ...]
     ) -> None:
-        self._keep(module, inputs[0])
+        self._store(module, inputs[0])
 
-    def _keep(self, module: nn.Module, weights: Tensor) -> None:
-        if module in self._weights:  # a new forward has begun
+    def _store(self, module: nn.Module, weights: Tensor) -> None:
+        if module in self._weights:  # a new forward pass has begun
             self._weights.clear()
         self._weights[module] = weights
 
@@ -127,8 +130,8 @@ def _is_attention(module: nn.Module) -> bool:
     return all(hasattr(module, name) for name in ("qkv", "num_heads", "scale"))
 
 
-def _find(layers: Sequence[int], modules: list[Any]) -> list[int]:
-    """The layers counted from 0, or a ValueError that says which there are."""
+def _find_layers(layers: Sequence[int], modules: list[Any]) -> list[int]:
+    """The layers, all counted from 0; a ValueError, with the valid ones, if one does not exist."""
     is_list = isinstance(layers, Sequence) and not isinstance(layers, str)
     if not is_list or not layers or not all(isinstance(layer, Integral) for layer in layers):
         raise ValueError(f"layers must be a list of block numbers such as [0, -1], got {layers!r}")
@@ -142,7 +145,7 @@ def _find(layers: Sequence[int], modules: list[Any]) -> list[int]:
     found = [int(layer) % count for layer in layers]
     if found != sorted(set(found)):
         raise ValueError(
-            f"layers must stand in forward order, each once, got {list(layers)}: "
+            f"layers must be given in forward order, each once, got {list(layers)}: "
             f"of {count} layers these are {found}"
         )
     return found

@@ -1,4 +1,4 @@
-"""A model's results on test pictures as one HTML page (page.py), with its drawings (charts.py)."""
+"""A model's results on test pictures as one HTML page (page.py), with charts (charts.py)."""
 
 from vitlib.report.page import Report, render, wilson_interval, write_report
 

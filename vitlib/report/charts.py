@@ -1,4 +1,4 @@
-"""The report's drawings as SVG text, coloured by its style sheet."""
+"""The report's charts as SVG text, coloured by its style sheet."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from vitlib.plots import smooth
 
 _WIDTH, _HEIGHT = 320, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 8, 10, 26  # room for "0.00015" on the left
-_MOST_POINTS = 600  # of a curve; more than there are pixels only makes the page larger
+_MAX_POINTS = 600  # of a curve; more than it has pixels would only make the page larger
 
 
 def line_chart(
@@ -21,7 +21,11 @@ def line_chart(
     last: int | None = None,
     smoothed: bool = False,
 ) -> str:
-    """A curve over steps 1, 2, ..., or with dots at `steps`, and an axis up to step `last`."""
+    """A curve over steps 1, 2, ..., or over `steps`, which are marked by dots.
+
+    The axis ends at step `last`, by default that of the curve. With `smoothed`, the values are
+    drawn faintly, and their running mean over them.
+    """
     xs = list(range(1, len(values) + 1)) if steps is None else list(steps)
     last = last or xs[-1]
     ticks = nice_ticks(min(values), max(values))
@@ -34,7 +38,7 @@ def line_chart(
         return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (value - low) / (high - low)
 
     def line(numbers: Sequence[float], kind: str) -> str:
-        every = -(-len(numbers) // _MOST_POINTS)
+        every = -(-len(numbers) // _MAX_POINTS)
         chosen = [k for k in range(len(numbers)) if k % every == 0 or k == len(numbers) - 1]
         points = " ".join(f"{x(xs[k]):.1f},{y(numbers[k]):.1f}" for k in chosen)
         return f'<polyline class="{kind}" points="{points}"/>'
@@ -61,16 +65,16 @@ def line_chart(
             f'<circle class="dot" cx="{x(step):.1f}" cy="{y(value):.1f}" r="3"/>'
             for step, value in zip(xs, values, strict=True)
         ]
-    told = f"{title}: from {values[0]:.4g} to {values[-1]:.4g}"
+    summary = f"{title}: from {values[0]:.4g} to {values[-1]:.4g}"
     return (
         f"<figure><figcaption>{escape(title)}</figcaption>"
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(told)}">'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(summary)}">'
         f"{''.join(parts)}</svg></figure>\n"
     )
 
 
 def nice_ticks(low: float, high: float) -> list[float]:
-    """3 to 6 round numbers, of which the first is at most `low` and the last at least `high`."""
+    """3 to 6 round numbers; the first is at most `low`, and the last is at least `high`."""
     if high - low < 1e-9 * max(abs(low), abs(high), 1e-30):
         margin = abs(high) / 2 or 1.0
         low, high = low - margin, high + margin
@@ -82,7 +86,7 @@ def nice_ticks(low: float, high: float) -> list[float]:
 
 
 def heat_map(counts: Int64[Tensor, "K K"]) -> str:
-    """A confusion matrix as coloured squares, with every fifth or tenth class's number."""
+    """A confusion matrix as coloured squares, with the number of every fifth or tenth class."""
     size = len(counts)
     cell = 500 / size
     every = 5 if size <= 50 else 10
@@ -97,7 +101,7 @@ def heat_map(counts: Int64[Tensor, "K K"]) -> str:
         for given, count in enumerate(row):
             if count:
                 kind = "right" if given == true else "wrong"
-                opacity = 0.15 + 0.85 * count / sum(row)  # a single one is still seen
+                opacity = 0.15 + 0.85 * count / sum(row)  # even a single one is visible
                 parts.append(
                     f'<rect class="{kind}" x="{30 + given * cell:.2f}" '
                     f'y="{20 + true * cell:.2f}" width="{cell:.2f}" height="{cell:.2f}" '

@@ -1,1 +1,1 @@
-"""Recorded experiments: of each a log as JSON and the script that makes it; record.py reads."""
+"""Recorded experiments: a JSON log of each, and the script that writes it; record.py reads them."""

@@ -1,20 +1,20 @@
-"""A recorded experiment: several trainings that differ in a few settings, and what came of them.
+"""A recorded experiment: several trainings that differ in a few settings, and their results.
 
-The JSON files of this folder are such records, and so may be any file or mapping with
+The JSON files of this folder are such records, and so is any file or mapping with
 
-    "settings": {"lr": "Learning rate"}          what varies, each with its words
+    "settings": {"lr": "Learning rate"}          what varies, each with its label
     "curves": {"loss": {"label": "Training loss", "steps": [20, 40, 60]}}
     "results": {"test_accuracy": {"label": "Test accuracy", "percent": true}}
     "runs": [{"lr": 0.001, "seed": 0, "loss": [2.2, 1.9, 1.6],
               "test_accuracy": 0.43, "diverged_at": null}, ...]
 
-Every run holds every setting (a number, text, true, false or null), every curve (one number for
-each of its steps) and every result. Optional are: a run's "seed", which counts repetitions with
-equal settings; "percent": true for shares of 1, shown in %; and "scale": "log" for the axis of a
-curve. Other keys are passed over.
+Every run has every setting (a number, text, true, false or null), every curve (one number for each
+of its steps) and every result. These are optional: a run's "seed", which numbers repetitions with
+the same settings; "percent": true for shares of 1, which are shown in %; and "scale": "log" for the
+axis of a curve. Other keys are ignored.
 
-A run that diverged says so: "diverged_at" is the step, and its curves may end before it; or its
-curves hold null, NaN or infinity from there on. Its results may be null.
+A run that diverged is marked: "diverged_at" is the step, and its curves may end before it; or its
+curves contain null, NaN or infinity from there on. Its results may be null.
 """
 
 import json
@@ -30,22 +30,23 @@ SCALES = ("linear", "log")
 
 
 class Record:
-    """A record, checked, as plain JSON without a NaN.
+    """A record that has been checked, as plain JSON values without NaN.
 
     Args:
         runs: the record itself, its name in vitlib/runs (such as "learning_rates"), or the
             path of a JSON file.
 
     `settings` is a list of {key, label, values}, `curves` of {key, label, steps, percent, scale},
-    `results` of {key, label, percent}, and `runs` of {settings, seed, curves, results, diverged}:
-    curves end before the first number that is none, `diverged` is None or words such as "at step
-    40".
+    `results` of {key, label, percent}, and `runs` of {settings, seed, curves, results, diverged}.
+    Curves end before their first value that is not a finite number; `diverged` is None or words
+    such as "at step 40".
 
-    Raises ValueError for a record that is none, and for runs that differ in what they hold.
+    Raises ValueError for anything but a record, and for runs that do not have the same settings,
+    curves and results.
     """
 
     def __init__(self, runs: str | Path | Mapping[str, Any]) -> None:
-        given = _load(runs)
+        given = _load_record(runs)
         for key in ("settings", "curves", "results"):
             if not isinstance(given.get(key), Mapping):
                 raise ValueError(
@@ -55,48 +56,49 @@ class Record:
             raise ValueError("a record of runs needs 'runs', a list of at least one")
         if not given["curves"]:
             raise ValueError("the record has no curves: there is nothing to draw")
-        self.curves = [_curve(key, said) for key, said in given["curves"].items()]
-        self.results = [_result(key, said) for key, said in given["results"].items()]
+        self.curves = [_read_curve(key, entry) for key, entry in given["curves"].items()]
+        self.results = [_read_result(key, entry) for key, entry in given["results"].items()]
         keys = list(given["settings"])
-        self.runs = [self._run(number, run, keys) for number, run in enumerate(given["runs"])]
+        self.runs = [self._read_run(number, run, keys) for number, run in enumerate(given["runs"])]
         self.settings = [
             {
                 "key": key,
                 "label": str(label),
-                "values": _each_once(run["settings"][key] for run in self.runs),
+                "values": _distinct(run["settings"][key] for run in self.runs),
             }
             for key, label in given["settings"].items()
         ]
         self._check_repetitions()
         self._check_scales()
 
-    def in_words(self) -> str:
-        """What was recorded, with every result of a small record."""
+    def describe(self) -> str:
+        """The record in words; a small one with every result."""
         varied = " and ".join(setting["label"] for setting in self.settings) or "the seed"
         words = [f"{len(self.runs)} recorded training runs, which differ in {varied}."]
         if len(self.runs) * len(self.results) <= 40:
-            words += [self._run_in_words(run) for run in self.runs]
+            words += [self._describe_run(run) for run in self.runs]
         return " ".join(words)
 
-    def _run_in_words(self, run: Mapping[str, Any]) -> str:
+    def _describe_run(self, run: Mapping[str, Any]) -> str:
         chosen = {k: "none" if v is None else v for k, v in run["settings"].items()}
-        told = [f"{one['label']} {chosen[one['key']]}" for one in self.settings]
+        settings = [f"{one['label']} {chosen[one['key']]}" for one in self.settings]
         ends = [f"diverged {run['diverged']}"] if run["diverged"] else []
         for one in self.results:
             value = run["results"][one["key"]]
             if value is not None:
                 number = f"{100 * value:.1f} %" if one["percent"] else f"{value:.4g}"
                 ends.append(f"{one['label']} {number}")
-        told.append(f"seed {run['seed']}")
-        return f"{', '.join(told)}: {', '.join(ends) or 'no result'}."
+        settings.append(f"seed {run['seed']}")
+        return f"{', '.join(settings)}: {', '.join(ends) or 'no result'}."
 
-    def _run(self, number: int, run: Any, settings: list[str]) -> dict[str, Any]:
+    def _read_run(self, number: int, run: Any, settings: list[str]) -> dict[str, Any]:
+        """One entry of `runs`, checked."""
         if not isinstance(run, Mapping):
             raise ValueError(f"run {number} is a {type(run).__name__}, not a mapping")
         wanted = [*settings, *(one["key"] for one in self.curves + self.results)]
         if missing := [key for key in wanted if key not in run]:
             raise ValueError(
-                f"run {number} lacks {', '.join(missing)}: all runs must hold the same"
+                f"run {number} lacks {', '.join(missing)}: all runs must have the same"
             )
         for key in settings:
             if not (_is_finite(run[key]) or run[key] is None or isinstance(run[key], str | bool)):
@@ -107,7 +109,8 @@ class Record:
         diverged_at = run.get("diverged_at")
         lines, ends = {}, []
         for curve in self.curves:
-            lines[curve["key"]], end = _line(number, run[curve["key"]], curve, diverged_at)
+            values = run[curve["key"]]
+            lines[curve["key"]], end = _read_values(number, values, curve, diverged_at)
             ends += [] if end is None else [end]
         diverged = None
         if diverged_at is not None or ends:
@@ -146,7 +149,7 @@ class Record:
                 raise ValueError(f"{curve['key']} has values of 0 or less: its scale can't be log")
 
 
-def _load(runs: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
+def _load_record(runs: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(runs, Mapping):
         return runs
     if not isinstance(runs, str | Path):
@@ -170,27 +173,30 @@ def _load(runs: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
     return record
 
 
-def _result(key: str, said: Any) -> dict[str, Any]:
-    if not isinstance(said, Mapping) or "label" not in said:
-        raise ValueError(f"{key!r} must be described as {{'label': ...}}, got {said!r}")
-    return {"key": key, "label": str(said["label"]), "percent": bool(said.get("percent"))}
+def _read_result(key: str, entry: Any) -> dict[str, Any]:
+    """One entry of `results`, checked."""
+    if not isinstance(entry, Mapping) or "label" not in entry:
+        raise ValueError(f"{key!r} must be described as {{'label': ...}}, got {entry!r}")
+    return {"key": key, "label": str(entry["label"]), "percent": bool(entry.get("percent"))}
 
 
-def _curve(key: str, said: Any) -> dict[str, Any]:
-    described = _result(key, said)
-    steps, scale = said.get("steps"), said.get("scale", "linear")
-    whole = isinstance(steps, list) and steps and all(isinstance(step, int) for step in steps)
-    if not whole or steps[0] < 0 or any(a >= b for a, b in pairwise(steps)):
-        raise ValueError(f"{key!r} needs 'steps', a list of rising whole numbers, got {steps!r}")
+def _read_curve(key: str, entry: Any) -> dict[str, Any]:
+    """One entry of `curves`, checked."""
+    described = _read_result(key, entry)
+    steps, scale = entry.get("steps"), entry.get("scale", "linear")
+    are_whole = isinstance(steps, list) and steps and all(isinstance(step, int) for step in steps)
+    if not are_whole or steps[0] < 0 or any(a >= b for a, b in pairwise(steps)):
+        wanted = "a list of increasing whole numbers"
+        raise ValueError(f"{key!r} needs 'steps', {wanted}, got {steps!r}")
     if scale not in SCALES:
         raise ValueError(f"the scale of {key!r} must be {' or '.join(SCALES)}, got {scale!r}")
     return {**described, "steps": steps, "scale": scale}
 
 
-def _line(
+def _read_values(
     number: int, values: Any, curve: Mapping[str, Any], diverged_at: int | None
 ) -> tuple[list[float], int | None]:
-    """A run's curve up to its first number that is none, and the step of that one."""
+    """A run's curve up to its first value that is not a finite number, and that one's step."""
     key, steps = curve["key"], curve["steps"]
     if not isinstance(values, list):
         raise ValueError(f"run {number}: {key} must be a list, got {type(values).__name__}")
@@ -211,7 +217,7 @@ def _is_finite(value: Any) -> bool:
     return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 
-def _each_once(found: Iterable[Any]) -> list[Any]:
-    """Numbers in rising order, anything else as it comes."""
+def _distinct(found: Iterable[Any]) -> list[Any]:
+    """Each value once: numbers in rising order, anything else in the order of appearance."""
     values = list(dict.fromkeys(found))
     return sorted(values) if all(_is_finite(value) for value in values) else values

@@ -1,31 +1,29 @@
-"""Trains chapter 10's students of 250 labels: with a teacher or without, with its token or without.
+"""Trains chapter 10's students of 250 labels, with and without a teacher, with and without a token.
 
     python -m vitlib.runs.train_distillation
 
-Writes distillation.json, which chapter 10 reads (record.py says what such a file holds). Of the
-4,000 training digits 250 keep their labels, 25 of each class, another draw for each seed. On them a
-SmallCNN is trained, which is the teacher, and then one student for each of `ARMS`, all by the same
-recipe and seed. Two arms also see the other 3,750 digits: one with the teacher's answers for
-labels, and, to know what that costs, one with the true labels.
+Writes distillation.json, which chapter 10 reads (record.py describes such files). Of the 4,000
+training digits, 250 keep their labels: 25 of each class, drawn anew for each seed. A SmallCNN is
+trained on them, which is the teacher, and then one student for each of `ARMS`, all by the same
+recipe and seed. Two arms also use the other 3,750 digits: one with the teacher's answers as labels,
+and, to show what that costs, one with the true labels.
 
-The recipe is the book's, `vitlib.TrainConfig`, with batches of 50 and 1,000 steps for the clock,
-and without the average of weights, since the rate ends at zero. Steps and the teacher's form were
-chosen by digits of the 3,750; τ and alpha were not chosen at all. Each run is tested once; the
-control with one smoothed head was added when the other had been seen.
+The recipe is the book's, `vitlib.TrainConfig`, with batches of 50 and 1,000 steps to save time, and
+without an average of the weights, since the learning rate ends at zero. The number of steps and the
+teacher's form were chosen on digits of the 3,750; τ and alpha were not tuned at all. Each run is
+tested once. The control with one smoothed head was added after the other's results were known.
 
-Beside the usual results each run holds, for the 1,000 test digits,
+In addition to the usual results, each run has, for the 1,000 test digits,
 
-    "same_mistakes": of the digits that the teacher misreads, the share with the same wrong answer
+    "same_mistakes": of the digits that the teacher gets wrong, the share with the same wrong answer
 
 and with two tokens
 
-    "class_head", "distillation_head": accuracy of each
-    "cosine", "cosine_untrained": of the two tokens, mean over the digits: as they enter the first
-        block, after each block, and after the final norm
+    "class_head", "distillation_head": the accuracy of each
+    "cosine", "cosine_untrained": between the two tokens, mean over the digits: as they enter the
+        first block, after each block, and after the final norm
 """
 
-import json
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -49,19 +47,19 @@ from vitlib import (
 )
 from vitlib.baselines import SmallCNN
 from vitlib.runs.in_parallel import one_core_each
+from vitlib.runs.log import TEST_ACCURACY, loss_curve, window_means, write_log
 
 LOG = Path(__file__).with_name("distillation.json")
 NAME, WIDTH, LABELS, SEEDS = "vit_nano_patch7_28", 16, 250, (0, 1, 2, 3, 4)
 RECIPE = TrainConfig(steps=1000, batch_size=50, ema_decay=None, val_fraction=0.0, progress=False)
 WINDOW = 50  # steps whose mean loss is one point of the curve
-ENDS = list(range(WINDOW, RECIPE.steps + 1, WINDOW))
 
 
 class LabelsTwice(DistillationLoss):
-    """DeiT's control, two class tokens: the second head learns the labels, too.
+    """DeiT's control with two class tokens: the second head learns the labels, too.
 
-    It differs from hard distillation by a teacher that never errs, and by nothing else: so the
-    second head's labels are not smoothed, as a teacher's are not, unless `smooth_both`.
+    This is hard distillation by a teacher that is never wrong, and differs from it in nothing else.
+    So the second head's labels are not smoothed, as a teacher's are not, unless `smooth_both`.
     """
 
     def __init__(self, teacher: nn.Module, smooth_both: bool = False):
@@ -85,7 +83,7 @@ class LabelsTwice(DistillationLoss):
 class OneHead(nn.Module):
     """A plain model that answers like a distilled one, with its one head in both places.
 
-    Both terms of the loss then reach the class token: distillation as it was before DeiT.
+    Both terms of the loss then apply to the class token: distillation as it was before DeiT.
     """
 
     distilled = True
@@ -106,11 +104,11 @@ class OneHead(nn.Module):
 
 @dataclass(frozen=True)
 class Arm:
-    """What sets a student apart; without a `loss` it learns the labels by cross-entropy alone."""
+    """How a student is trained; without a `loss` it learns the labels by cross-entropy alone."""
 
-    token: bool = False
+    token: bool = False  # whether it has a distillation token
     loss: Callable[[nn.Module], DistillationLoss] | None = None  # made from the teacher
-    all_digits: bool = False
+    all_digits: bool = False  # or only those with labels
 
 
 def smoothed_twice(teacher: nn.Module) -> DistillationLoss:
@@ -148,7 +146,7 @@ ARMS = {
 
 
 def run(seed: int) -> list[dict[str, Any]]:
-    """One draw of labels: the teacher, then a student for each arm, and what came of them."""
+    """For one draw of labels, train the teacher and one student per arm; return their entries."""
     data = load_data("mnist5k")
     _, labelled = data.split(LABELS / len(data.train), seed=seed)
     few, recipe = replace(data, train=labelled), replace(RECIPE, seed=seed)
@@ -156,7 +154,7 @@ def run(seed: int) -> list[dict[str, Any]]:
     teacher = SmallCNN(width=WIDTH)
     losses = fit(teacher, few, recipe).loss
     found: dict[str, Any] = {"student": "the teacher", "seed": seed}
-    runs = [found | score(teacher, teacher, data.test) | {"loss": _means(losses)}]
+    runs = [found | score(teacher, teacher, data.test) | {"loss": window_means(losses, WINDOW)}]
     for name, arm in ARMS.items():
         torch.manual_seed(seed)
         model = create_model(NAME, distilled=arm.token)
@@ -167,13 +165,13 @@ def run(seed: int) -> list[dict[str, Any]]:
         found = {"student": name, "seed": seed, **score(student, teacher, data.test)}
         if arm.token:
             found |= {"cosine_untrained": untrained, **score_heads(model, data.test)}
-        runs.append(found | {"loss": _means(losses)})
+        runs.append(found | {"loss": window_means(losses, WINDOW)})
         print(found, flush=True)
     return runs
 
 
 def score(model: nn.Module, teacher: nn.Module, digits: ImageSet) -> dict[str, float]:
-    """How often the model is right, and how often it answers as the teacher does."""
+    """How often the model is right, and how often it gives the same answer as the teacher."""
     answers, taught = (evaluate(one, digits).predictions for one in (model, teacher))
     missed = taught != digits.labels
     return {
@@ -185,7 +183,7 @@ def score(model: nn.Module, teacher: nn.Module, digits: ImageSet) -> dict[str, f
 
 @torch.no_grad()
 def score_heads(model: VisionTransformer, digits: ImageSet) -> dict[str, Any]:
-    """How often each head is right for itself, and how alike their tokens are."""
+    """How often each head alone is right, and the cosine between their tokens."""
     logits, dist_logits = model(_normalised(digits), return_dist=True)
     return {
         "class_head": _share(logits.argmax(dim=1) == digits.labels),
@@ -196,7 +194,10 @@ def score_heads(model: VisionTransformer, digits: ImageSet) -> dict[str, Any]:
 
 @torch.no_grad()
 def token_cosines(model: VisionTransformer, digits: ImageSet) -> list[float]:
-    """As they enter the first block, after each block, after the norm; mean over the digits."""
+    """The cosine between the two tokens, mean over the digits, at each depth.
+
+    The depths are: as they enter the first block, after each block, and after the final norm.
+    """
     images = _normalised(digits)
     first_two = torch.cat([model.get_parameter(f"{kind}_token") for kind in ("cls", "dist")], dim=1)
     entering = first_two + model.get_parameter("pos_embed")[:, :2]
@@ -209,27 +210,19 @@ def _normalised(digits: ImageSet) -> Float[Tensor, "n C H W"]:
     return digits.normalize(digits.images.float() / 255)
 
 
-def _means(losses: list[float]) -> list[float]:
-    return [round(statistics.mean(losses[end - WINDOW : end]), 3) for end in ENDS]
-
-
 def _share(right: Tensor) -> float:
     return round(right.float().mean().item(), 4)
 
 
 if __name__ == "__main__":
-    log = {
-        "model": NAME,
-        "teacher": {"width": WIDTH},
-        "labels": LABELS,
-        "recipe": RECIPE.to_dict(),
-        "settings": {"student": "Student"},
-        "curves": {"loss": {"label": f"Training loss, mean of {WINDOW} steps", "steps": ENDS}},
-        "results": {
-            "test_accuracy": {"label": "Test accuracy", "percent": True},
-            "agreement": {"label": "Test digits read as the teacher reads them", "percent": True},
-        },
-        "runs": list(chain.from_iterable(one_core_each(run, [(seed,) for seed in SEEDS]))),
-        "torch": torch.__version__,
-    }
-    LOG.write_text(json.dumps(log, indent=1, ensure_ascii=False) + "\n", "utf8")
+    agreement = {"label": "Test digits read as the teacher reads them", "percent": True}
+    write_log(
+        LOG,
+        model=NAME,
+        details={"teacher": {"width": WIDTH}, "labels": LABELS},
+        recipe=RECIPE,
+        settings={"student": "Student"},
+        curves=loss_curve(RECIPE.steps, WINDOW),
+        results=TEST_ACCURACY | {"agreement": agreement},
+        runs=list(chain.from_iterable(one_core_each(run, [(seed,) for seed in SEEDS]))),
+    )

@@ -1,20 +1,19 @@
-"""Trains chapter 12's small model on the canvases with fragments, three seeds, and scores its maps.
+"""Trains chapter 12's small model on canvases with fragments, with three seeds; scores its maps.
 
     python -m vitlib.runs.train_fragments
 
-Writes fragments.json, which chapter 12 reads (record.py says what such a file holds). The canvases
-are the same for all seeds; weights and the order of the images are not. Beside the usual results
-each run holds, for 200 test canvases,
+Writes fragments.json, which chapter 12 reads (record.py describes such files). The canvases are the
+same for all seeds; the initial weights and the order of the images are not. In addition to the
+usual results, each run has, for 200 test canvases,
 
     "order": map -> rank correlation with occlusion in black, among patches with ink, mean of images
     "share": map -> share of the map on patches of the whole digit, mean of images
 
-and for all of them the accuracy "without_layer" i's attention, and by the logit "lens" after
-block i. The rank correlation is SciPy's: the chapter writes its own.
+and for all test canvases, for each i, the accuracy "without_layer" i's attention, and that of the
+logit "lens" after block i. The rank correlation is SciPy's, since the chapter writes its own.
 """
 
 import copy
-import json
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +40,7 @@ from vitlib import (
 )
 from vitlib.fragments import SIDE, fragments_data
 from vitlib.runs.in_parallel import one_core_each
+from vitlib.runs.log import TEST_ACCURACY, loss_curve, window_means, write_log
 
 LOG = Path(__file__).with_name("fragments.json")
 SEEDS, SCORED, PATCH = (0, 1, 2), 200, 7
@@ -53,11 +53,10 @@ RECIPE = TrainConfig(
     progress=False,
 )  # fmt: skip
 WINDOW = 40  # steps whose mean loss is one point of the curve
-ENDS = list(range(WINDOW, RECIPE.steps + 1, WINDOW))
 
 
 def run(seed: int) -> dict[str, Any]:
-    """One training, and what came of it."""
+    """Train and test one model and score its maps; return its entry in the log."""
     data, whole = fragments_data(load_data("mnist5k"))
     torch.manual_seed(seed)
     model = VisionTransformer(**MODEL)
@@ -72,7 +71,7 @@ def run(seed: int) -> dict[str, Any]:
         **score_maps(model, data, images[:SCORED], whole[:SCORED]),
         "without_layer": [round(one.accuracy, 4) for one in without],
         "lens": [round(value, 4) for value in lens.tolist()],
-        "loss": [round(statistics.mean(history.loss[end - WINDOW : end]), 3) for end in ENDS],
+        "loss": window_means(history.loss, WINDOW),
     }
     print({key: value for key, value in result.items() if key != "loss"}, flush=True)
     return result
@@ -84,7 +83,7 @@ def score_maps(
     images: Float[Tensor, "B 1 H W"],
     whole: Bool[Tensor, "B H W"],
 ) -> dict[str, dict[str, float]]:
-    """{"order": ..., "share": ...} of the maps, for normalised images with masks of the digit."""
+    """{"order": ..., "share": ...} of the maps, for normalised images and masks of their digits."""
     with torch.no_grad(), AttentionRecorder(model) as recorder:
         model(images)
     pixels = patchify(data.test.denormalize(images), PATCH)  # (B, N, P*P)
@@ -114,7 +113,7 @@ def score_maps(
 def rank_agreement(
     maps: Float[Tensor, "B N"], drops: Float[Tensor, "B N"], where: Bool[Tensor, "B N"]
 ) -> float:
-    """Spearman's correlation of each map with the drops, among the patches `where`; their mean."""
+    """Spearman's correlation of each map with the drops, among the patches `where`; the mean."""
     each = [
         spearmanr(m[w].numpy(), d[w].numpy()).statistic
         for m, d, w in zip(maps, drops, where, strict=True)
@@ -123,21 +122,19 @@ def rank_agreement(
 
 
 def _without_attention(model: VisionTransformer, layer: int) -> VisionTransformer:
-    """A copy in which nothing leaves this layer's attention, but for a bias."""
+    """A copy in which this layer's attention adds nothing but a bias."""
     model = copy.deepcopy(model)
     torch.nn.init.zeros_(model.get_parameter(f"blocks.{layer}.attn.proj.weight"))
     return model
 
 
 if __name__ == "__main__":
-    runs = one_core_each(run, [(seed,) for seed in SEEDS])
-    log = {
-        "model": MODEL,
-        "recipe": RECIPE.to_dict(),
-        "settings": {},
-        "curves": {"loss": {"label": f"Training loss, mean of {WINDOW} steps", "steps": ENDS}},
-        "results": {"test_accuracy": {"label": "Test accuracy", "percent": True}},
-        "runs": runs,
-        "torch": torch.__version__,
-    }
-    LOG.write_text(json.dumps(log, indent=1, allow_nan=False) + "\n")
+    write_log(
+        LOG,
+        model=MODEL,
+        recipe=RECIPE,
+        settings={},
+        curves=loss_curve(RECIPE.steps, WINDOW),
+        results=TEST_ACCURACY,
+        runs=one_core_each(run, [(seed,) for seed in SEEDS]),
+    )

@@ -1,15 +1,13 @@
-"""Trains the book's small model at six learning rates, with warm-up and without, two seeds each.
+"""Trains the book's small model at six learning rates, with and without warm-up, two seeds each.
 
     python -m vitlib.runs.train_learning_rates
 
-Writes learning_rates.json, for `RunsFigure("learning_rates")`. Everything else is the book's
-recipe, `vitlib.TrainConfig`, except that a run is 400 steps short and keeps no moving average of
-the weights: an average would hide how far the weights themselves have come, or jumped. A rate is
-to be chosen by the validation images, a tenth of the training digits; each run is tested once.
+Writes learning_rates.json, for `RunsFigure("learning_rates")`. Everything else follows the book's
+recipe, `vitlib.TrainConfig`, except that a run has only 400 steps and keeps no moving average of
+the weights: an average would hide how far the weights themselves have come, or jumped. The rate
+should be chosen by the validation images, a tenth of the training digits; each run is tested once.
 """
 
-import json
-import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,17 +16,21 @@ import torch
 
 from vitlib import History, TrainConfig, create_model, evaluate, fit, load_data
 from vitlib.runs.in_parallel import one_core_each
+from vitlib.runs.log import TEST_ACCURACY, loss_curve, window_ends, window_means, write_log
 from vitlib.train import TrainState
 
 LOG = Path(__file__).with_name("learning_rates.json")
 NAME, SEEDS = "vit_nano_patch7_28", (0, 1)
 RATES, WARMUPS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2), (0, TrainConfig().warmup_steps)
 RECIPE = TrainConfig(steps=400, eval_every=40, ema_decay=None, progress=False)
-WINDOW = 20  # steps whose mean loss is one point of the curve: enough to draw, short enough to read
+WINDOW = 20  # steps whose mean loss is one point of the curve
 
 
 def run(lr: float, warmup_steps: int, seed: int) -> dict[str, Any]:
-    """One training, and what came of it; one that diverged is recorded as far as it came."""
+    """Train and test one model; return its entry in the log.
+
+    A run that diverges is recorded up to that step.
+    """
     data = load_data("mnist5k")
     torch.manual_seed(seed)
     model = create_model(NAME)
@@ -37,13 +39,12 @@ def run(lr: float, warmup_steps: int, seed: int) -> dict[str, Any]:
 
     def keep(state: TrainState) -> None:
         nonlocal history
-        history = state.history  # fit returns none where it breaks off
+        history = state.history  # fit does not return it if the run diverges
 
     try:
         fit(model, data, config, callbacks=[keep])
     except FloatingPointError:
         diverged_at = len(history.loss) + 1
-    whole = range(WINDOW, len(history.loss) + 1, WINDOW)
     accuracy = None if diverged_at else round(evaluate(model, data.test).accuracy, 4)
     print(lr, warmup_steps, seed, accuracy, diverged_at, flush=True)
     return {
@@ -52,30 +53,24 @@ def run(lr: float, warmup_steps: int, seed: int) -> dict[str, Any]:
         "seed": seed,
         "test_accuracy": accuracy,
         "diverged_at": diverged_at,
-        "loss": [round(statistics.mean(history.loss[end - WINDOW : end]), 3) for end in whole],
+        "loss": window_means(history.loss, WINDOW),
         "val_accuracy": [round(value, 4) for value in history.val_accuracy],
     }
 
 
 if __name__ == "__main__":
     jobs = [(lr, warmup, seed) for lr in RATES for warmup in WARMUPS for seed in SEEDS]
-    log = {
-        "model": NAME,
-        "recipe": RECIPE.to_dict(),
-        "settings": {"lr": "Learning rate", "warmup_steps": "Warm-up steps"},
-        "curves": {
-            "loss": {
-                "label": f"Training loss, mean of {WINDOW} steps",
-                "steps": list(range(WINDOW, RECIPE.steps + 1, WINDOW)),
-            },
-            "val_accuracy": {
-                "label": "Validation accuracy",
-                "steps": list(range(RECIPE.eval_every, RECIPE.steps + 1, RECIPE.eval_every)),
-                "percent": True,
-            },
-        },
-        "results": {"test_accuracy": {"label": "Test accuracy", "percent": True}},
-        "runs": one_core_each(run, jobs),
-        "torch": torch.__version__,
+    val_accuracy = {
+        "label": "Validation accuracy",
+        "steps": window_ends(RECIPE.steps, RECIPE.eval_every),
+        "percent": True,
     }
-    LOG.write_text(json.dumps(log, indent=1) + "\n")
+    write_log(
+        LOG,
+        model=NAME,
+        recipe=RECIPE,
+        settings={"lr": "Learning rate", "warmup_steps": "Warm-up steps"},
+        curves=loss_curve(RECIPE.steps, WINDOW) | {"val_accuracy": val_accuracy},
+        results=TEST_ACCURACY,
+        runs=one_core_each(run, jobs),
+    )

@@ -1,9 +1,9 @@
-"""Training: what a run is told, the loop, what comes of it, and what it is worth.
+"""Training: a run's settings, the loop, its record, and the evaluation of a model.
 
 history.py       TrainConfig, History, TrainState
 loop.py          fit, and its parts: param_groups, warmup_cosine, ema_update, pick_device
-distillation.py  DistillationLoss, a teacher's part in the loss
-resume.py        a run as a checkpoint, between two steps
+distillation.py  DistillationLoss: how a teacher enters the loss
+resume.py        the state of a run between two steps, saved to and restored from a checkpoint
 evaluation.py    evaluate: loss, accuracy and answers
 """
 

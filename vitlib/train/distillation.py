@@ -7,24 +7,29 @@ from torch.nn import functional as F
 
 
 class DistillationLoss:
-    """Loss of a distilled model: the class head learns the labels, the other one the teacher.
+    """The loss of a distilled model: one head learns the labels, the other the teacher's answers.
 
     With class logits z, distillation logits z_d, teacher logits z_t and labels y:
 
         hard: (1 - alpha) CE(z, y) + alpha CE(z_d, argmax z_t)
         soft: (1 - alpha) CE(z, y) + alpha tau² KL(softmax(z_t / tau) || softmax(z_d / tau))
 
-    KL is summed over classes and averaged over the batch, as the paper writes it; DeiT's published
-    code divides by the number of logits instead, which is K times smaller.
+    KL is summed over the classes and averaged over the batch, as the paper writes it. DeiT's
+    published code divides by the number of logits instead, which makes it K times smaller.
 
-    The teacher is put in eval mode, gets no gradient, and is no submodule: an optimiser over the
-    student never sees it. It gets the very images that the student gets, augmented and normalised.
+    The teacher is put in eval mode, gets no gradient, and is not a submodule, so that an optimiser
+    over the student never updates it. It gets the same images as the student, augmented and
+    normalised.
 
     Args:
         teacher: maps images (B, C, H, W) to logits (B, K).
         kind: "hard" or "soft".
-        alpha: weight of the teacher, 0 to 1.
+        alpha: weight of the teacher's term, 0 to 1.
         tau: temperature, above 0; only "soft" uses it.
+
+    Raises ValueError for another kind, for alpha or tau out of range, and when called, for a
+    teacher whose logits have another shape than the student's.
+    Source: Touvron et al. 2021, "Training data-efficient image transformers", equations 2 and 3.
     """
 
     def __init__(
@@ -45,7 +50,7 @@ class DistillationLoss:
         targets: Int64[Tensor, "B"] | Float[Tensor, "B K"],
         label_smoothing: float = 0.0,
     ) -> Float[Tensor, ""]:
-        """The loss; `targets` are labels or, after mixup, probabilities."""
+        """The loss, one number. `targets` are labels or, after mixup or cutmix, probabilities."""
         logits, dist_logits = (z.float() for z in outputs)
         labels_loss = F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
         self.teacher.eval()

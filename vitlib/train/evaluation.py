@@ -1,4 +1,4 @@
-"""What a model is worth: loss, accuracy and answers on a set of images."""
+"""Evaluation: a model's loss, accuracy and answers on a set of images."""
 
 from dataclasses import dataclass, field
 
@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitlib.data import ImageData, ImageSet
-from vitlib.matching import as_model_takes, check_fits
+from vitlib.matching import check_fits, normalised_for
+from vitlib.wording import check_count
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean cross-entropy (no label smoothing), share of right answers, and what led to them."""
+    """Mean cross-entropy (without label smoothing), share of right answers, logits and labels."""
 
     loss: float
     accuracy: float
@@ -27,20 +28,19 @@ class Evaluation:
 
 
 def evaluate(model: nn.Module, image_set: ImageSet, batch_size: int = 500) -> Evaluation:
-    """Loss and accuracy of `model` on all images, in eval mode, on the device where the model is.
+    """Loss and accuracy of `model` on all images, in eval mode, on the device of the model.
 
-    Images are normalised by the model's own `mean` and `std` where it has them, else by the set's.
-    The model's mode is afterwards what it was. A distilled model answers with the mean of both
-    heads.
-    Raises ValueError for an empty set, for images or labels that do not fit the model, and for a
-    model without a head.
+    Images are normalised by the model's own `mean` and `std` if it has them, else by the set's.
+    Afterwards the model is back in the mode it was in. A distilled model answers with the mean of
+    both heads.
+    Raises ValueError for an empty set, for images or labels that do not fit the model, for a model
+    without a head, and for a batch size below 1.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_count("batch_size", batch_size)
     if isinstance(image_set, ImageData):
         raise ValueError("evaluate takes one set of images: pass data.test, not data")
     check_fits(model, image_set)
-    image_set = as_model_takes(model, image_set)
+    image_set = normalised_for(model, image_set)
     weight = next(model.parameters())
     was_training = model.training
     model.eval()

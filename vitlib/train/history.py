@@ -1,4 +1,4 @@
-"""What a run was told (`TrainConfig`), what came of it (`History`), and what callbacks see."""
+"""A run's settings (`TrainConfig`), its record (`History`), and the state that callbacks get."""
 
 import io
 import math
@@ -27,27 +27,28 @@ class TrainConfig:
         batch_size: images per step; the last, short batch of an epoch is dropped.
         lr: highest learning rate, reached after `warmup_steps` of linear growth.
         min_lr: learning rate at the end of the cosine.
-        warmup_steps: steps of linear growth; a run of no more `steps` than these never leaves it.
+        warmup_steps: steps of linear growth; with `steps` no larger than this, lr only grows.
         weight_decay: AdamW's, on weight matrices only; see `param_groups`.
         betas: AdamW's two decay rates.
         label_smoothing: share of the target spread evenly over the classes.
-        clip_grad: largest norm of all gradients together; None leaves them as they are.
-        ema_decay: decay of the exponential moving average of the weights; None keeps none.
+        clip_grad: largest norm of all gradients together; None does not clip.
+        ema_decay: decay of the exponential moving average of the weights; None keeps no average.
         augment: "none", "affine", "flip_crop" or "randaugment"; see `vitlib.data.augment`.
-        mixup, cutmix: alpha of their Beta distribution, 0 for off. With both on, each batch takes
-            one of the two, with equal chance.
+        mixup, cutmix: alpha of their Beta distribution, 0 for off. If both are on, each batch gets
+            one of the two, with equal probability.
         amp: "auto" (bfloat16 autocast on CUDA devices that compute in it, else off; on a CPU it is
             slower at small widths), "bf16" (always) or "off".
-        val_fraction: share of the training images kept back for validation; 0 trains on all.
+        val_fraction: share of the training images held out for validation; 0 trains on all.
         eval_every: steps between two evaluations on the validation images.
-        seed: of every random draw inside `fit`, the validation split included; below 2**63.
+        seed: seeds every random draw inside `fit`, the validation split included; below 2**63.
         device: "auto" (cuda, else mps, else cpu) or a name that torch knows.
-        checkpoint: file to write the run to; None writes nothing.
-        checkpoint_every: steps between two writes; the last step always writes.
-        resume: continue from `checkpoint` where that file exists; False starts afresh over it.
-        progress: show a progress bar on stderr.
+        checkpoint: file to save the run to; None saves nothing.
+        checkpoint_every: steps between two saves; the last step is always saved.
+        resume: whether to continue from `checkpoint` if that file exists; False starts anew and
+            overwrites it.
+        progress: whether to show a progress bar on stderr.
 
-    Raises ValueError for values that no run can use.
+    Raises ValueError for values out of range.
     """
 
     steps: int = 1500
@@ -75,25 +76,25 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "eval_every", "checkpoint_every"):
-            self._need(name, getattr(self, name) >= 1, "at least 1")
+            self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("warmup_steps", "weight_decay", "mixup", "cutmix", "seed"):
             value = getattr(self, name)
-            self._need(name, value >= 0 and math.isfinite(value), "0 or more")
-        self._need("seed", self.seed < 2**63, "below 2**63")
-        self._need("lr", self.lr > 0 and math.isfinite(self.lr), "above 0")
-        self._need("min_lr", 0 <= self.min_lr <= self.lr, f"between 0 and lr ({self.lr:g})")
+            self._require(name, value >= 0 and math.isfinite(value), "0 or more")
+        self._require("seed", self.seed < 2**63, "below 2**63")
+        self._require("lr", self.lr > 0 and math.isfinite(self.lr), "above 0")
+        self._require("min_lr", 0 <= self.min_lr <= self.lr, f"between 0 and lr ({self.lr:g})")
         two = len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
-        self._need("betas", two, "two numbers from 0 to below 1")
-        self._need("augment", self.augment in RECIPES, f"one of {', '.join(RECIPES)}")
+        self._require("betas", two, "two numbers from 0 to below 1")
+        self._require("augment", self.augment in RECIPES, f"one of {', '.join(RECIPES)}")
         for name in ("label_smoothing", "val_fraction"):
-            self._need(name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
+            self._require(name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
         if self.ema_decay is not None:
-            self._need("ema_decay", 0 <= self.ema_decay < 1, "from 0 to below 1, or None")
+            self._require("ema_decay", 0 <= self.ema_decay < 1, "from 0 to below 1, or None")
         if self.clip_grad is not None:
-            self._need("clip_grad", self.clip_grad > 0, "above 0, or None")
-        self._need("amp", self.amp in ("auto", "bf16", "off"), "'auto', 'bf16' or 'off'")
+            self._require("clip_grad", self.clip_grad > 0, "above 0, or None")
+        self._require("amp", self.amp in ("auto", "bf16", "off"), "'auto', 'bf16' or 'off'")
 
-    def _need(self, name: str, holds: bool, wanted: str) -> None:
+    def _require(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:
             raise ValueError(f"{name} must be {wanted}, got {getattr(self, name)!r}")
 
@@ -116,7 +117,7 @@ class TrainConfig:
         return cls(**given)
 
     def differences(self, here: "TrainConfig") -> list[str]:
-        """Settings that change the outcome and differ, as "lr 0.003 there, 0.001 here"."""
+        """Settings that change the outcome and differ, as in "lr 0.003 there, 0.001 here"."""
         mine, others = self.to_dict(), here.to_dict()
         return [
             f"{name} {mine[name]!r} there, {others[name]!r} here"
@@ -127,11 +128,11 @@ class TrainConfig:
 
 @dataclass
 class History:
-    """The record of a run; in a notebook it shows itself as a figure.
+    """The record of a run; a notebook shows it as a figure.
 
-    `loss` and `lr` hold one number per step, `val_loss` and `val_accuracy` one for each of
-    `val_steps` (counted from 1, measured with the averaged weights). `seconds` is wall-clock time
-    over all the run's parts, validation included.
+    `loss` and `lr` have one number per step, `val_loss` and `val_accuracy` one for each of
+    `val_steps` (counted from 1, measured with the averaged weights). `seconds` is the wall-clock
+    time of the run, validation included; a resumed run adds up its parts.
     """
 
     config: TrainConfig
@@ -144,16 +145,16 @@ class History:
 
     @property
     def steps(self) -> list[int]:
-        """1, 2, ... up to the last step taken."""
+        """1, 2, ..., up to the last step taken."""
         return list(range(1, len(self.loss) + 1))
 
     @property
     def images_per_second(self) -> float:
-        """Training images seen, over `seconds`."""
+        """Training images per second, validation time included."""
         return len(self.loss) * self.config.batch_size / self.seconds if self.seconds else 0.0
 
     def add_validation(self, step: int, loss: float, accuracy: float) -> None:
-        """Note what an evaluation after `step` gave."""
+        """Append the result of an evaluation after `step`."""
         self.val_steps.append(step)
         self.val_loss.append(loss)
         self.val_accuracy.append(accuracy)
@@ -187,10 +188,10 @@ class History:
 
 @dataclass(frozen=True)
 class TrainState:
-    """What `fit` hands to each callback after a step.
+    """What `fit` passes to each callback after a step.
 
-    `model` holds the weights that the optimiser moves, in training mode; `averaged` their moving
-    average, in eval mode (the same model where none is kept). `step` counts from 1.
+    `model` holds the weights that the optimiser updates, in training mode; `averaged` holds their
+    moving average, in eval mode (without `ema_decay`, it is the same model). `step` counts from 1.
     """
 
     step: int

@@ -5,11 +5,11 @@ One step of `fit`, in this order:
     batch -> augment -> normalise -> mixup or cutmix -> model -> loss -> backward
     -> clip gradients -> AdamW -> learning rate -> moving average of the weights
 
-Random numbers come from torch's global CPU generator, seeded with `config.seed` before the first
-step, and are drawn in this order and in no other place: at the start of an epoch one
-`torch.randperm(n)`; then in each step the augmentation's, mixup's or cutmix's, and the model's own
-(dropout, stochastic depth; on a GPU these come from the GPU's generator). A loop that keeps to this
-order gets the same losses.
+Random numbers come from torch's global CPU generator, which is seeded with `config.seed` before the
+first step. They are drawn in this order and nowhere else: at the start of each epoch one
+`torch.randperm(n)`; then in each step those of the augmentation, of mixup or cutmix, and of the
+model (dropout, stochastic depth; on a GPU these come from the GPU's generator). A loop that keeps
+this order gets the same losses.
 """
 
 import math
@@ -33,7 +33,7 @@ from vitlib.matching import check_fits
 from vitlib.train.distillation import DistillationLoss
 from vitlib.train.evaluation import evaluate
 from vitlib.train.history import History, TrainConfig, TrainState
-from vitlib.train.resume import Run, hold_interrupts
+from vitlib.train.resume import ResumableRun, defer_interrupts
 
 
 def fit(
@@ -46,33 +46,34 @@ def fit(
 ) -> History:
     """Train `model` on `data.train` for `config.steps` steps and return the record of it.
 
-    The model is moved to the device and stays there. Where `fit` refuses before the first step,
-    nothing else about it has changed. However it ends after that, the model holds the moving
-    average of its weights up to the last whole step (without `ema_decay`, the weights themselves)
-    and is in eval mode; its `mean`, `std` and `classes` are those of the data. The global random
-    state is afterwards what it was before. With a model from `torch.compile`, the steps run
-    compiled, and everything else sees the model inside.
+    The model is moved to the device and stays there. If `fit` raises an error before the first
+    step, nothing else about the model has changed. However the run ends after that, the model then
+    holds the moving average of its weights up to the last complete step (without `ema_decay`, the
+    weights themselves) and is in eval mode; its `mean`, `std` and `classes` are those of the data.
+    The global random state is restored. With a model from `torch.compile`, the steps run compiled;
+    everything else works on the model inside.
 
-    With `val_fraction`, that part of the training images is kept back (`data.split` with the seed)
+    With `val_fraction`, that share of the training images is held out (`data.split` with the seed),
     and the averaged weights are evaluated on it every `eval_every` steps and at the end. The test
-    images are never touched.
+    images are never used.
 
-    With `checkpoint`, the run is written there every `checkpoint_every` steps, at the end, and when
-    it is interrupted from the keyboard (after the step at hand; a second Ctrl-C stops at once). The
-    file then is a checkpoint of the averaged weights, for `load_checkpoint`, and with `resume` the
-    same call takes the run up again: a resumed run equals an uninterrupted one bit for bit, on the
-    same machine and number of threads. A finished run returns its history at once.
+    With `checkpoint`, the run is saved there every `checkpoint_every` steps, at the end, and when
+    it is interrupted from the keyboard (after the current step; a second Ctrl-C stops at once). The
+    file is a checkpoint of the averaged weights, for `load_checkpoint`; and with `resume`, the same
+    call continues the run. A resumed run equals an uninterrupted one bit for bit, on the same
+    machine and with the same number of threads. A finished run returns its history at once.
 
-    A distilled model trained without `distillation` learns the labels with the mean of its heads.
+    A distilled model that is trained without `distillation` learns the labels with the mean of its
+    two heads.
 
     Args:
         callbacks: functions, each called with a `TrainState` after every step. They cannot disturb
-            the run's random numbers. An exception in one stops the run.
-        distillation: loss for a model built with `distilled=True`.
+            the run's random numbers. An exception in one of them stops the run.
+        distillation: the loss for a model built with `distilled=True`.
 
     Raises ValueError before the first step for data that do not fit the model, for a batch larger
-    than the training set, and for a checkpoint of another run; FloatingPointError when loss or
-    gradients are no longer finite, before they reach the weights.
+    than the training set, and for a checkpoint of another run; FloatingPointError as soon as the
+    loss or the gradients are not finite, before they reach the weights.
     """
     if callable(callbacks):
         raise ValueError("callbacks is a list of functions: callbacks=[f] for a single one")
@@ -81,7 +82,7 @@ def fit(
     train, val = data.train, None
     if config.val_fraction:
         train, val = data.split(config.val_fraction, seed=config.seed)
-    _check(model, train, config, distillation)
+    _check_fit_arguments(model, train, config, distillation)
     batches = len(train) // config.batch_size  # in an epoch
     classes = getattr(model, "num_classes", len(data.classes))
 
@@ -100,17 +101,19 @@ def fit(
     averaged = model if ema is None else ema.module
 
     gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(gpus), hold_interrupts() as interrupted:
+    with torch.random.fork_rng(gpus), defer_interrupts() as interrupted:
         torch.manual_seed(config.seed)
-        run = Run(model, ema, optimizer, data, config, distillation)  # from its checkpoint, if any
+        run = ResumableRun(  # continues from its checkpoint, if there is one
+            model, ema=ema, optimizer=optimizer, data=data, config=config, distillation=distillation
+        )
         history = run.history
         schedule = partial(
             warmup_cosine, steps=config.steps, warmup_steps=config.warmup_steps,
             floor=config.min_lr / config.lr,
         )  # fmt: skip
         scheduler = LambdaLR(optimizer, schedule, last_epoch=run.step - 1)
-        for holder in (model, averaged):
-            vars(holder).update(mean=data.mean, std=data.std, classes=data.classes)
+        for module in (model, averaged):
+            vars(module).update(mean=data.mean, std=data.std, classes=data.classes)
 
         bar = tqdm(
             total=config.steps, initial=run.step, unit="step", disable=not config.progress,
@@ -120,35 +123,45 @@ def fit(
         try:
             compiled.train()
             for step in range(run.step + 1, config.steps + 1):
+                # batch
                 position = (step - 1) % batches  # in the epoch
                 if position == 0:
                     run.order = torch.randperm(len(train))
                 index = run.order[position * config.batch_size :][: config.batch_size]
-
                 images, labels = (tensor.to(device) for tensor in train.batch(index))
-                images = train.normalize(augmentation(images))
-                images, targets = _mix(images, labels, classes, config)
-
+                # augment
+                images = augmentation(images)
+                # normalise
+                images = train.normalize(images)
+                # mixup or cutmix
+                images, targets = _mixup_or_cutmix(images, labels, classes, config)
+                # model
                 with autocast:
                     outputs = compiled(images) if distillation is None else compiled(images, True)
+                # loss
                 if distillation is None:
                     loss = F.cross_entropy(
                         outputs.float(), targets, label_smoothing=config.label_smoothing
                     )
                 else:
                     loss = distillation(images, outputs, targets, config.label_smoothing)
-
+                # backward
                 optimizer.zero_grad()
                 loss.backward()
+                # clip gradients
                 norm = clip_grad_norm_(model.parameters(), config.clip_grad or math.inf)
                 lr = optimizer.param_groups[0]["lr"]
                 value = loss.item()
-                _stop_unless_finite(value, norm.item(), step, lr, config)
+                _stop_unless_finite(loss=value, norm=norm.item(), step=step, lr=lr, config=config)
+                # AdamW
                 optimizer.step()
+                # learning rate
                 scheduler.step()
+                # moving average of the weights
                 if ema is not None:
                     ema.update_parameters(model)
 
+                # The step is complete: record it, evaluate and save where it is time, call back.
                 last = step == config.steps
                 history.loss.append(value)
                 history.lr.append(lr)
@@ -158,8 +171,11 @@ def fit(
                 history.seconds = time.perf_counter() - started
                 if config.checkpoint and (last or step % config.checkpoint_every == 0):
                     run.save()
-                _show(bar, history)
-                state = TrainState(step, config.steps, value, lr, model, averaged, history)
+                _show_progress(bar, history)
+                state = TrainState(
+                    step=step, steps=config.steps, loss=value, lr=lr,
+                    model=model, averaged=averaged, history=history,
+                )  # fmt: skip
                 with torch.random.fork_rng(gpus):
                     for callback in callbacks:
                         callback(state)
@@ -175,19 +191,19 @@ def fit(
 
 
 def param_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The trainable parameters as two AdamW groups: with weight decay, and without.
+    """The trainable parameters in two groups for AdamW: with weight decay, and without.
 
-    Decay pulls on matrices only. Biases, norms and every other parameter of one dimension or fewer
-    go without, and so do the names in `model.no_weight_decay()` (tokens and positions). Frozen
-    parameters are in neither group; a shared one is in one, once.
+    Only matrices decay. Biases, norms and every other parameter with at most one dimension do not,
+    nor do those that `model.no_weight_decay()` names (tokens and positions). Frozen parameters are
+    in neither group; a shared parameter appears once.
     """
     model = unwrapped(model)
-    spared: set[str] = getattr(model, "no_weight_decay", set)()
+    exempt: set[str] = getattr(model, "no_weight_decay", set)()
     decay: list[nn.Parameter] = []
     no_decay: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            without = name in spared or parameter.ndim <= 1
+            without = name in exempt or parameter.ndim <= 1
             (no_decay if without else decay).append(parameter)
     return [
         {"params": decay, "weight_decay": weight_decay},
@@ -196,11 +212,11 @@ def param_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 
 def warmup_cosine(step: int, steps: int, warmup_steps: int, floor: float = 0.0) -> float:
-    """What to multiply the highest learning rate with at `step`, counted from 0.
+    """The factor by which the highest learning rate is multiplied at `step`, counted from 0.
 
-    It grows linearly, 1/w, 2/w, ... over the first w = `warmup_steps` steps, then follows half a
-    cosine from 1 down to `floor`, which it would reach at step number `steps`
-    (Loshchilov and Hutter 2017, "SGDR", without restarts).
+    It grows linearly, 1/w, 2/w, ..., over the first w = `warmup_steps` steps, and then follows half
+    a cosine from 1 down to `floor`, which it would reach at step number `steps`.
+    Source: Loshchilov and Hutter 2017, "SGDR", section 3, without restarts.
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps
@@ -211,8 +227,8 @@ def warmup_cosine(step: int, steps: int, warmup_steps: int, floor: float = 0.0) 
 def ema_update(decay: float) -> Callable[[Any, Any, Any], None]:
     """The update of an exponential moving average, for `AveragedModel(multi_avg_fn=...)`.
 
-    After t updates the decay is min(decay, (1 + t) / (10 + t)), so that the random weights of the
-    start are soon forgotten (the rule of TensorFlow's ExponentialMovingAverage).
+    After t updates the decay is min(decay, (1 + t) / (10 + t)), so that the random initial weights
+    are soon forgotten. Source: TensorFlow's ExponentialMovingAverage, with `num_updates`.
     """
 
     def update(averages: Any, weights: Any, count: Any) -> None:
@@ -223,10 +239,10 @@ def ema_update(decay: float) -> Callable[[Any, Any, Any], None]:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; "auto" takes cuda, else mps, else cpu.
+    """The device of that name; "auto" means cuda if there is one, else mps, else cpu.
 
-    Raises ValueError for a device that torch does not know or this machine lacks, and for "meta",
-    whose tensors hold no numbers.
+    Raises ValueError for a device that torch does not know or this machine does not have, and for
+    "meta", whose tensors hold no numbers.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
@@ -255,7 +271,7 @@ def _use_bf16(amp: str, device: torch.device) -> bool:
     return amp == "bf16"
 
 
-def _check(
+def _check_fit_arguments(
     model: nn.Module, train: ImageSet, config: TrainConfig, distillation: DistillationLoss | None
 ) -> None:
     check_fits(model, train)
@@ -283,10 +299,10 @@ def _check(
         )
 
 
-def _mix(
+def _mixup_or_cutmix(
     images: Float[Tensor, "B C H W"], labels: Int64[Tensor, "B"], classes: int, config: TrainConfig
 ) -> tuple[Float[Tensor, "B C H W"], Int64[Tensor, "B"] | Float[Tensor, "B K"]]:
-    """Mixup or cutmix, whichever is on; where both are, the toss of a coin decides."""
+    """Apply mixup or cutmix, whichever is on; if both are, one of them is chosen at random."""
     if not (config.mixup or config.cutmix):
         return images, labels
     targets = F.one_hot(labels, classes).float()  # (B, K)
@@ -307,7 +323,7 @@ def _stop_unless_finite(
     )
 
 
-def _show(bar: tqdm, history: History) -> None:
+def _show_progress(bar: tqdm, history: History) -> None:
     numbers = {"loss": f"{history.loss[-1]:.3f}", "lr": f"{history.lr[-1]:.1e}"}
     if history.val_accuracy:
         numbers["val"] = f"{history.val_accuracy[-1]:.1%}"

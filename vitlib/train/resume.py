@@ -1,4 +1,4 @@
-"""Stopping and going on: what a training run keeps, and when Ctrl-C may stop it."""
+"""Stopping and continuing: the state of a training run on disk, and when Ctrl-C may stop it."""
 
 import signal
 import threading
@@ -27,19 +27,26 @@ from vitlib.train.history import History, TrainConfig
 
 
 class CannotContinue(ValueError):
-    """The checkpoint is there, but this run cannot go on from it; `reason` is without advice."""
+    """There is a checkpoint, but this run cannot continue from it.
+
+    `reason` is the message without its advice.
+    """
 
     def __init__(self, reason: str):
-        super().__init__(f"{reason}. Start afresh with resume=False, or use another file.")
+        super().__init__(f"{reason}. Start anew with resume=False, or use another file.")
         self.reason = reason
 
 
-class Run:
-    """A run between two steps: all that must be kept for it to go on exactly as it would have.
+class ResumableRun:
+    """The state of a run between two steps: all it takes to continue as if it had never stopped.
 
     That is the weights and their average, the optimiser's moments, torch's random states, the order
-    of the epoch at hand and the history. The learning rate follows from the number of steps.
-    A new `Run` continues from `config.checkpoint` if that file exists and `config.resume` is on.
+    of images in the current epoch, and the history. The learning rate follows from the number of
+    steps. A new object continues from `config.checkpoint` if that file exists and `config.resume`
+    is on.
+
+    Raises CannotContinue for a file that is the checkpoint of another run, or of none, and OSError
+    if the folder of the checkpoint cannot be made.
     """
 
     def __init__(
@@ -53,15 +60,15 @@ class Run:
     ):
         self.model, self.ema, self.optimizer, self.config = model, ema, optimizer, config
         self.history = History(config)
-        self.order = torch.empty(0, dtype=torch.int64)  # of the epoch at hand
+        self.order = torch.empty(0, dtype=torch.int64)  # of the images in the current epoch
         self._names = {id(p): name for name, p in model.named_parameters()}
-        self._facts = _facts(model, data, distillation)
+        self._description = _describe_run(model, data, distillation)
         self._device = next(model.parameters()).device
         if config.checkpoint is None:
             return
         path = Path(config.checkpoint)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)  # rather fail now than at the first save
+            path.parent.mkdir(parents=True, exist_ok=True)  # better to fail now than when saving
         except OSError as error:
             raise OSError(f"cannot make the folder of checkpoint {path}: {error}") from error
         refuse_non_file(path)
@@ -74,7 +81,10 @@ class Run:
         return len(self.history.loss)
 
     def save(self) -> None:
-        """Write `config.checkpoint`: the averaged weights as a model's, the rest beside them."""
+        """Write `config.checkpoint`: the averaged weights as a model, and the rest next to them.
+
+        Raises FloatingPointError if a weight is not finite; the file is then left as it was.
+        """
         assert self.config.checkpoint is not None
         weights = self.model.state_dict()
         if not all(w.isfinite().all() for w in weights.values() if w.is_floating_point()):
@@ -86,12 +96,12 @@ class Run:
         if self.ema is not None:
             averaged = self.ema.module
             tensors = {f"weights/{name}": tensor for name, tensor in weights.items()}
-        for name, state in zip(self._trained(), self._moments(), strict=True):
+        for name, state in zip(self._parameter_names(), self._moments(), strict=True):
             tensors |= {f"optimizer/{key}/{name}": value for key, value in state.items()}
         tensors |= {"order": self.order, "rng": torch.get_rng_state()}
         if self._device.type == "cuda":
             tensors["rng_cuda"] = torch.cuda.get_rng_state(self._device)
-        info = {"history": self.history.to_dict(), "facts": self._facts}
+        info = {"history": self.history.to_dict(), "facts": self._description}
         save_checkpoint(averaged, self.config.checkpoint, training=TrainingState(tensors, info))
 
     def _restore(self, path: Path) -> None:
@@ -105,7 +115,7 @@ class Run:
         history = History.from_dict(info["history"])
         differences = history.config.differences(self.config) + [
             f"{name} {info['facts'].get(name)!r} there, {value!r} here"
-            for name, value in self._facts.items()
+            for name, value in self._description.items()
             if info["facts"].get(name) != value
         ]
         if differences:
@@ -113,17 +123,17 @@ class Run:
         averaged = self.model if self.ema is None else self.ema.module
         load_weights(averaged, checkpoint)
         if self.ema is not None:
-            self.model.load_state_dict(_under("weights/", tensors))
+            self.model.load_state_dict(_select_prefix("weights/", tensors))
             self.ema.n_averaged.fill_(len(history.loss))
-        self._restore_moments(_under("optimizer/", tensors))
+        self._restore_moments(_select_prefix("optimizer/", tensors))
         self.order = tensors["order"]
         torch.set_rng_state(tensors["rng"])
         if self._device.type == "cuda" and "rng_cuda" in tensors:
             torch.cuda.set_rng_state(tensors["rng_cuda"], self._device)
         self.history = replace(history, config=self.config)
 
-    def _trained(self) -> list[str]:
-        """Names of the parameters, in the optimiser's order."""
+    def _parameter_names(self) -> list[str]:
+        """Names of the trained parameters, in the optimiser's order."""
         return [self._names[id(p)] for g in self.optimizer.param_groups for p in g["params"]]
 
     def _moments(self) -> list[dict[str, Tensor]]:
@@ -132,21 +142,22 @@ class Run:
 
     def _restore_moments(self, tensors: dict[str, Tensor]) -> None:
         states: dict[int, dict[str, Tensor]] = {}
-        for number, name in enumerate(self._trained()):
+        for number, name in enumerate(self._parameter_names()):
             for key in ("step", "exp_avg", "exp_avg_sq"):
                 if f"{key}/{name}" in tensors:
                     states.setdefault(number, {})[key] = tensors[f"{key}/{name}"]
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": states, "param_groups": groups})
         for group in self.optimizer.param_groups:
-            group["initial_lr"] = self.config.lr  # what a scheduler that starts late looks for
+            group["initial_lr"] = self.config.lr  # a scheduler that starts late needs it
 
 
 @contextmanager
-def hold_interrupts() -> Iterator[Callable[[], bool]]:
-    """Hold a Ctrl-C back and yield a function that says whether there was one; a second one acts.
+def defer_interrupts() -> Iterator[Callable[[], bool]]:
+    """Hold back a Ctrl-C, and yield a function that says whether there was one.
 
-    So a step is never cut in half. Only where Python's own handler is in charge.
+    So no step is cut short; a second Ctrl-C interrupts at once. In other threads than the main one,
+    and where Python's own handler has been replaced, nothing changes.
     """
     pending: list[int] = []
 
@@ -168,10 +179,10 @@ def hold_interrupts() -> Iterator[Callable[[], bool]]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _facts(
+def _describe_run(
     model: nn.Module, data: ImageData, distillation: DistillationLoss | None
 ) -> dict[str, Any]:
-    """What beside the settings decides a run's outcome, as JSON values."""
+    """What decides a run's outcome besides its settings, as JSON values."""
     facts: dict[str, Any] = {"model": type(model).__name__}
     for name, value in (describe(model) or {}).items():
         facts[f"model.{name}"] = list(value) if isinstance(value, tuple) else value
@@ -184,5 +195,6 @@ def _facts(
     return facts
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _select_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names start with `prefix`, under their names without it."""
     return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}

@@ -4,11 +4,11 @@
     python -m vitlib.weights.train_nano train          # vit_nano_patch7_28, on all 4,000 digits
     python -m vitlib.weights.train_nano train_patch4   # vit_nano_patch4_28, by the same recipe
 
-Each writes its part of the model's log, a JSON file beside the weights, which chapters show. The
-recipe stands in `vitlib.TrainConfig`, as its defaults; it was chosen for patches of 7, where a
-training takes a minute. Patches of 4 take about three times as long a step and get more of them.
-Training runs three seeds and tests each once. The weights kept are those of the seed with the
-median test accuracy, so that they are as good as the recipe and not as its luckiest run.
+Each writes its part of the model's log, a JSON file next to the weights, which chapters show. The
+recipe is the defaults of `vitlib.TrainConfig`. It was chosen for patches of 7, with which training
+takes a minute; with patches of 4, a step takes about three times as long, and there are more steps.
+Training uses three seeds and tests each model once. The weights of the seed with the median test
+accuracy are kept, so that they are as good as the recipe and not as its luckiest run.
 """
 
 import json
@@ -52,7 +52,7 @@ CANDIDATES: list[dict[str, Any]] = [
 
 
 def choose() -> dict[str, Any]:
-    """Validation loss and accuracy of the recipe and of its candidates, two seeds each."""
+    """Validation loss and accuracy of the recipe and the other candidates, with two seeds each."""
     seeds = SEEDS[:2]
     done = one_core_each(validate, [(seed, change) for change in CANDIDATES for seed in seeds])
     rows = [
@@ -67,7 +67,7 @@ def choose() -> dict[str, Any]:
 
 
 def validate(seed: int, change: dict[str, Any]) -> History:
-    """The history of one candidate."""
+    """Train one candidate and return its history, with validation."""
     history = train_once(NAME, seed, change)[1]
     print(change, seed, history, flush=True)
     return history
@@ -108,7 +108,7 @@ def train(name: str, **change: Any) -> dict[str, Any]:
 
 
 def train_once(name: str, seed: int, change: dict[str, Any]) -> tuple[VisionTransformer, History]:
-    """The model of this name, started and trained with `seed` by the recipe with these changes."""
+    """Build and train the model of this name, with `seed` and these changes of the recipe."""
     settings = dict(change)
     start = {key: settings.pop(key) for key in ("weight_init",) if key in settings}
     torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Figures that a reader can touch: widgets in Jupyter and Colab, and by themselves in a page."""
+"""Interactive figures: widgets in Jupyter and Colab, which also work alone in a web page."""
 
 from vitlib.widgets.attention import AttentionFigure
 from vitlib.widgets.dialect import DialectFigure

@@ -1,4 +1,4 @@
-"""AttentionFigure: what each token of a picture takes from which, layer by layer, head by head."""
+"""AttentionFigure: how much each token takes from every other, in each layer and head."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,35 +25,36 @@ from vitlib.widgets.figure import (
 )
 
 METHODS = ("attention", "rollout")  # those of vitlib.explain.methods that weights alone give
-MANY_HEADS = ("mean", "max", "all")  # what `head` may be beside a number
+MANY_HEADS = ("mean", "max", "all")  # what `head` may be instead of a number
 STRENGTHS = range(0, 101, 10)  # percent
-MOST_BYTES = 2_000_000
+MAX_BYTES = 2_000_000
 
 
 class AttentionFigure(Figure, script="attention.js"):
     """Choose a token of a picture: how its weights spread over the patches, as numbers and a map.
 
-    Layers are blocks counted from 0. `method` "attention" shows one layer's weights, of one head,
-    of the "mean" or "max" over heads, or of "all" heads side by side; "rollout" shows
-    `attention_rollout` from the input to that layer, heads averaged. The query is a token counted
-    as in the model: class, distillation, registers, patches row by row. With global_pool="avg" the
-    head reads no token's row, and the figure starts at the patch in the middle.
+    Layers are blocks, counted from 0. `method` "attention" shows one layer's weights: of one head,
+    of the "mean" or "max" over heads, or of "all" heads side by side. "rollout" shows
+    `attention_rollout` from the input to that layer, averaged over the heads. The query is a token,
+    counted as in the model: class, distillation, registers, patches row by row. With
+    global_pool="avg" the head reads no single token's row, and the figure starts at the patch in
+    the middle.
 
     The model runs in eval mode and is left as it was.
 
     Args:
         model: a VisionTransformer with a head.
-        images: what the model takes, normalised: (B, C, H, W), or one (C, H, W).
-        layers: which blocks to keep, as in `AttentionRecorder`; None means all. Rollouts run
-            through all layers in any case.
+        images: the model's input, normalised: (B, C, H, W), or one image (C, H, W).
+        layers: which blocks to keep, as in `AttentionRecorder`; None means all. Rollouts always
+            include all layers up to the one shown.
         image, layer, head, method, query, strength: what is shown first. None means the last
             layer, and the first token that the head reads.
-        max_bytes: of maps and pictures; in a page, as base64, they take a third more.
+        max_bytes: limit for maps and pictures; in a page, as base64, they take a third more.
 
-    A row of weights is kept as bytes, of which 255 is the row's largest weight, beside that weight
-    as float32: what is shown of one head or a rollout lies within 1/510 of the largest.
-    Raises ValueError for a model or images that do not fit, and for too many bytes, naming a
-    subset that fits.
+    A row of weights is stored as bytes, in which 255 is the row's largest weight, and that weight
+    as float32. So the weights shown, of one head or a rollout, are within 1/510 of the largest.
+    Raises ValueError for a model or images that do not fit, and for too many bytes; it then names
+    a subset that fits.
     """
 
     image = Int(0, help="which picture").tag(sync=True)
@@ -90,15 +91,15 @@ class AttentionFigure(Figure, script="attention.js"):
         method: str = "attention",
         query: int | None = None,
         strength: int = 80,
-        max_bytes: int = MOST_BYTES,
+        max_bytes: int = MAX_BYTES,
     ):
         model = as_vision_transformer(model)
         images = check_model_images(model, images)
-        AttentionRecorder(model, layers)  # refuses layers that there are not
+        AttentionRecorder(model, layers)  # raises an error for layers that do not exist
         depth = len(model.blocks)
         kept = list(range(depth)) if layers is None else [int(one) % depth for one in layers]
         _check_bytes(model, len(images), kept, max_bytes)
-        probabilities, maps, scales = _look(model, images, kept)
+        probabilities, maps, scales = _record_maps(model, images, kept)
         highest, answers = probabilities.max(dim=1)
         names = model.classes or [str(k) for k in range(model.num_classes)]
         averages = model.global_pool == "avg"
@@ -107,7 +108,7 @@ class AttentionFigure(Figure, script="attention.js"):
             alt=_describe(model, len(images), kept),
             count=len(images),
             layers=kept,
-            heads=_heads(model),
+            heads=_num_heads(model),
             prefix=prefix_names(model),
             grid=list(model.grid_size),
             averages=averages,
@@ -156,15 +157,15 @@ class AttentionFigure(Figure, script="attention.js"):
     def _check_strength(self, proposal: Any) -> int:
         if proposal.value not in STRENGTHS:
             raise BadValue(
-                f"strength must be a whole ten of percent, from 0 to 100: got {proposal.value}"
+                f"strength must be a multiple of 10 percent, from 0 to 100: got {proposal.value}"
             )
         return proposal.value
 
 
-def _look(
+def _record_maps(
     model: VisionTransformer, images: Tensor, layers: list[int]
 ) -> tuple[Float[Tensor, "B K"], np.ndarray, np.ndarray]:
-    """Class probabilities; maps and scales as the traits hold them. One image at a time."""
+    """Class probabilities, and maps and scales as the traits hold them; one image at a time."""
     probabilities, maps, scales = [], [], []
     for image in images.to(model.cls_token):
         with AttentionRecorder(model) as recorder:
@@ -179,7 +180,7 @@ def _look(
     return torch.stack(probabilities).cpu(), torch.stack(maps).numpy(), torch.stack(scales).numpy()
 
 
-def _heads(model: VisionTransformer) -> int:
+def _num_heads(model: VisionTransformer) -> int:
     return model.config["num_heads"]
 
 
@@ -187,7 +188,7 @@ def _describe(model: VisionTransformer, images: int, layers: list[int]) -> str:
     rows, columns = model.grid_size
     text = (
         f"{images} picture{'s' * (images > 1)} of {rows}×{columns} patches, and how a model with "
-        f"{len(model.blocks)} layers of {_heads(model)} heads spreads attention over them. "
+        f"{len(model.blocks)} layers of {_num_heads(model)} heads spreads attention over them. "
         "Choose a layer, a head and a token to see how much that token takes from every patch."
     )
     if len(layers) < len(model.blocks):
@@ -197,31 +198,33 @@ def _describe(model: VisionTransformer, images: int, layers: list[int]) -> str:
     return text
 
 
-def _check_bytes(model: VisionTransformer, images: int, layers: list[int], most: int) -> None:
-    """Raise a ValueError if the maps would not fit, with a call that does."""
+def _check_bytes(model: VisionTransformer, images: int, layers: list[int], max_bytes: int) -> None:
+    """Raise a ValueError if the maps take more than `max_bytes`, with a call that takes less."""
     rows, columns = model.grid_size
     tokens = model.num_prefix_tokens + rows * columns
-    layer = (_heads(model) + 1) * tokens * (tokens + 4)  # a byte a weight, four a row's largest
+    # One byte per weight, and four for the largest of each row.
+    layer = (_num_heads(model) + 1) * tokens * (tokens + 4)
     picture = model.img_size[0] * model.img_size[1] * model.in_chans
     needed = images * (len(layers) * layer + picture)
-    if needed <= most:
+    if needed <= max_bytes:
         return
-    # As many layers as fit, spread over the depth; if not one does, then of the first image only.
-    pictures = images if images * (layer + picture) <= most else 1
-    fit = min((most // pictures - picture) // layer, len(layers))
+    # As many layers as fit, spread over the depth; if none does, then of the first image only.
+    pictures = images if images * (layer + picture) <= max_bytes else 1
+    fit = min((max_bytes // pictures - picture) // layer, len(layers))
     if fit > 0:
         spread = [layers[round(i)] for i in np.linspace(len(layers) - 1, 0, fit)][::-1]
         chosen = f"images{'[:1]' * (pictures < images)}, layers={tuple(spread)}"
-        chosen += f", max_bytes={most}" * (most != MOST_BYTES)
+        chosen += f", max_bytes={max_bytes}" * (max_bytes != MAX_BYTES)
         bytes_then = pictures * (fit * layer + picture)
-        way = f"AttentionFigure(model, {chosen}) embeds {bytes_then:,}"
+        advice = f"AttentionFigure(model, {chosen}) embeds {bytes_then:,}"
     else:
-        way = (
+        advice = (
             f"even one layer of one image embeds {layer + picture:,}, so that only a larger "
             "max_bytes or a model of fewer tokens helps"
         )
     raise ValueError(
-        f"the figure would embed {needed:,} bytes, more than max_bytes={most:,}: "
+        f"the figure would embed {needed:,} bytes, more than max_bytes={max_bytes:,}: "
         f"{images} image{'s' * (images > 1)} × {len(layers)} layer{'s' * (len(layers) > 1)} × "
-        f"({_heads(model)} heads + the rollout) × {tokens}×{tokens} weights. Show less: {way}"
+        f"({_num_heads(model)} heads + the rollout) × {tokens}×{tokens} weights. "
+        f"Show less: {advice}"
     )

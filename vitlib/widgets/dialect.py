@@ -1,4 +1,4 @@
-"""DialectFigure: one ViT's weights as five libraries write them, number by number."""
+"""DialectFigure: one ViT's weights as five libraries store them, number by number."""
 
 from collections.abc import Mapping
 from math import prod
@@ -14,30 +14,30 @@ from vitlib.matching import as_vision_transformer
 from vitlib.model import VisionTransformer
 from vitlib.widgets.figure import Figure, check_choice, check_index
 
-MOST_NUMBERS = 4_000  # a page holds each as a float, and its place in five files
+MAX_NUMBERS = 4_000  # a page contains each as a float, and its place in five files
 
 
 class DialectFigure(Figure, script="dialect.js"):
-    """Choose a dialect and a tensor: what stands in the file, what is done to it, what comes out.
+    """Choose a dialect and a tensor: what is in the file, what is done to it, and what comes out.
 
-    Shown are the tensors of the file under their own names, in their own shapes and with their true
-    numbers, and timm's tensor, which is vitlib's. Point at a number on either side: the place where
-    it stands on the other is ringed, with both indices in words.
+    The figure shows the tensors of the file under their own names, in their own shapes and with
+    their true numbers, next to timm's tensor, which is vitlib's. Point at a number on either side:
+    its place on the other side is ringed, and both indices are given in words.
 
-    The file is written here from the model's weights, by short rules; what comes of it is
-    `translate`'s doing: names and words are those of its `Translation`, and places are found by
-    sending the number of every place through it.
+    The file is written here from the model's weights, by short rules, and `translate` reads it:
+    names and words are those of its `Translation`, and places are found by translating a file in
+    which every number is its own index.
 
     Args:
-        model: a small VisionTransformer without distillation token, registers and LayerScale, which
-            not every dialect has. None makes one of width 8, with 2 heads and random weights.
-            Front end, first block, final norm and head are shown, at most 4,000 numbers.
+        model: a small VisionTransformer without a distillation token, registers or LayerScale,
+            which not every dialect has. None makes one of width 8, with 2 heads and random weights.
+            The embedding, first block, final norm and head are shown, at most 4,000 numbers.
         dialect: one of `vitlib.checkpoints.dialects.SOURCES`.
         tensor: timm's name of the tensor shown first.
         entry: which of its numbers, counted row by row; None means the one in the middle.
 
-    Raises ValueError for a model that is too large or has parts that some dialect lacks, and for an
-    unknown dialect, tensor or number.
+    Raises ValueError for a model that is too large or has parts that some dialect does not have,
+    and for an unknown dialect, tensor or entry.
     """
 
     dialect = Unicode("hf").tag(sync=True)
@@ -82,7 +82,7 @@ class DialectFigure(Figure, script="dialect.js"):
             names=list(weights),
             shapes=[list(weight.shape) for weight in weights.values()],
             weights=b"".join(weight.numpy().tobytes() for weight in weights.values()),
-            files={source: _record(written[source], read[source]) for source in SOURCES},
+            files={source: _describe_file(written[source], read[source]) for source in SOURCES},
             places=np.concatenate(places).astype("<u2").tobytes(),
         )
         self.dialect, self.tensor = dialect, tensor
@@ -101,7 +101,7 @@ class DialectFigure(Figure, script="dialect.js"):
 
     @validate("entry")
     def _check_entry(self, proposal: Any) -> int:
-        if not self.tensor:  # it is being made
+        if not self.tensor:  # the figure is being made
             return proposal.value
         return check_index("entry", proposal.value, self._count(), f"numbers of {self.tensor}")
 
@@ -145,11 +145,11 @@ _NAMES = {
 def write_state_dict(
     weights: Mapping[str, Tensor], source: str, num_heads: int
 ) -> dict[str, Tensor]:
-    """Weights of a plain ViT of one block, under timm's names, as `source` would write them.
+    """The weights of a plain ViT with one block, under timm's names, as `source` would store them.
 
-    The inverse of `translate` for such a model, from the published layouts: Google's Flax code
-    keeps a convolution as (P, P, C, D), a matrix as (in, out), and those of attention by heads,
-    (D, H, d) before and (H, d, D) after it.
+    This is the inverse of `translate` for such a model, by the published layouts: Google's Flax
+    code stores a convolution as (P, P, C, D), a matrix as (in, out), and those of attention by
+    heads, (D, H, d) before and (H, d, D) after it.
     """
     if source in ("timm", "deit"):
         return dict(weights)
@@ -199,13 +199,17 @@ def _small_model() -> VisionTransformer:
     )
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in model.parameters():  # biases and norms, too: no two tensors look alike
+        for parameter in model.parameters():  # biases and norms, too, so that all tensors differ
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
     return model
 
 
 def _shown_weights(model: VisionTransformer) -> dict[str, Tensor]:
-    """Front end, first block, final norm and head, in float32 on the CPU."""
+    """The embedding, first block, final norm and head, in float32 on the CPU.
+
+    Raises ValueError if there are too many numbers, or some that are not finite, or if a tensor has
+    no name in one of the dialects.
+    """
     weights = {
         name: weight.detach().float().cpu().contiguous()
         for name, weight in model.state_dict().items()
@@ -218,9 +222,9 @@ def _shown_weights(model: VisionTransformer) -> dict[str, Tensor]:
             f"{', '.join(foreign)} has none in some"
         )
     count = sum(weight.numel() for weight in weights.values())
-    if count > MOST_NUMBERS:
+    if count > MAX_NUMBERS:
         raise ValueError(
-            f"front end, one block and head hold {count:,} numbers, at most {MOST_NUMBERS:,} fit "
+            f"front end, one block and head hold {count:,} numbers, at most {MAX_NUMBERS:,} fit "
             "in the figure: pass a smaller model, such as one of embed_dim=8 with mlp_ratio=2"
         )
     for name, weight in weights.items():
@@ -229,8 +233,8 @@ def _shown_weights(model: VisionTransformer) -> dict[str, Tensor]:
     return weights
 
 
-def _record(file: Mapping[str, Tensor], read: Translation) -> dict[str, Any]:
-    """What `translate` tells of a file, by timm's names, as JSON."""
+def _describe_file(file: Mapping[str, Tensor], read: Translation) -> dict[str, Any]:
+    """What `translate` says about a file, by timm's names, as JSON values."""
     return {
         "wrappers": list(read.wrappers),
         "tensors": {
@@ -245,9 +249,9 @@ def _record(file: Mapping[str, Tensor], read: Translation) -> dict[str, Any]:
 
 
 def _places(file: Mapping[str, Tensor], read: Translation, names: list[str]) -> np.ndarray:
-    """For each number of the tensors `names`: its index among those of the file it is made from.
+    """For each number of the tensors `names`, its index among the numbers that it is made from.
 
-    Every place of the file gets a number of its own, and `translate` says where that comes out.
+    Every number in the file is replaced by its index, and `translate` shows where that ends up.
     """
     sizes = {name: tensor.numel() for name, tensor in file.items()}
     starts = dict(zip(sizes, np.cumsum([0, *sizes.values()])[:-1].tolist(), strict=True))
@@ -257,10 +261,10 @@ def _places(file: Mapping[str, Tensor], read: Translation, names: list[str]) -> 
         )
         for name, size in sizes.items()
     }
-    arrived = translate(_wrapped(numbered, read.source), read.source).weights
+    translated = translate(_wrapped(numbered, read.source), read.source).weights
     places = []
     for target in names:
-        number = arrived[target].flatten().long().numpy()
+        number = translated[target].flatten().long().numpy()
         index = np.full(len(number), -1)
         before = 0
         for origin in read.origins[target]:

@@ -1,4 +1,4 @@
-"""The explorer: any picture, model and method, for a live kernel, of plain ipywidgets."""
+"""The explorer: choose any picture, model and method. Plain ipywidgets, for a live kernel."""
 
 import warnings
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ from PIL import Image, UnidentifiedImageError
 
 from vitlib.create import create_model, list_models
 from vitlib.data import load_data
-from vitlib.data.decode import decode, in_channels
+from vitlib.data.decode import decode, to_channels
 from vitlib.explain.answers import in_eval_mode
 from vitlib.explain.methods import METHODS, class_names, find_method
-from vitlib.matching import check_answers
+from vitlib.matching import check_explains_pictures
 from vitlib.model import VisionTransformer
 from vitlib.plots import plot_maps
 
 _DIGITS = "72345"  # one test digit of each of these classes
 _PHOTOS = {"photo: astronaut": "astronaut", "photo: cat": "chelsea"}  # of scikit-image
-_MOST_BYTES, _MOST_PIXELS = 20_000_000, 50_000_000  # of an upload
-_NONE = "none"  # no head or class in particular; a Dropdown takes None for "nothing is chosen"
+_MAX_BYTES, _MAX_PIXELS = 20_000_000, 50_000_000  # of an upload
+_NONE = "none"  # no particular head or class; to a Dropdown, None means that nothing is chosen
 _WITHOUT_KERNEL = (
     "<p><em>In a live notebook, an explorer stands here: upload a picture, choose a model, layer, "
     "head and method, and see the maps. Open this chapter in Jupyter or Colab to use it.</em></p>"
@@ -35,8 +35,8 @@ def attention_explorer(models: Mapping[str, VisionTransformer] | None = None) ->
     """Controls for a live kernel: upload a picture, choose a model and a method, see the map.
 
     Args:
-        models: name: model, each with a head and with the `mean` and `std` of its data. Default:
-            the pretrained models that come with vitlib, which know digits, white on black.
+        models: {name: model}, each with a head and with the `mean` and `std` of its data. Default:
+            the pretrained models that come with vitlib, which read digits, white on black.
 
     Raises ValueError for models that can't be used.
     """
@@ -44,8 +44,10 @@ def attention_explorer(models: Mapping[str, VisionTransformer] | None = None) ->
 
 
 class Explorer(ipywidgets.VBox):
-    """What `attention_explorer` makes. Errors are told in `said`, in words; the controls follow the
-    model: as many layers, heads and classes as it has, and only those that the method takes.
+    """What `attention_explorer` makes.
+
+    The controls offer the layers, heads and classes that the chosen model has, and only those
+    options that the method takes. `message` shows the model's answer, and errors in words.
     """
 
     def __init__(self, models: Mapping[str, VisionTransformer] | None = None) -> None:
@@ -53,10 +55,10 @@ class Explorer(ipywidgets.VBox):
             raise ValueError(f"expected models as {{name: model}}, got {type(models).__name__}")
         self._models: dict[str, VisionTransformer] = {}
         for name, model in (models or {}).items():
-            self._models[name] = check_answers(model, name)
-        names = list(self._models) or _packaged()
-        self._pictures = _examples()
-        self._waiting = True  # while controls are being set, nothing is drawn
+            self._models[name] = check_explains_pictures(model, name)
+        names = list(self._models) or _packaged_models()
+        self._pictures = _example_pictures()
+        self._paused = True  # nothing is drawn while controls are being set
 
         wide = {"style": {"description_width": "4.5rem"}}
         self.picture = ipywidgets.Dropdown(
@@ -78,14 +80,14 @@ class Explorer(ipywidgets.VBox):
         self.layer = ipywidgets.IntSlider(min=0, max=0, description="Layer", **wide)
         self.head = ipywidgets.Dropdown(description="Head", **wide)
         self.target = ipywidgets.Dropdown(description="Class", **wide)
-        self.said = ipywidgets.HTML()
+        self.message = ipywidgets.HTML()
         self.shown = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%"))
         super().__init__([
             ipywidgets.HBox([self.picture, self.upload, self.invert],
                             layout=ipywidgets.Layout(flex_flow="row wrap")),
             ipywidgets.HBox([self.model, self.method, self.layer, self.head, self.target],
                             layout=ipywidgets.Layout(flex_flow="row wrap")),
-            self.said,
+            self.message,
             self.shown,
         ])  # fmt: skip
         self._follow_model()
@@ -105,12 +107,12 @@ class Explorer(ipywidgets.VBox):
     # The controls
 
     def _follow_model(self, change: Any = None) -> None:
-        """Offer the chosen model's layers, heads and classes; keep what was chosen where it can."""
+        """Offer the chosen model's layers, heads and classes; keep the choices that it has, too."""
         model = self._chosen_model()
         heads: int = model.config["num_heads"]
         layer, head, target = self.layer.value, self.head.value, self.target.value
         first = change is None
-        self._waiting = True
+        self._paused = True
         self.layer.max = len(model.blocks) - 1
         self.layer.value = self.layer.max if first else min(layer, self.layer.max)
         self.head.options = [("mean of all", _NONE), *((str(h), h) for h in range(heads))]
@@ -123,33 +125,33 @@ class Explorer(ipywidgets.VBox):
     def _follow_method(self, change: Any = None) -> None:
         for name in ("layer", "head", "target"):
             getattr(self, name).disabled = name not in METHODS[self.method.value].options
-        self._waiting = False
+        self._paused = False
         self._draw()
 
     def _take_upload(self, change: Any) -> None:
-        """The uploaded picture becomes one of the choices, or it is said why it can't."""
+        """Make the uploaded picture one of the choices, or say why that is not possible."""
         for file in self.upload.value:
             name, content = f"uploaded: {file['name']}", bytes(file["content"])
-            if trouble := _trouble_with(content):
-                self._say(f"{file['name']} {trouble}. The picture below is still the former one.")
+            if reason := _why_unusable(content):
+                self._show(f"{file['name']} {reason}. The picture below is still the previous one.")
                 continue
             self._pictures[name] = content
-            self._waiting = True
+            self._paused = True
             self.picture.options = list(self._pictures)
             self.picture.value = name
-            self._waiting = False
+            self._paused = False
             self._draw()
 
     # The picture
 
     def _draw(self, change: Any = None) -> None:
-        if self._waiting:
+        if self._paused:
             return
         try:
             self._draw_map()
         except Exception as error:  # in a callback, a traceback would end in the kernel's log
             self.shown.value = b""
-            self._say(f"This can't be drawn: {type(error).__name__}: {error}")
+            self._show(f"This can't be drawn: {type(error).__name__}: {error}")
 
     def _draw_map(self) -> None:
         model, method = self._chosen_model(), self.method.value
@@ -168,7 +170,7 @@ class Explorer(ipywidgets.VBox):
         figure.savefig(buffer, format="png", dpi=110)
         self.shown.value = buffer.getvalue()
         row, column = divmod(int(grid.argmax()), grid.shape[-1])
-        self._say(
+        self._show(
             f"The model's answer: {class_names(model)[int(answer)]} ({probability:.1%}). The map, "
             f"{maker.title}, is largest in row {row}, column {column} of {grid.shape[-2]} × "
             f"{grid.shape[-1]}: {float(grid.max()):.3g}."
@@ -176,27 +178,27 @@ class Explorer(ipywidgets.VBox):
 
     def _chosen_model(self) -> VisionTransformer:
         name = self.model.value
-        if name not in self._models:  # packaged models are loaded when they are asked for
+        if name not in self._models:  # packaged models are loaded when they are first needed
             self._models[name] = create_model(name, pretrained=True)
         return self._models[name]
 
     def _chosen_pixels(self, model: VisionTransformer) -> np.ndarray:
         pixels = decode(self._pictures[self.picture.value], model.img_size)
-        batch = np.array([in_channels(pixels, model.in_chans)])  # a copy, which torch may own
+        batch = np.array([to_channels(pixels, model.in_chans)])  # a copy, which torch may own
         return 255 - batch if self.invert.value else batch
 
-    def _say(self, text: str) -> None:
-        self.said.value = escape(text)
+    def _show(self, text: str) -> None:
+        self.message.value = escape(text)
 
 
-def _packaged() -> list[str]:
-    """The presets whose weights come with vitlib, the finest patches first."""
+def _packaged_models() -> list[str]:
+    """The presets whose weights come with vitlib, those with the finest patches first."""
     weights = files("vitlib") / "weights"
     return [name for name in list_models() if (weights / f"{name}.safetensors").is_file()]
 
 
-def _examples() -> dict[str, bytes]:
-    """Pictures to begin with, as files: some test digits, and photos that no digit model knows."""
+def _example_pictures() -> dict[str, bytes]:
+    """Pictures to start with, as files: some test digits, and photos that suit no digit model."""
     from skimage import data as photos  # takes a while to import
 
     test = load_data("mnist5k").test
@@ -215,18 +217,18 @@ def _as_file(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _trouble_with(content: bytes) -> str | None:
+def _why_unusable(content: bytes) -> str | None:
     """Why an uploaded file can't be used, in words that follow its name; None if it can."""
-    if len(content) > _MOST_BYTES:
-        return f"has {len(content) / 1e6:.0f} MB, more than {_MOST_BYTES / 1e6:.0f}"
+    if len(content) > _MAX_BYTES:
+        return f"has {len(content) / 1e6:.0f} MB, more than {_MAX_BYTES / 1e6:.0f}"
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(content)) as image:
             width, height = image.size  # known before anything is decoded
-        if width * height > _MOST_PIXELS:
-            return f"has {width} × {height} pixels, more than {_MOST_PIXELS // 10**6} million"
+        if width * height > _MAX_PIXELS:
+            return f"has {width} × {height} pixels, more than {_MAX_PIXELS // 10**6} million"
         decode(content, (28, 28))
     except Image.DecompressionBombError:  # Pillow's own limit
-        return f"has far more than {_MOST_PIXELS // 10**6} million pixels"
+        return f"has far more than {_MAX_PIXELS // 10**6} million pixels"
     except UnidentifiedImageError:
         return "is not a picture, or of a kind that can't be read here"
     except Exception as error:  # a broken file can raise nearly anything in a decoder

@@ -1,9 +1,9 @@
-"""What every figure that a reader can touch has in common.
+"""What all interactive figures have in common.
 
-A `Figure` is an anywidget: live in Jupyter and Colab, where its traits and the controls follow each
-other. Beside that it shows itself as HTML that needs neither a kernel nor a network: the same
-JavaScript, with the traits as they stand, and a small object in place of the kernel's model. The
-book shows that one.
+A `Figure` is an anywidget: live in Jupyter and Colab, where its traits and its controls stay in
+step. It can also be shown as HTML that needs neither a kernel nor a network: the same JavaScript
+with the current values of the traits, and a small object that takes the place of the kernel's
+model. The book shows this HTML.
 """
 
 import base64
@@ -30,7 +30,7 @@ KIT = f"const COLOURS = {json.dumps(COLOURS)};\n" + (STATIC / "figure.js").read_
 _VARIABLES = " ".join(f"--vitlib-{name}: {colour};" for name, colour in COLOURS.items())
 STYLE = f".vitlib-figure {{ {_VARIABLES} }}\n" + (STATIC / "figure.css").read_text("utf8")
 
-# In a page: finds the first element of this figure that nobody has brought to life, and does so.
+# In a page: finds the first element of this figure that has not been rendered yet, and renders it.
 _MOUNT = """
 const el = document.querySelector('[data-figure="%(key)s"]:not([data-live])');
 el.dataset.live = "";
@@ -39,18 +39,18 @@ render({ model: standIn(%(state)s), el });
 
 
 class BadValue(TraitError, ValueError):
-    """A value that a figure cannot show: what was expected, and what was got."""
+    """A value that a figure cannot show; the message says what was expected and what was given."""
 
 
 class Figure(anywidget.AnyWidget):
-    """Base of the figures; a subclass names its file: `class Mine(Figure, script="mine.js")`.
+    """Base class of the figures. A subclass names its file: `class Mine(Figure, script="mine.js")`.
 
-    The file defines `render({ model, el })`, with the functions of static/figure.js in scope. Every
-    synced trait of the subclass reaches it by `model.get(name)`; Bytes arrive as a DataView.
+    The file defines `render({ model, el })`, with the functions of static/figure.js in scope. It
+    reads every synced trait of the subclass by `model.get(name)`; Bytes arrive as a DataView.
     """
 
-    title = Unicode(help="names the figure to a screen reader").tag(sync=True)
-    alt = Unicode(help="says in words what is to be seen, also where no script runs").tag(sync=True)
+    title = Unicode(help="what a screen reader calls the figure").tag(sync=True)
+    alt = Unicode(help="what it shows, in words, also where no script runs").tag(sync=True)
 
     _esm = KIT
     _css = STYLE
@@ -58,7 +58,7 @@ class Figure(anywidget.AnyWidget):
 
     def __init_subclass__(cls, script: str | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if script is not None:  # traitlets derives classes of its own, too
+        if script is not None:  # traitlets makes subclasses, too
             cls._script = (STATIC / script).read_text("utf8")
             cls._esm = f"{KIT}\n{cls._script}\nexport default {{ render }};\n"
 
@@ -67,7 +67,7 @@ class Figure(anywidget.AnyWidget):
             super().__setattr__(name, value)
         except BadValue:
             raise
-        except TraitError:  # of another type: traitlets' error is no ValueError
+        except TraitError:  # another type: traitlets' error is not a ValueError
             wanted = self.traits()[name].info()
             raise BadValue(f"{name} must be {wanted}: got {value!r}") from None
 
@@ -82,7 +82,7 @@ class Figure(anywidget.AnyWidget):
         return {**data, "text/plain": repr(self), "text/html": self.to_html()}, metadata
 
     def to_html(self) -> str:
-        """The figure as it stands, as HTML that loads nothing: for a page, or a file of its own."""
+        """The figure in its current state, as HTML that loads nothing, for a page or a file."""
         state = json.dumps(self._shown_state(), sort_keys=True).replace("<", "\\u003c")
         name = type(self).__name__
         key = f"{name}-{hashlib.sha256((state + self._script).encode()).hexdigest()[:12]}"
@@ -94,7 +94,7 @@ class Figure(anywidget.AnyWidget):
         )
 
     def _shown_state(self) -> dict[str, Any]:
-        """The traits that the figure's own classes declare, as JSON; bytes become base64."""
+        """The traits of the figure's own classes, as JSON values; bytes become base64."""
         own = set(self.traits(sync=True)) - set(anywidget.AnyWidget.class_traits(sync=True))
         values = {name: getattr(self, name) for name in own if not name.startswith("_")}
         return {
@@ -106,14 +106,20 @@ class Figure(anywidget.AnyWidget):
 
 
 def check_index(name: str, value: int, count: int, of: str) -> int:
-    """`value` if it counts one of `count` things, `of` naming them; else a BadValue."""
+    """Return `value` if it is an index of one of `count` things, which `of` names.
+
+    Raises a BadValue that calls it `name` otherwise.
+    """
     if not 0 <= value < count:
         raise BadValue(f"{name} must be from 0 to {count - 1}, for {count} {of}: got {value}")
     return value
 
 
 def check_choice(name: str, value: Any, allowed: Iterable[Any], of: str = "") -> Any:
-    """`value` if it is one of the `allowed`, which `of` may say more of; else a BadValue."""
+    """Return `value` if it is one of the `allowed`, about which `of` may say more.
+
+    Raises a BadValue that calls it `name` otherwise.
+    """
     allowed = list(allowed)
     if value not in allowed:
         listed = ", ".join(map(str, allowed))
@@ -122,31 +128,31 @@ def check_choice(name: str, value: Any, allowed: Iterable[Any], of: str = "") ->
 
 
 def middle_patch(num_prefix_tokens: int, grid_size: tuple[int, int]) -> int:
-    """The token of the patch in the middle of the grid."""
+    """The index of the token of the patch in the middle of the grid."""
     rows, columns = grid_size
     return num_prefix_tokens + rows // 2 * columns + columns // 2
 
 
 def prefix_names(model: VisionTransformer) -> list[str]:
-    """What the tokens before the patches are called, in their order."""
+    """The names of the tokens before the patches, in their order."""
     names = ["class token"] + ["distillation token"] * model.distilled
     return names + [f"register {i}" for i in range(model.num_prefix_tokens - len(names))]
 
 
 def pixels_of(image: Any) -> np.ndarray:
-    """A picture as uint8 pixels (H, W, C), from what people have.
+    """A picture of any of the usual types as uint8 pixels (H, W, C).
 
-    Taken are tensors (C, H, W) or (H, W) and arrays (H, W, C) or (H, W), of 1 or 3 channels: floats
-    from 0 to 1, or uint8; and PIL's pictures in grey or RGB. Raises ValueError for anything else,
-    normalised images included.
+    It may be a tensor (C, H, W) or (H, W), an array (H, W, C) or (H, W), with 1 or 3 channels,
+    floats from 0 to 1 or uint8; or a PIL image in grey or RGB.
+    Raises ValueError for anything else, normalised images included.
     """
     if isinstance(image, Image.Image) and image.mode not in ("L", "RGB"):
-        raise ValueError(  # as an array, a picture with a palette is one of colour numbers
+        raise ValueError(  # the array of a picture with a palette holds indices of colours
             f"the picture's mode is {image.mode!r}: make it grey or RGB, by image.convert('RGB')"
         )
     if isinstance(image, Tensor):
         image = image.detach().cpu()
-        # Scaled to 255, half precision would be rounded twice; and numpy has no bfloat16.
+        # Scaled to 255, half precision would be rounded twice; and numpy has no bfloat16 at all.
         image = image.float() if image.dtype in (torch.float16, torch.bfloat16) else image
         array = (image.permute(1, 2, 0) if image.ndim == 3 else image).numpy()
     else:
@@ -174,10 +180,10 @@ def pixels_of(image: Any) -> np.ndarray:
 
 
 def shown_pixels(model: VisionTransformer, images: Tensor) -> np.ndarray:
-    """What a model is given, (B, C, H, W), as uint8 pixels (B, H, W, C) to look at.
+    """A model's input (B, C, H, W) as uint8 pixels (B, H, W, C) for display.
 
-    The normalisation is undone with the model's own mean and std. Where these are unknown, each
-    image is stretched to the full range.
+    The normalisation is undone with the model's own mean and std. If these are unknown, each image
+    is stretched to the full range.
     """
     images = images.detach().float().cpu()
     if model.mean is not None and model.std is not None:
@@ -192,7 +198,7 @@ def shown_pixels(model: VisionTransformer, images: Tensor) -> np.ndarray:
 
 
 def check_model_images(model: VisionTransformer, images: Any) -> Tensor:
-    """`images` as a batch (B, C, H, W) that `model` can take; one image (C, H, W) is a batch of 1.
+    """`images` as a batch (B, C, H, W) for `model`; one image (C, H, W) becomes a batch of 1.
 
     Raises ValueError for another type, shape or dtype, and for values that are not finite.
     """

@@ -19,15 +19,15 @@ from vitlib.widgets.figure import (
     shown_pixels,
 )
 
-_MOST_CLASSES = 20  # rows of the table; the others are summed in one row
+_MAX_CLASSES = 20  # rows of the table; the other classes are added up in one more row
 
 
 class LensFigure(Figure, script="lens.js"):
-    """Class probabilities read off every layer of a model, for one picture.
+    """Class probabilities read from every layer of a model, for one picture.
 
-    A table of classes × layers, bars for the chosen layer, and how the probability of the model's
-    answer (and of the true class, if it is another) grows with depth. See `logit_lens`: what is
-    read before the last layer is a hint, since the head was trained on the last one alone.
+    It shows a table of classes × layers, bars for the chosen layer, and how the probability of the
+    model's answer (and of the true class, if that is another) changes with depth. See `logit_lens`:
+    what is read before the last layer is only a hint, since the head was trained on the last alone.
 
     Args:
         model: a VisionTransformer with a head; class names come from `model.classes`.
@@ -35,8 +35,9 @@ class LensFigure(Figure, script="lens.js"):
         label: the true class, if known.
         layer: the layer shown first; None means the last.
 
-    Of more than 20 classes the table holds the 20 that are most probable in some layer (the answer
-    and the label among them), and the sum of the others. Probabilities are float32, not rounded.
+    If there are more than 20 classes, the table has the 20 that are most probable in some layer
+    (the answer and the label among them), and the sum of the others. Probabilities are float32, not
+    rounded.
     Raises ValueError for a model, image or label that do not fit.
     """
 
@@ -69,8 +70,8 @@ class LensFigure(Figure, script="lens.js"):
         depth, count = probabilities.shape
         answer = int(probabilities[-1].argmax())
         if label is not None:
-            label = check_index("label", _whole(label), count, "classes")
-        rows = _rows(probabilities, {answer, answer if label is None else label})
+            label = check_index("label", _class_number(label), count, "classes")
+        rows = _choose_rows(probabilities, {answer, answer if label is None else label})
         names = model.classes or [str(k) for k in range(count)]
         super().__init__(
             title="A Vision Transformer read after every layer",
@@ -82,7 +83,7 @@ class LensFigure(Figure, script="lens.js"):
             others=count - len(rows),
             answer=rows.index(answer),
             label=None if label is None else rows.index(label),
-            source=_source(model),
+            source=_describe_source(model),
             pixels=shown_pixels(model, images)[0].tobytes(),
             shape=[*model.img_size, model.in_chans],
             probabilities=np.ascontiguousarray(probabilities[:, rows].numpy()).tobytes(),
@@ -94,21 +95,22 @@ class LensFigure(Figure, script="lens.js"):
         return check_index("layer", proposal.value, self.depth, "layers")
 
 
-def _rows(probabilities: Tensor, wanted: set[int]) -> list[int]:
-    """The classes in the table: all, or those that come highest in some layer, in their order."""
+def _choose_rows(probabilities: Tensor, wanted: set[int]) -> list[int]:
+    """The classes in the table, in their order: all, or those most probable in some layer."""
     highest = probabilities.amax(dim=0)
     highest[sorted(wanted)] = 2.0  # these come first
-    return sorted(torch.argsort(highest, descending=True, stable=True)[:_MOST_CLASSES].tolist())
+    return sorted(torch.argsort(highest, descending=True, stable=True)[:_MAX_CLASSES].tolist())
 
 
-def _whole(label: Any) -> int:
+def _class_number(label: Any) -> int:
     try:
-        return operator.index(label)  # also of a data set's tensor or numpy number
+        return operator.index(label)  # a data set's tensor or numpy number will do, too
     except TypeError:
         raise BadValue(f"label must be the number of a class: got {label!r}") from None
 
 
-def _source(model: VisionTransformer) -> str:
+def _describe_source(model: VisionTransformer) -> str:
+    """What the head reads."""
     if model.global_pool == "avg":
         return "the mean of the patch tokens"
     return "the class and distillation tokens" if model.distilled else "the class token"

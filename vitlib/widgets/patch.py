@@ -1,4 +1,4 @@
-"""PatchFigure: how a picture becomes the rows of a matrix, right in two ways, wrong in one."""
+"""PatchFigure: how a picture becomes the rows of a matrix, in two right ways and a wrong one."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from traitlets import Bytes, Int, List, Unicode, observe, validate
 from vitlib.widgets.figure import Figure, check_choice, check_index, pixels_of
 
 MODES = ("unfold", "conv", "view")
-DIM = 8  # kernels, so numbers in a token: few enough to read
-_MOST_SIDE = 256  # pixels; a larger picture would make the page heavy and its patches tiny
+DIM = 8  # kernels, and so numbers per token: few enough to read
+_MAX_SIDE = 256  # pixels; a larger picture would make the page heavy and its patches tiny
 
 
 class PatchFigure(Figure, script="patch.js"):
@@ -18,17 +18,17 @@ class PatchFigure(Figure, script="patch.js"):
 
     `mode` says how the rows are made: "unfold" cuts and flattens each patch in the order (c, p, p)
     of `torch.nn.functional.unfold`; "conv" slides 8 kernels with the patch size as their stride;
-    "view" is the mistake `image.view(N, -1)`, of the right shape and with the wrong pixels. Below
-    each stands the token that the same 8 kernels, drawn at random from a fixed seed, make of it.
+    "view" is the mistake `image.view(N, -1)`, which has the right shape and the wrong pixels. Below
+    each row is the token that the same 8 kernels, random from a fixed seed, make of it.
 
     Args:
-        image: as `pixels_of` takes it; both sides at most 256 pixels.
+        image: anything that `pixels_of` takes; both sides at most 256 pixels.
         patch_size: one of `patch_sizes`, the sizes from 2 that divide both sides and leave at
             least 4 patches. Default: the one nearest to a quarter of the shorter side.
         patch: index of the patch, row-major.
 
-    Pixels are kept in 256 steps, so a number shown is within 1/510 of the picture's.
-    Raises ValueError for a picture that cannot be shown, and values that do not fit it.
+    Pixels are stored as bytes, so the numbers shown are within 1/510 of the picture's.
+    Raises ValueError for a picture that cannot be shown, and for values that do not fit it.
     """
 
     mode = Unicode("unfold").tag(sync=True)
@@ -47,9 +47,9 @@ class PatchFigure(Figure, script="patch.js"):
     ):
         pixels = pixels_of(image)
         height, width, channels = pixels.shape
-        if max(height, width) > _MOST_SIDE:
+        if max(height, width) > _MAX_SIDE:
             raise ValueError(
-                f"the picture is {height}×{width}: make it at most {_MOST_SIDE} pixels a side"
+                f"the picture is {height}×{width}: make it at most {_MAX_SIDE} pixels a side"
             )
         sizes = [
             p for p in range(2, min(height, width) + 1)
@@ -100,7 +100,7 @@ class PatchFigure(Figure, script="patch.js"):
 
 
 def _kernels(channels: int, patch_size: int) -> np.ndarray:
-    """(dim, C·P·P) float32, normal and scaled so that tokens are of the size of pixels."""
+    """(dim, C·P·P) float32, normal, scaled so that tokens are about as large as pixels."""
     generator = torch.Generator().manual_seed(patch_size)
     length = channels * patch_size**2
     return (torch.randn(DIM, length, generator=generator) / length**0.5).numpy()

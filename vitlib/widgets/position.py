@@ -1,4 +1,4 @@
-"""PositionFigure: which positions are alike to a model, and what another grid makes of them."""
+"""PositionFigure: which position embeddings are similar, on the model's grid and on others."""
 
 from typing import Any
 
@@ -12,29 +12,30 @@ from vitlib.pos_embed import resample_pos_embed
 from vitlib.widgets.figure import Figure, check_choice, check_index, middle_patch, prefix_names
 
 COLOURS = ("fixed", "stretched")  # from −1 to 1, or from the smallest to the largest shown
-_MOST_POSITIONS = 256  # patches; more would make the page heavy and every reaction slow
+_MAX_POSITIONS = 256  # patches; more would make the page heavy and slow
 _SIDES = range(2, 17)
 
 
 class PositionFigure(Figure, script="position.js"):
     """Choose a position: the cosines of its vector with those of all others, on grids of any size.
 
-    `kind` says which vectors: "learned", the model's own, resampled to the grid as
-    `resample_pos_embed` does it; "sincos", those of `sincos_2d` at the model's width, made anew for
-    each grid; "none", where there is nothing to compare. Kinds that the model cannot have (learned
-    ones in a model without, sin-cos at a width that 4 does not divide) are not offered.
+    `kind` says which vectors: "learned" are the model's own, resampled to the grid as
+    `resample_pos_embed` does it; "sincos" are those of `sincos_2d` at the model's width, computed
+    for each grid; with "none" there is nothing to compare. Kinds that the model cannot have
+    (learned ones in a model without, sin-cos at a width that 4 does not divide) are not offered.
 
     Args:
         model: a VisionTransformer with at most 256 patches.
         position: counted as in `pos_embed`, prefix tokens first. Default: the middle of the grid.
         kind: one of `kinds`; default: the model's own.
-        rows: of the grid, one of those in `grids`: its columns follow, as the shape of the model's
-            own grid demands. Default: the model's own.
+        rows: of the grid, one of those in `grids`; the columns follow from the shape of the model's
+            own grid. Default: the model's own.
         colours: "fixed" (cosines from −1 to 1) or "stretched" (from the smallest to the largest of
             the grid).
 
     The page computes the cosines from float32 vectors, so they agree with torch's to about 1e-6. A
-    vector of length 0, as sin-cos gives to prefix tokens, has no cosine, and the figure says so.
+    vector of length 0, such as prefix tokens have with sin-cos, has no cosine, and the figure says
+    so.
     Raises ValueError for another model, too many positions, positions that are not finite, and
     values that do not fit.
     """
@@ -67,11 +68,11 @@ class PositionFigure(Figure, script="position.js"):
     ):
         model = as_vision_transformer(model)
         own = model.grid_size
-        if own[0] * own[1] > _MOST_POSITIONS:
+        if own[0] * own[1] > _MAX_POSITIONS:
             count = own[0] * own[1] + model.num_prefix_tokens
             raise ValueError(
                 f"the model has {own[0]}×{own[1]} positions, and the figure would embed "
-                f"{4 * count * min(count, model.embed_dim):,} bytes: at most {_MOST_POSITIONS} "
+                f"{4 * count * min(count, model.embed_dim):,} bytes: at most {_MAX_POSITIONS} "
                 "positions are shown. Make a model with a smaller img_size, and if these "
                 "positions matter, give it resample_pos_embed(model.pos_embed, its grid_size, "
                 "model.grid_size, model.num_prefix_tokens)"
@@ -84,8 +85,8 @@ class PositionFigure(Figure, script="position.js"):
         vectors = maps = b""
         if own_kind == "learned":
             assert model.pos_embed is not None
-            vectors = _turned(model.pos_embed)
-            maps = b"".join(_mixing(own[i], grid[i]) for grid in grids for i in (0, 1))
+            vectors = _compress_vectors(model.pos_embed)
+            maps = b"".join(_resampling_matrix(own[i], grid[i]) for grid in grids for i in (0, 1))
         super().__init__(
             title="Positions that are alike",
             alt="For one position of a grid of patches, the cosine of its position embedding with "
@@ -140,16 +141,16 @@ class PositionFigure(Figure, script="position.js"):
 
 
 def _grids(own: tuple[int, int]) -> list[tuple[int, int]]:
-    """The model's own grid, and others of 2 to 16 rows, of its shape as far as may be."""
+    """The model's own grid, and others with 2 to 16 rows and about the same shape."""
     others = {rows: max(1, round(rows * own[1] / own[0])) for rows in _SIDES}
-    small = {rows: columns for rows, columns in others.items() if rows * columns <= _MOST_POSITIONS}
+    small = {rows: columns for rows, columns in others.items() if rows * columns <= _MAX_POSITIONS}
     return sorted((small | dict([own])).items())
 
 
-def _turned(pos_embed: Tensor) -> bytes:
-    """Vectors (prefix + N, R) with the dot products of the (prefix + N, D) given, R <= D.
+def _compress_vectors(pos_embed: Tensor) -> bytes:
+    """Vectors (prefix + N, R) with the same dot products as the given (prefix + N, D), R <= D.
 
-    If Eᵀ = QR, then E Eᵀ = RᵀR. Resampling is linear, so Rᵀ may stand for E there, too.
+    If Eᵀ = QR, then E Eᵀ = RᵀR. Resampling is linear, so Rᵀ can take the place of E there, too.
     """
     vectors = pos_embed.detach().cpu().double()[0]
     if not vectors.isfinite().all():
@@ -157,7 +158,7 @@ def _turned(pos_embed: Tensor) -> bytes:
     return torch.linalg.qr(vectors.T, mode="r").R.T.float().contiguous().numpy().tobytes()
 
 
-def _mixing(old: int, new: int) -> bytes:
-    """The matrix (new, old) by which resampling makes `new` places in a line out of `old`."""
+def _resampling_matrix(old: int, new: int) -> bytes:
+    """The matrix (new, old) that resamples `old` positions in a line to `new` ones."""
     line = resample_pos_embed(torch.eye(old)[None], (new, 1), (old, 1), num_prefix_tokens=0)
     return line[0].contiguous().numpy().tobytes()

@@ -1,4 +1,4 @@
-"""RunsFigure: trainings that were recorded, behind sliders."""
+"""RunsFigure: recorded training runs, chosen by their settings."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,25 +9,26 @@ from traitlets import Dict, Int, List, Unicode, validate
 from vitlib.runs.record import Record
 from vitlib.widgets.figure import BadValue, Figure, check_choice
 
-_MOST_NUMBERS = 20_000  # on all curves together, about 120 kB in a page
+_MAX_NUMBERS = 20_000  # in all curves together, about 120 kB in a page
 
 
 class RunsFigure(Figure, script="runs.js"):
     """Choose the settings of a recorded experiment: its curve, among those of all other runs.
 
-    Several seeds of the same settings are drawn thin, with their mean. A run that diverged is drawn
-    as far as it came, marked with a cross, and named. The numbers are those of the record.
+    Several seeds of the same settings are drawn as thin lines, with their mean. A run that diverged
+    is drawn up to that step, marked with a cross, and named. The numbers are those of the record.
 
     Args:
         runs: a record as vitlib/runs/record.py describes it, its name ("positions",
             "learning_rates"), or the path of its JSON file.
         chosen: the value of each setting; for those left out, the first run's.
-        curve: the curve to show; the first, if not said.
-        step: where to read it; the last step, if not said.
-        title: names the figure to a screen reader.
+        curve: the curve to show; None means the first.
+        step: where to read it; None means the last step.
+        title: what a screen reader calls the figure.
 
-    Raises ValueError for a record that is none, whose runs differ in what they hold, or that is too
-    large for a page, and for settings, curves and steps that it does not have.
+    Raises ValueError for anything but a record, for one whose runs do not have the same settings,
+    curves and results or that is too large for a page, and for settings, curves and steps that it
+    does not have.
     """
 
     settings = List(Dict(), help="[{key, label, values}]").tag(sync=True)
@@ -48,14 +49,14 @@ class RunsFigure(Figure, script="runs.js"):
     ):
         record = Record(runs)
         numbers = sum(len(line) for run in record.runs for line in run["curves"].values())
-        if numbers > _MOST_NUMBERS:
+        if numbers > _MAX_NUMBERS:
             raise ValueError(
-                f"the curves hold {numbers:,} numbers, more than the {_MOST_NUMBERS:,} that a page "
+                f"the curves hold {numbers:,} numbers, more than the {_MAX_NUMBERS:,} that a page "
                 "should carry: record the mean of every so many steps"
             )
         super().__init__(
             title=title,
-            alt=record.in_words(),
+            alt=record.describe(),
             settings=record.settings,
             curves=record.curves,
             results=record.results,

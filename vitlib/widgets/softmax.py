@@ -9,7 +9,7 @@ from vitlib.widgets.figure import Figure, check_choice, check_index
 
 WIDTHS = (4, 8, 16, 32, 64, 128, 256, 512)
 KEYS = (2, 4, 8, 16, 32, 64)
-SCALES = ("divide", "none", "multiply")  # the products by √d, not at all, or the wrong way round
+SCALES = ("divide", "none", "multiply")  # the products by √d, not at all, or by mistake
 TEMPERATURES = (0.1, 0.16, 0.25, 0.4, 0.63, 1.0, 1.6, 2.5, 4.0, 6.3, 10.0)
 QUERIES = 9  # odd, so that one of them is the median
 
@@ -17,20 +17,20 @@ QUERIES = 9  # odd, so that one of them is the median
 class SoftmaxFigure(Figure, script="softmax.js"):
     """Move d, the number of keys, the scale and the temperature; the weights follow.
 
-    Nine queries and 64 keys of independent normal numbers of variance 1 are drawn once, from a
-    fixed seed. A score is the product of the first d numbers of a query and of a key, times the
-    scale, divided by the temperature. Shown are the scores and weights of one query, their entropy,
-    and the gradient: the Frobenius norm of the softmax's Jacobian diag(w) − w wᵀ. That is the root
-    mean square of what arrives at the scores when a random gradient of variance 1 comes back from
-    the weights, so it is what chapter 3 measures. Two curves show both for every d, as the mean
-    (entropy) and the median (gradient) over the nine queries.
+    Nine queries and 64 keys of independent normal numbers with variance 1 are drawn once, from a
+    fixed seed. A score is the dot product of the first d numbers of a query and of a key, times the
+    scale, divided by the temperature. The figure shows the scores and weights of one query, their
+    entropy, and the gradient: the Frobenius norm of the softmax's Jacobian diag(w) − w wᵀ. If a
+    random gradient of variance 1 comes back from the weights, this is the root mean square of what
+    arrives at the scores, as chapter 3 measures it. Two curves show entropy (the mean over the nine
+    queries) and gradient (the median) for every d.
 
     Args:
         d: one of WIDTHS.
-        num_keys: how many of the keys there are, one of KEYS.
-        scale: "divide" the products by √d, "none", or "multiply", a mistake that was published.
+        num_keys: how many of the keys are used, one of KEYS.
+        scale: "divide" the products by √d, "none", or "multiply", a mistake in published code.
         temperature: one of TEMPERATURES.
-        query: which of the nine, from 0.
+        query: which of the nine, counted from 0.
 
     Raises ValueError for any other value.
     """
@@ -87,7 +87,7 @@ class SoftmaxFigure(Figure, script="softmax.js"):
 
 
 def _products() -> bytes:
-    """q · k over the first d numbers, for each d, query and key."""
+    """q · k of the first d numbers, for each d, query and key, as float32."""
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(QUERIES, max(WIDTHS), generator=generator, dtype=torch.float64)
     k = torch.randn(max(KEYS), max(WIDTHS), generator=generator, dtype=torch.float64)

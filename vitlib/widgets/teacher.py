@@ -1,4 +1,4 @@
-"""TeacherFigure: what a student is asked to learn from a teacher, and what reaches its logits."""
+"""TeacherFigure: what a student learns from a teacher, and the gradient that reaches its logits."""
 
 import operator
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ from vitlib.widgets.figure import (
 KINDS = ("hard", "soft")
 TAUS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-MOST_CLASSES = 20  # each has a row of its own
-MOST_BYTES = 500_000
+MAX_CLASSES = 20  # each has its own row
+MAX_BYTES = 500_000
 
 
 class TeacherFigure(Figure, script="teacher.js"):
@@ -38,19 +38,21 @@ class TeacherFigure(Figure, script="teacher.js"):
     with the factor τ² and without; and the class head. The loss and its two terms are those of
     `DistillationLoss` for a batch of this one picture. The gradient's length is drawn for every τ.
 
-    A student without a distillation token is taken, too: then its one head learns from labels and
-    teacher alike, and both terms read it. Both models run in eval mode and are left as they were.
+    The student may also have no distillation token. Its only head then learns from both the labels
+    and the teacher, and both terms apply to it. Both models run in eval mode and are left as they
+    were.
 
     Args:
-        teacher: maps images (B, C, H, W) to logits (B, K), the images being those of the student.
+        teacher: maps images (B, C, H, W), the same as the student's, to logits (B, K).
         student: a VisionTransformer with K classes, from 2 to 20.
-        images: what both take, normalised: (B, C, H, W), or one (C, H, W).
-        labels: the true classes, one for each picture; without them only the teacher's term is
-            known, and shown.
+        images: the input of both, normalised: (B, C, H, W), or one image (C, H, W).
+        labels: the true classes, one per picture; without them only the teacher's term is known,
+            and shown.
         image, kind, tau, alpha: what is shown first; tau is one of TAUS, alpha one of ALPHAS.
 
-    Logits are float32, not rounded. Raises ValueError for models, images and labels that do not
-    fit each other, and for pictures of more than 500,000 numbers in all.
+    Logits are float32, not rounded.
+    Raises ValueError for models, images and labels that do not fit each other, and for pictures of
+    more than 500,000 numbers in all.
     """
 
     image = Int(0, help="which picture").tag(sync=True)
@@ -84,20 +86,20 @@ class TeacherFigure(Figure, script="teacher.js"):
     ):
         student = as_vision_transformer(student)
         images = check_model_images(student, images)
-        if not 2 <= student.num_classes <= MOST_CLASSES:
+        if not 2 <= student.num_classes <= MAX_CLASSES:
             raise ValueError(
-                f"the figure has a row for each class: it takes 2 to {MOST_CLASSES} classes, the "
+                f"the figure has a row for each class: it takes 2 to {MAX_CLASSES} classes, the "
                 f"student has {student.num_classes}"
             )
-        if images.numel() > MOST_BYTES:
+        if images.numel() > MAX_BYTES:
             raise ValueError(
-                f"the pictures are {images.numel():,} numbers, at most {MOST_BYTES:,} fit in the "
-                f"figure: pass fewer, such as images[:{MOST_BYTES // images[0].numel()}]"
+                f"the pictures are {images.numel():,} numbers, at most {MAX_BYTES:,} fit in the "
+                f"figure: pass fewer, such as images[:{MAX_BYTES // images[0].numel()}]"
             )
         logits = _logits(teacher, student, images)
         names = student.classes or getattr(teacher, "classes", None) or range(student.num_classes)
         classes = [str(name) for name in names]
-        known = [] if labels is None else _labels(labels, len(images), len(classes))
+        known = [] if labels is None else _class_numbers(labels, len(images), len(classes))
         super().__init__(
             title="A teacher's answer, and what a student learns from it",
             alt=_describe(classes, logits[0], student.distilled),
@@ -132,7 +134,7 @@ class TeacherFigure(Figure, script="teacher.js"):
 def _logits(
     teacher: nn.Module, student: VisionTransformer, images: Tensor
 ) -> Float[Tensor, "B 3 K"]:
-    """Teacher, class head and distillation head, in float32 on the CPU."""
+    """The logits of teacher, class head and distillation head, in float32 on the CPU."""
     if not isinstance(teacher, nn.Module):
         raise ValueError(f"expected a model as the teacher, got {type(teacher).__name__}")
     ours, theirs = ((getattr(m, "mean", None), getattr(m, "std", None)) for m in (student, teacher))
@@ -161,8 +163,8 @@ def _logits(
     return logits
 
 
-def _labels(labels: Sequence[int] | Tensor, count: int, classes: int) -> list[int]:
-    """The true classes as whole numbers; of a tensor, in its order."""
+def _class_numbers(labels: Sequence[int] | Tensor, count: int, classes: int) -> list[int]:
+    """The true classes as numbers; a ValueError unless there is a valid one for each picture."""
     many = labels.reshape(-1) if isinstance(labels, Tensor) else labels
     try:
         numbers = [operator.index(label) for label in many]

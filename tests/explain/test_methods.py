@@ -120,6 +120,9 @@ def test_methods_layers_and_heads_that_there_are_not_are_refused():
         ("attention", {"layer": 3}, "layer 3 is out of range: the model has 3 layers, 0 to 2"),
         ("attention", {"head": 2}, "head 2 is out of range: a layer has 2 heads, 0 to 1, or -2"),
         ("attention", {"head": -3}, "head -3 is out of range"),
+        ("gradient", {"target": 99}, "target must be from 0 to "),
+        ("occlusion", {"target": -1}, "the model's classes, got -1"),
+        ("gradient", {"colour": 1}, "no method; the options are layer, head and target"),
     ]:
         with pytest.raises(ValueError, match=re.escape(message)):
             find_method(model_of(), name, **options)

@@ -158,6 +158,12 @@ NAN = torch.full((1, 3, 8, 12), float("nan"))
             None,
             "expected images of 8×12 pixels, got 12×8: resize them",
         ),
+        (
+            {"dynamic_img_size": True},  # the grid that is drawn is the model's own
+            torch.zeros(1, 3, 12, 16),
+            None,
+            "expected images of 8×12 pixels, got 12×16",
+        ),
         ({}, torch.zeros(0, 3, 8, 12), None, "expected at least one image, got none"),
         ({}, torch.zeros(1, 3, 8, 12, dtype=torch.uint8), None, "got torch.uint8"),
         ({}, np.zeros((1, 3, 8, 12)), None, "expected a tensor of images (B, C, H, W)"),

@@ -109,7 +109,8 @@ def find_method(model: VisionTransformer, name: str, **options: int | None) -> M
     given = {option: value for option, value in options.items() if value is not None}
     for option in given:
         if option not in method.options:
-            raise ValueError(f"{option} goes with {methods_with(option)}, not with {name}")
+            others = methods_with(option) or "no method; the options are layer, head and target"
+            raise ValueError(f"{option} goes with {others}, not with {name}")
     title, suffix = method.label, method.name
     if "layer" in method.options:
         layer = given.get("layer", -1)
@@ -127,7 +128,13 @@ def find_method(model: VisionTransformer, name: str, **options: int | None) -> M
         title += f", mean of {heads} heads" if head is None else f", head {head % heads}"
         suffix += "" if head is None else f"-head{head % heads}"
     if "target" in given:
-        title += f" for {class_names(model)[given['target']]}"
+        names = class_names(model)
+        if not 0 <= given["target"] < len(names):
+            raise ValueError(
+                f"target must be from 0 to {len(names) - 1}, the model's classes, got "
+                f"{given['target']}"
+            )
+        title += f" for {names[given['target']]}"
         suffix += f"-class{given['target']}"
     chosen = {option: given.get(option) for option in method.options}
     return MapMaker(title, suffix, lambda inputs: method.make(model, inputs, **chosen))

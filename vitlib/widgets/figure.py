@@ -24,6 +24,7 @@ from traitlets import TraitError, Unicode
 from vitlib.matching import check_inputs
 from vitlib.model import VisionTransformer
 from vitlib.palette import COLOURS
+from vitlib.patch import check_images
 
 STATIC = Path(__file__).parent / "static"
 KIT = f"const COLOURS = {json.dumps(COLOURS)};\n" + (STATIC / "figure.js").read_text("utf8")
@@ -200,8 +201,10 @@ def shown_pixels(model: VisionTransformer, images: Tensor) -> np.ndarray:
 def check_model_images(model: VisionTransformer, images: Any) -> Tensor:
     """`images` as a batch (B, C, H, W) for `model`; one image (C, H, W) becomes a batch of 1.
 
-    Raises ValueError for another type, shape or dtype, and for values that are not finite.
+    Raises ValueError for another type, shape or dtype, and for values that are not finite. A figure
+    draws the model's own grid, so images of its own size are needed also with dynamic_img_size.
     """
     batch = images[None] if isinstance(images, Tensor) and images.ndim == 3 else images
     check_inputs(model, batch)
+    check_images(batch, model.in_chans, model.img_size)
     return batch

@@ -11,6 +11,18 @@ import grimp
 import networkx
 
 ROOT = Path(__file__).resolve().parents[1]
+# What the rows of pyproject.toml hold, the uppermost first.
+TITLES = (
+    "the command line",
+    "checkers, figures, reports; experiments and weights with their scripts",
+    "looking inside, training",
+    "models by name, ONNX, a toy task; what fits a model",
+    "data sets; weights and files",
+    "the model, and what it is compared with",
+    "its blocks, and how they are initialised",
+    "the pieces of a block, and of the tokens",
+    "drawings, colours, files, words of messages",
+)
 START, END = "<!-- imports: made by `make drawing` -->", "<!-- /imports -->"
 
 
@@ -36,9 +48,10 @@ def arrows() -> list[tuple[str, str]]:
 def drawing() -> str:
     """A Mermaid chart, as GitHub draws it."""
     lines = ["```mermaid", "flowchart TD"]
-    for number, row in enumerate(layers()):
-        names = "; ".join(row)
-        lines += [f'  subgraph layer{number}[" "]', f"    {names}", "  end"]
+    for number, (title, row) in enumerate(zip(TITLES, layers(), strict=True)):
+        lines += [f'  subgraph layer{number}["{title}"]', f"    {'; '.join(row)}", "  end"]
+    # invisible links, which keep the rows in their order
+    lines += [f"  layer{number} ~~~ layer{number + 1}" for number in range(len(TITLES) - 1)]
     lines += [f"  {importer} --> {imported}" for importer, imported in arrows()]
     return "\n".join([*lines, "```"])
 

@@ -50,21 +50,23 @@ _MICRO = {
 }  # fmt: skip
 
 
-def _vit(name: str, size: dict[str, Any], recipe: str, **more: Any) -> Preset:
-    """A ViT for 224×224 pixels, trained on pixels from -1 to 1, as Google's were."""
+def _vit(
+    name: str, size: dict[str, Any], recipe: str, img_size: int = 224, **more: Any
+) -> Preset:
+    """A ViT trained on pixels from -1 to 1, as Google's were."""
     half = (0.5, 0.5, 0.5)
     return Preset(
-        name, size | {"img_size": 224}, mean=half, std=half, hub_id=f"timm/{name}.{recipe}",
-        native_size=224, **more,
+        name, size | {"img_size": img_size}, mean=half, std=half, hub_id=f"timm/{name}.{recipe}",
+        native_size=img_size, **more,
     )  # fmt: skip
 
 
-def _deit(name: str, size: dict[str, Any]) -> Preset:
-    """A DeiT for 224×224 pixels, trained by Facebook's recipe, with ImageNet's mean and std."""
+def _deit(name: str, size: dict[str, Any], img_size: int = 224) -> Preset:
+    """A DeiT trained by Facebook's recipe, with ImageNet's mean and std."""
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     return Preset(
-        name, size | {"img_size": 224}, mean=mean, std=std, hub_id=f"timm/{name}.fb_in1k",
-        native_size=224,
+        name, size | {"img_size": img_size}, mean=mean, std=std, hub_id=f"timm/{name}.fb_in1k",
+        native_size=img_size,
     )  # fmt: skip
 
 

@@ -1,13 +1,14 @@
 """Do two versions of vitlib.check say the same of every known mistake and every right answer?
 
-    python tests/check/compare_reports.py save old.json [CHAPTER]      # in the one version
-    python tests/check/compare_reports.py compare old.json [CHAPTER]   # in the other
+    python tests/check/compare_reports.py save old.json [CHAPTER]      # before a change
+    python tests/check/compare_reports.py compare old.json [CHAPTER]   # after it
 
 CHAPTER, such as 03, looks at that one alone. Compared are the verdict, the diagnosis, the names of
 the mistakes and the message. In the message, the name of a function or class before a bracket does
 not count. Exit code 1 where they differ.
 """
 
+import argparse
 import json
 import re
 import sys
@@ -57,13 +58,18 @@ def differences(old: dict[str, dict[str, Any]], new: dict[str, dict[str, Any]]) 
     return found
 
 
-def main(verb: str, path: str, chapter: str = "") -> int:
+def main() -> int:
     """Save what the checkers say, or print how it differs from what was saved."""
-    new = reports(chapter)
-    if verb == "save":
-        Path(path).write_text(json.dumps(new, indent=1, ensure_ascii=False), "utf8")
+    parser = argparse.ArgumentParser(description="Compare what two versions of vitlib.check say.")
+    parser.add_argument("verb", choices=["save", "compare"])
+    parser.add_argument("path", type=Path, help="a JSON file")
+    parser.add_argument("chapter", nargs="?", default="", help="such as 03; default: all")
+    args = parser.parse_args()
+    new = reports(args.chapter)
+    if args.verb == "save":
+        args.path.write_text(json.dumps(new, indent=1, ensure_ascii=False), "utf8")
         return 0
-    old = json.loads(Path(path).read_text("utf8"))
+    old = json.loads(args.path.read_text("utf8"))
     exercises = {re.split(r"[.#]", key)[0] for key in new}
     found = differences({k: v for k, v in old.items() if re.split(r"[.#]", k)[0] in exercises}, new)
     print("\n".join([*found, f"{len(new)} reports, {len(found)} differences"]))
@@ -71,4 +77,4 @@ def main(verb: str, path: str, chapter: str = "") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

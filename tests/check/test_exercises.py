@@ -118,7 +118,10 @@ def test_every_mutant_is_rejected_and_diagnosed_as_itself(exercise, name, unchec
     assert name in report.mutants, report
     for other in set(report.mutants) - {name}:
         first, second = sorted([name, other])
-        assert (exercise.name, first, second) in AMBIGUOUS, f"cannot be told from {other}"
+        assert (exercise.name, first, second) in AMBIGUOUS, (
+            f"no case tells {name} from {other}: add one, or say in AMBIGUOUS, in this file, why "
+            "there is none"
+        )
     assert diagnosis in report.diagnosis
     assert diagnosis in report.message
     assert diagnosis in str(report)

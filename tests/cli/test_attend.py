@@ -14,6 +14,7 @@ from vitlib import plots
 from vitlib.checkpoints import save_checkpoint
 from vitlib.cli import main
 from vitlib.cli.attend import name_pictures
+from vitlib.explain.methods import METHODS, methods_with
 
 ATTEND = ["attend", "--model", "vit_nano_patch7_28"]
 
@@ -108,7 +109,7 @@ def test_attend_draws_what_explain_computes(monkeypatch, capsys, digits, flags, 
 
 
 @pytest.mark.parametrize("options", [{}, {"distilled": True}, {"global_pool": "avg"}])
-@pytest.mark.parametrize("method", ["attention", "rollout", "gradient", "occlusion"])
+@pytest.mark.parametrize("method", METHODS)
 def test_attend_reads_a_checkpoint_of_any_kind(monkeypatch, capsys, digits, options, method):
     torch.manual_seed(0)
     model = vitlib.VisionTransformer(
@@ -127,7 +128,7 @@ def test_attend_reads_a_checkpoint_of_any_kind(monkeypatch, capsys, digits, opti
     (map_,) = maps.values()
     assert map_.shape == (1, 2, 3)
     assert map_.abs().max() > 0
-    if method in ("gradient", "occlusion"):  # a name goes before a number
+    if METHODS[method].needs_class:  # a name goes before a number
         for target, number in {"cat": 0, "1": 1, "0": 0}.items():
             maps, files = drawn(monkeypatch, capsys, *command, "--out", "out", "--target", target)
             assert f"colour-{method}-class{number}.png" in files
@@ -150,11 +151,17 @@ def test_attend_turns_colour_to_grey_for_a_grey_model(capsys, digits):
         (["--layer", "4"], "layer 4 is out of range: the model has 4 layers, 0 to 3, or -4 to -1"),
         (["--head", "4"], "head 4 is out of range: a layer has 4 heads, 0 to 3, or -4 to -1"),
         (["--head", "-5"], "head -5 is out of range"),
-        (["--method", "rollout", "--head", "1"], "--head goes with --method attention, not with"),
-        (["--method", "occlusion", "--layer", "1"], "--layer goes with --method attention"),
+        (
+            ["--method", "rollout", "--head", "1"],
+            f"--head goes with --method {methods_with('head')}, not",
+        ),
+        (
+            ["--method", "occlusion", "--layer", "1"],
+            f"--layer goes with --method {methods_with('layer')}",
+        ),
         (
             ["--target", "1"],
-            "--target goes with --method gradient or occlusion, not with attention",
+            f"--target goes with --method {methods_with('target')}, not with attention",
         ),
         (
             ["--method", "occlusion", "--target", "10"],

@@ -59,7 +59,7 @@ def test_grey_stays_one_channel_unless_one_image_has_colour(tmp_path):
 def test_columns_mean_nothing_elsewhere(tmp_path):
     make_folder(tmp_path / "pets", {"cat": 2, "dog": 2})
     for place in ("mnist5k", tmp_path / "pets"):
-        with pytest.raises(ValueError, match=r"has no columns: leave out"):
+        with pytest.raises(ValueError, match=r"takes no columns: leave out"):
             load_data(place, label_column="label")
 
 
@@ -115,7 +115,7 @@ def test_a_row_is_enough_to_load_from_a_new_source(row):
     assert (data.name, data.classes) == ("noise", ("even", "odd"))
     assert data.train.images.shape == (16, 3, 8, 8)
     assert data.test.labels.bincount().tolist() == [2, 2]  # a fifth of each class, held out
-    with pytest.raises(ValueError, match="noise has no columns"):
+    with pytest.raises(ValueError, match="noise takes no columns"):
         load_data("noise", label_column="label")
     with pytest.raises(ValueError, match=r"one of mnist5k, .*noise, nor .* mean 'noise'\?$"):
         load_data("nois")

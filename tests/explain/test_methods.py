@@ -90,6 +90,7 @@ def test_the_rows_are_what_explain_computes():
     for (name, options), maps in expected.items():
         found = find_method(model, name, **dict(options)).make(inputs)
         torch.testing.assert_close(found, maps)
+    assert {name for name, _ in expected} == set(METHODS), "`expected` wants each method's numbers"
 
 
 def test_classes_are_called_by_their_names_or_numbers():

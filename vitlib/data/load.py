@@ -155,7 +155,7 @@ def _read(place: Place, size: PixelSize, *columns: str | None) -> tuple[str, Sou
     if kind is None:
         raise ValueError(_why_unknown(place))
     if any(columns) and not kind.has_columns:
-        raise ValueError(f"{name} has no columns: leave out image_column and label_column")
+        raise ValueError(f"{name} takes no columns: leave out image_column and label_column")
     source = kind.read(place, size, *columns) if kind.has_columns else kind.read(place, size)
     return _path(place).resolve().name if kind.is_folder else name, source
 

@@ -4,6 +4,7 @@ PYTHON ?= python3
 NB ?=
 RUN ?=
 FILE ?=
+K ?=
 
 # Chapters that train: their digits differ from one kind of CPU to the next after many steps.
 # Every other notebook must print the same on another instruction set, and is tested so.
@@ -28,7 +29,7 @@ book: .venv/installed  ## build the book into _build/html, from the outputs stor
 # Two workers share the cores: with two threads each they would wait for one another.
 test test-older-cpu: export OMP_NUM_THREADS := 1
 ifeq ($(FILE),)
-test: .venv/installed  ## every check, once: ruff, mypy, imports, tests, every notebook; or FILE=tests/...
+test: .venv/installed  ## every check, once: ruff, mypy, imports, tests, every notebook; or FILE=... K=...
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
@@ -38,7 +39,7 @@ test: .venv/installed  ## every check, once: ruff, mypy, imports, tests, every n
 		cd "$$folder" && $(NBVAL) .
 else
 test: .venv/installed
-	$(BIN)/python -m pytest $(FILE)
+	$(BIN)/python -m pytest $(FILE) $(if $(K),-k "$(K)")
 endif
 
 test-older-cpu: .venv/installed  ## the notebooks once more, as on a CPU without AVX-512
@@ -54,6 +55,7 @@ serve: book  ## build the book and serve it at http://localhost:8000
 
 chapter: .venv/installed  ## run one notebook, build its page and open it: NB=book/03_attention.ipynb
 	@test -f "$(NB)" || { echo "NB=... must be one of: $(NOTEBOOKS)"; exit 2; }
+	@grep -q "$(NB:.ipynb=)$$" _toc.yml || { echo "_toc.yml has no line for $(NB:.ipynb=)"; exit 2; }
 	$(BIN)/python book/_ext/notebooks.py execute "$(NB)"
 	$(BIN)/jupyter-book build . -W --keep-going -q
 	@$(BIN)/python -m webbrowser "file://$(CURDIR)/_build/html/$(NB:.ipynb=.html)" > /dev/null || true

@@ -20,6 +20,7 @@ from vitlib import (
     unpatchify,
 )
 from vitlib.blocks import DropPath, LayerScale
+from vitlib.checkpoints.settings import arguments_of
 
 TINY = {
     "img_size": (8, 12), "patch_size": 4, "in_chans": 3, "num_classes": 5,
@@ -71,6 +72,23 @@ def images_for(model, batch=2, **kwargs):
 
 
 # What it computes
+
+
+def test_every_option_is_tried():
+    tried = {option for options in VARIANTS.values() for option in options} | TINY.keys()
+    untried = inspect.signature(VisionTransformer).parameters.keys() - tried
+    assert not untried, f"VARIANTS in this file wants a row for each option: {untried}"
+
+
+@every_variant
+def test_an_option_that_adds_or_drops_weights_is_read_off_them(options):
+    """By `arguments_of`, as a file of weights alone says nothing else."""
+    weights = make(**options).state_dict()
+    if weights.keys() == make().state_dict().keys() or "norm_layer" in options:
+        return
+    told = arguments_of(weights) | {"init_values": options.get("init_values")}
+    untold = {name for name in options if told.get(name) != options[name]} - {"weight_init"}
+    assert not untold, f"arguments_of in checkpoints/settings.py says nothing of {untold}"
 
 
 @every_variant

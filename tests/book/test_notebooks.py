@@ -82,7 +82,7 @@ def test_some_outputs_are_compared(stored) -> None:
         if "nbval-check-output" in cell.metadata.get("tags", [])
         or "NBVAL_CHECK_OUTPUT" in cell.source
     ]
-    assert checked
+    assert checked, "tag one cell that prints the same anywhere with nbval-check-output"
     assert all(cell.outputs for cell in checked), "a compared cell prints nothing"
 
 

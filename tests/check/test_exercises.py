@@ -99,7 +99,7 @@ def test_the_reference_passes(exercise, unchecked):
 
 @each(EXERCISES)
 def test_every_other_right_answer_passes(exercise, unchecked):
-    assert len(exercise.accepted) >= 2
+    assert len(exercise.accepted) >= 2, "give two right answers more, written differently"
     for number, answer in enumerate(exercise.accepted):
         report = exercise(answer)
         assert report.passed, f"accepted[{number}]: {report}"
@@ -184,7 +184,7 @@ def test_a_chapter_has_four_to_eight_exercises(chapter):
 @each(EXERCISES)
 def test_an_exercise_is_found_under_its_name_in_the_folder_of_its_chapter(exercise):
     file = Path(check.__file__).parent / f"ch{exercise.chapter}" / f"{exercise.name}.py"
-    assert file.exists()
+    assert file.exists(), f"name= must be the file's name, and chapter= its folder's: no {file}"
     assert exercise.probe is not None, "the tests need a probe: see vitlib/check/probing.py"
 
 

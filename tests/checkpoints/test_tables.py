@@ -48,7 +48,7 @@ def test_rows_lead_to_names_of_the_model(table):
     for row in EVERY_TABLE[table].rows:
         for name in expand(row.target):
             name = re.sub(r"(norm|ls|fc)\d", r"\1#", name).replace("blocks.0.", "blocks.11.")
-            assert name in known, row
+            assert name in known, f"{name}: add the option that makes it to `options` above"
 
 
 def test_patterns_fit_whole_names_only():

@@ -17,11 +17,11 @@ TITLES = (
     "checkers, figures, reports; experiments and weights with their scripts",
     "looking inside, training",
     "models by name, ONNX, a toy task; what fits a model",
-    "data sets; weights and files",
+    "data sets; weights in files",
     "the model, and what it is compared with",
     "its blocks, and how they are initialised",
     "the pieces of a block, and of the tokens",
-    "drawings, colours, files, words of messages",
+    "drawings, colours, files, wording of messages",
 )
 START, END = "<!-- imports: made by `make drawing` -->", "<!-- /imports -->"
 

@@ -169,3 +169,12 @@ def test_no_module_decides_anything_by_a_presets_name():
 def test_such_a_decision_is_noticed(code):
     path = ROOT / "vitlib" / "made_up.py"
     assert decisions(SimpleNamespace(read_text=lambda _: code, relative_to=path.relative_to))
+
+
+def test_published_models_of_one_width_have_one_number_of_heads():
+    """Else checkpoints/settings.py could not guess it from the width of weights alone."""
+    heads = {}
+    for preset in PRESETS.values():
+        if preset.hub_id:
+            number = heads.setdefault(preset.arguments["embed_dim"], preset.arguments["num_heads"])
+            assert number == preset.arguments["num_heads"], preset.name

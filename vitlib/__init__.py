@@ -1,4 +1,15 @@
-"""vitlib: the Vision Transformer that the book builds, and what trains, loads and explains it."""
+"""vitlib: the Vision Transformer that the book builds, and what trains, loads and explains it.
+
+    patch, pos_embed, attention, blocks, init, model
+                                 images -> tokens -> blocks -> logits
+    presets, create, checkpoints models by name, and weights
+    data, train                  data sets, training
+    explain, report, widgets     -> maps, pages and interactive figures
+    check, runs, weights         the book's exercises, recorded experiments and trained models
+    cli, export                  the command line, ONNX
+
+CONTRIBUTING.md draws which of them imports which.
+"""
 
 __version__ = "0.1.0"
 

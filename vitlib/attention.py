@@ -2,6 +2,8 @@
 
 The better a token's query matches another token's key, the more weight that token gets.
 
+    tokens (B, N, D) -> q, k, v (B, H, N, d) -> weights (B, H, N, N) -> weights · v -> tokens
+
 Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.2.
 """
 

@@ -1,5 +1,7 @@
 """The encoder block: attention mixes tokens, the MLP mixes channels, each added to its input.
 
+    x (B, N, D) -> x + attention(norm1(x)) -> x + mlp(norm2(x))
+
 Sources: Dosovitskiy et al. 2021, section 3.1, equations 2 and 3; stochastic depth: Huang et al.
 2016; LayerScale: Touvron et al. 2021, "Going deeper with Image Transformers", section 2.
 """

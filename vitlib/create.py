@@ -1,4 +1,10 @@
-"""A model by its name, with or without weights: `create_model` and `list_models`."""
+"""A model by its name, with or without weights: `create_model` and `list_models`.
+
+    a preset's name -> its row of PRESETS -> model -> weights that come with vitlib or from the Hub
+    a file, folder or Hub id -> a model built as its source was, with its weights
+
+Both end in eval mode if weights were loaded.
+"""
 
 import os
 from typing import Any

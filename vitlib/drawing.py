@@ -1,4 +1,4 @@
-"""The drawing of the whole model, which every chapter shows with its own part highlighted."""
+"""`draw_model`: the drawing of the whole model, in which each chapter highlights its own part."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -3,6 +3,7 @@
     as_vision_transformer(model)          the model without torch.compile's wrapper
     check_explainable(model)              it has a head, and blocks before it
     check_explains_pictures(model)        the same, and it says how to prepare picture files for it
+    picture_channels(model)               the number of channels, 1 or 3
     check_inputs(model, images)           a batch of tensors can go through it
     check_fits(model, image_set)          so can a whole set, labels included
     normalised_for(model, image_set)      the set, normalised with the model's mean and std

@@ -1,4 +1,8 @@
-"""Figures that several chapters use, on white, so that they suit both light and dark pages."""
+"""Figures that several chapters use, on white, so that they suit both light and dark pages.
+
+`plot_history` and `LivePlot` draw a training run, `plot_maps` and `overlay` maps beside and over
+images.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable

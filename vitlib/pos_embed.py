@@ -1,7 +1,10 @@
 """Position embeddings: vectors that tell the model where each patch was.
 
+    tokens (B, prefix + N, D) + positions (1, prefix + N, D) -> tokens
+
 Attention treats its tokens as a set, so the only sign of where a patch was is a vector that is
-added to its token. The vector is learned (a parameter of the model) or fixed (`sincos_2d`).
+added to its token. The vector is learned (a parameter of the model) or fixed (`sincos_2d`), and
+`resample_pos_embed` fits either kind to another grid of patches.
 """
 
 import math

@@ -50,9 +50,7 @@ _MICRO = {
 }  # fmt: skip
 
 
-def _vit(
-    name: str, size: dict[str, Any], recipe: str, img_size: int = 224, **more: Any
-) -> Preset:
+def _vit(name: str, size: dict[str, Any], recipe: str, img_size: int = 224, **more: Any) -> Preset:
     """A ViT trained on pixels from -1 to 1, as Google's were."""
     half = (0.5, 0.5, 0.5)
     return Preset(

@@ -1,4 +1,4 @@
-"""What error messages share: a guess at what was meant, short lists, and the refusal of a count."""
+"""What error messages share: guessing what was meant, shortening lists, checking whole numbers."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches

@@ -17,7 +17,7 @@ CHAPTERS = sorted({exercise.chapter for exercise in EXERCISES})
 # (exercise, mutant, mutant) that no case of the exercise tells apart -> why none can.
 AMBIGUOUS: dict[tuple[str, str, str], str] = {}
 
-# The bugs found in the wild that belong to these chapters, by their number in the design's list;
+# The bugs found in the wild that belong to these chapters, each under a number of its own;
 # all but the loud ones, which Python itself reports.
 WILD_BUGS = {
     1: ["self_attention.thrown_away", "attention_module.thrown_away"],

@@ -198,7 +198,7 @@ def test_each_row_of_the_lens_is_a_model_cut_off_there(options):
     assert not found.requires_grad
 
 
-# what holds for all three
+# what holds for all of them
 
 
 @each_function

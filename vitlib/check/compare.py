@@ -1,4 +1,7 @@
-"""Two results side by side: are they equal, and if not, how do they differ?"""
+"""Two results side by side: are they equal, and if not, how do they differ?
+
+`difference(yours, target)` is None, or a `Difference`, which says in words where they part.
+"""
 
 import itertools
 import math

@@ -9,7 +9,7 @@
     fitting.py     which of the tensors goes where in a model, and what does not fit
     pretrained.py  load_pretrained: all of these together, with a report (report.py)
 
-Data goes one way: file or Hub -> tensors under foreign names -> timm's names -> model and report.
+Data go one way: file or Hub -> tensors under foreign names -> timm's names -> model and report.
 """
 
 from vitlib.checkpoints.dialects import (

@@ -1,4 +1,9 @@
-"""Which of a file's tensors goes where in a model, decided before anything is copied."""
+"""Which of a file's tensors goes where in a model, decided before anything is copied.
+
+    translated weights, their settings, a model -> Fit -> tensors to copy, or what does not fit
+
+What does not fit is described in words, with what helps.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

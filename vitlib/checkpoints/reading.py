@@ -1,4 +1,4 @@
-"""Reading weights from a file as they are, and the settings in the files next to it.
+"""A file, folder or Hub id -> `Foreign`: tensors under their own names, and the settings with them.
 
 The kind of a file is recognised by its first bytes, never by its name, and no code in it is run:
 pickles are read with `weights_only=True`, numpy's files without pickles.

@@ -1,4 +1,7 @@
-"""Unwrapping a file's weights: from training checkpoints, DataParallel, Lightning, compile."""
+"""Unwrapping a file's weights: from training checkpoints, DataParallel, Lightning, compile.
+
+A nested, prefixed state dict becomes a flat one, with a record of what was taken off.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple

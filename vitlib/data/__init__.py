@@ -8,7 +8,7 @@
     sets.py          ImageSet and ImageData: bytes with labels, and batches of floats
     augmentation.py  augment, mixup, cutmix
 
-Data goes one way: files -> bytes -> sets -> augmented, normalised batches.
+Data go one way: files -> bytes -> sets -> augmented, normalised batches.
 """
 
 from vitlib.data.augmentation import augment, cutmix, mixup

@@ -1,5 +1,8 @@
 """Data augmentation: random affine maps, crops and flips, RandAugment, mixup and cutmix.
 
+    images (B, C, H, W) in [0, 1] -> augment -> images
+    normalised images, targets (B, K) -> mixup or cutmix -> images, targets
+
 Every random number here comes from torch's global CPU generator, whatever device the images are
 on. So a seed determines a run, and a generator state saved in a checkpoint continues it.
 """

@@ -1,4 +1,9 @@
-"""Labelled images from tables in the Hub's image schema: parquet files, and the Hub itself."""
+"""Labelled images from tables in the Hub's image schema: parquet files, and the Hub itself.
+
+    parquet files, or a Hub id -> one table per split -> columns of images and labels -> Source
+
+The columns are found by their types and names, unless the user names them.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

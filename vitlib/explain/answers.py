@@ -1,6 +1,6 @@
 """Explanations of a VisionTransformer's own answer, for which the model itself is run.
 
-All three work for models with a class token, with a distillation token (whose answer is the mean of
+They work for models with a class token, with a distillation token (whose answer is the mean of
 both heads), with registers, and with average pooling, because they use the model's own head. They
 run the model in eval mode and leave it as it was: its mode, its gradients and its hooks.
 """

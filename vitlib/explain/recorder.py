@@ -1,4 +1,9 @@
-"""Reading the attention weights of a model while it runs as usual."""
+"""Reading the attention weights of a model while it runs as usual.
+
+    the input of each attention module -> q, k -> weights (B, L, H, T, T)
+
+The model's own computation is not changed.
+"""
 
 from collections.abc import Sequence
 from contextlib import nullcontext

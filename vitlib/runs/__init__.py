@@ -1,1 +1,6 @@
-"""Recorded experiments: a JSON log of each, and the script that writes it; record.py reads them."""
+"""Recorded experiments: for each, a script that trains and the JSON log that it writes.
+
+    train_NAME.py -> in_parallel.py, log.py -> NAME.json -> record.py -> figures and chapters
+
+`make record RUN=NAME` repeats one.
+"""

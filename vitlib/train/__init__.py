@@ -1,10 +1,12 @@
 """Training: a run's settings, the loop, its record, and the evaluation of a model.
 
-history.py       TrainConfig, History, TrainState
-loop.py          fit, and its parts: param_groups, warmup_cosine, ema_update, pick_device
-distillation.py  DistillationLoss: how a teacher enters the loss
-resume.py        the state of a run between two steps, saved to and restored from a checkpoint
-evaluation.py    evaluate: loss, accuracy and answers
+    history.py       TrainConfig, History, TrainState
+    loop.py          fit, and its parts: param_groups, warmup_cosine, ema_update, pick_device
+    distillation.py  DistillationLoss: how a teacher enters the loss
+    resume.py        the state of a run between two steps, saved to and restored from a checkpoint
+    evaluation.py    evaluate: loss, accuracy and answers
+
+Data go one way: data set and TrainConfig -> fit -> trained model and History -> evaluate.
 """
 
 from vitlib.train.distillation import DistillationLoss

@@ -1,4 +1,4 @@
-"""DeiT's distillation: a second token learns from a teacher (Touvron et al. 2021, section 4)."""
+"""`DistillationLoss`: labels teach one head, a teacher the other (Touvron et al. 2021, sec. 4)."""
 
 import torch
 from jaxtyping import Float, Int64

@@ -1,4 +1,9 @@
-"""Interactive figures: widgets in Jupyter and Colab, which also work alone in a web page."""
+"""Interactive figures: widgets in Jupyter and Colab, which also work alone in a web page.
+
+    a model and images -> traits, checked in Python -> render() in static/NAME.js
+
+`figure.py` has what they share; only `explorer.py` needs a live kernel.
+"""
 
 from vitlib.widgets.attention import AttentionFigure
 from vitlib.widgets.dialect import DialectFigure

@@ -1,4 +1,4 @@
-"""What training passes through a DropPath show: whom it drops, how often, what it does to the rest.
+"""What DropPath does in training: whom it drops, how often, and how it scales the rest.
 
 Exact where it must be, else coarse: far enough from the borders that luck does not matter.
 """

@@ -1,4 +1,4 @@
-"""What an answer counts; 205066.0, as a ratio of 4.0 easily makes it, is whole as well."""
+"""The number that an answer counts; a whole float, such as 205066.0, passes as an integer."""
 
 from vitlib.check.exercise import call
 

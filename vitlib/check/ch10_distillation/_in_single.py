@@ -1,4 +1,4 @@
-"""In float32: this chapter leaves free in which precision a loss or a cosine is computed."""
+"""Results in float32, because this chapter does not ask in which precision they are computed."""
 
 import torch
 from torch import Tensor

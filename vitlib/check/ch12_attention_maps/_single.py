@@ -1,4 +1,4 @@
-"""Results in float32: whether an answer's mask or buffer was float32 or float64 is not asked."""
+"""Results in float32, because this chapter does not ask in which precision they are computed."""
 
 from torch import Tensor
 

@@ -33,7 +33,7 @@ test: .venv/installed  ## every check, once: ruff, mypy, imports, tests, every n
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
 	@echo "--- every notebook, in another folder"
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cp $(NOTEBOOKS) "$$folder" && \
 		cd "$$folder" && $(NBVAL) .

@@ -9,7 +9,7 @@ from playwright.sync_api import ElementHandle, Locator
 
 from vitlib import check
 
-WITH_FIGURES = sorted({exercise.chapter for exercise in check.EXERCISES.values()})
+WITH_FIGURES = {exercise.chapter for exercise in check.EXERCISES.values()}
 
 # All that a reader sees of a figure but its controls, which show themselves that they moved.
 LOOK = """figure => JSON.stringify([

@@ -63,6 +63,14 @@ def test_style_sheets_load_nothing_from_elsewhere(site) -> None:
 
 
 def test_links_within_the_book_lead_somewhere(site) -> None:
+    known: dict[Path, set[str]] = {}  # a page's ids: to parse it for each link took minutes
+
+    def ids(file: Path) -> set[str]:
+        if file not in known:
+            there = BeautifulSoup(file.read_text("utf8"), "html.parser")
+            known[file] = {element["id"] for element in there.find_all(id=True)}
+        return known[file]
+
     for path, page in pages(site).items():
         for link in page.find_all("a", href=True):
             target = urlsplit(link["href"])
@@ -71,8 +79,7 @@ def test_links_within_the_book_lead_somewhere(site) -> None:
             file = (path.parent / unquote(target.path)).resolve() if target.path else path
             assert file.exists(), f"{path.name}: {link}"
             if target.fragment and file.suffix == ".html":
-                there = BeautifulSoup(file.read_text("utf8"), "html.parser")
-                assert there.find(id=unquote(target.fragment)), f"{path.name}: {link}"
+                assert unquote(target.fragment) in ids(file), f"{path.name}: {link}"
 
 
 def test_pictures_say_what_they_show(site) -> None:

@@ -1,5 +1,6 @@
 """Readers' code is stopped in time, and leaves no trace."""
 
+import builtins
 import random
 import subprocess
 import sys
@@ -117,6 +118,14 @@ def test_what_torch_loads_late_does_not_count(monkeypatch, tmp_path):
         return 2 * x
 
     assert double(answer)
+
+
+def test_importing_is_left_as_it_was(monkeypatch):
+    plain = builtins.__import__
+    monkeypatch.setattr(engine, "SECONDS", 0.3)
+    assert double(lambda x: 2 * x)
+    assert not double(endless)
+    assert builtins.__import__ is plain
 
 
 def test_a_system_that_has_no_clock_for_a_thread(monkeypatch):

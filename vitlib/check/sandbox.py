@@ -9,10 +9,10 @@ on every system and in Jupyter, and a stop that comes late hits nobody else. A s
 C ends when it ends, but nobody waits for it.
 """
 
+import builtins
 import ctypes
 import dis
 import random
-import sys
 import sysconfig
 import threading
 import time
@@ -73,10 +73,11 @@ def in_time(
             errors.append(error)
 
     worker = threading.Thread(target=work, daemon=True)
-    worker.start()
     waited = False
     try:
-        waited = _join(worker, clock, seconds, longest)
+        with clock.watching_imports():
+            worker.start()
+            waited = _join(worker, clock, seconds, longest)
     finally:
         for _ in range(40):  # a bare `except:` may have swallowed it: again, until it gets through
             if not worker.is_alive():
@@ -92,51 +93,72 @@ def in_time(
     raise reason
 
 
-def _join(worker: threading.Thread, clock: "_Clock", seconds: float | None, longest: float) -> bool:
+def _join(
+    worker: threading.Thread, clock: "_Clock", seconds: float | None, longest: float
+) -> bool:
     """Wait until the thread ends or its time is over; whether it then waited, too."""
     if seconds is None:
         worker.join()
         return False
-    started, counted, before = time.monotonic(), 0.0, 0.0
-    while worker.is_alive() and counted < seconds:
+    started = time.monotonic()
+    while worker.is_alive() and clock.computed() < seconds:
         if time.monotonic() - started > longest:
             return True
         worker.join(min(_TICK, seconds / 4))
-        now = clock.computed()
-        if not _is_importing(worker):
-            counted += now - before
-        before = now
     return False
 
 
 class _Clock:
-    """How long a thread has computed; where the system does not say that, the whole process."""
+    """How long a thread has computed, its imports not counted.
+
+    Where the system does not say that of a thread, the whole process counts.
+    """
 
     def __init__(self) -> None:
-        self._start = time.process_time()
+        self._process_start = time.process_time()
+        self._thread: int | None = None
         self._number: int | None = None
+        self._imported = 0.0  # seconds spent on imports that have ended
+        self._import_began: float | None = None  # of the import at hand, the outermost
 
     def follow_this_thread(self) -> None:
         """To be called in the thread itself, as one that has ended must not be asked about."""
+        self._thread = threading.get_ident()
         with suppress(AttributeError):  # not on this system
-            self._number = time.pthread_getcpuclockid(threading.get_ident())
+            self._number = time.pthread_getcpuclockid(self._thread)
 
     def computed(self) -> float:
-        """Seconds so far."""
+        """Seconds so far; it stands still during an import."""
+        began = self._import_began
+        return (self._now() if began is None else began) - self._imported
+
+    @contextmanager
+    def watching_imports(self) -> Iterator[None]:
+        """Note how long the thread's imports take; those of other threads pass through."""
+        plain = builtins.__import__
+
+        def watched(*arguments: Any, **named: Any) -> Any:
+            if threading.get_ident() != self._thread or self._import_began is not None:
+                return plain(*arguments, **named)
+            self._import_began = began = self._now()
+            try:
+                return plain(*arguments, **named)
+            finally:
+                self._imported += self._now() - began
+                self._import_began = None
+
+        builtins.__import__ = watched
+        try:
+            yield
+        finally:
+            builtins.__import__ = plain
+
+    def _now(self) -> float:
         if self._number is None:
-            return time.process_time() - self._start
-        with suppress(OSError):  # it has just ended
+            return time.process_time() - self._process_start
+        with suppress(OSError):  # the thread has just ended
             return time.clock_gettime(self._number)
         return 0.0
-
-
-def _is_importing(worker: threading.Thread) -> bool:
-    frame = sys._current_frames().get(worker.ident or 0)
-    while frame is not None:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-            return True
-        frame = frame.f_back
-    return False
 
 
 @contextmanager

@@ -78,14 +78,16 @@ def picture_channels(model: VisionTransformer, name: str = "the model") -> int:
     return model.in_chans
 
 
-def check_inputs(model: VisionTransformer, images: Tensor) -> None:
+def check_inputs(model: VisionTransformer, images: Tensor, own_size: bool = False) -> None:
     """Raise a ValueError unless `images` are a batch (B, C, H, W) that can go through `model`.
 
-    They must be floats, finite, at least one, and of the model's channels and size.
+    They must be floats, finite, at least one, and of the model's channels and size: of its own size
+    with `own_size`, otherwise of any that a model with dynamic_img_size takes.
     """
     if not isinstance(images, Tensor):
         raise ValueError(f"expected a tensor of images (B, C, H, W), got {type(images).__name__}")
-    check_images(images, model.in_chans, None if model.dynamic_img_size else model.img_size)
+    any_size = model.dynamic_img_size and not own_size
+    check_images(images, model.in_chans, None if any_size else model.img_size)
     grid_of(images.shape[-2:], model.patch_size)
     if not len(images):
         raise ValueError("expected at least one image, got none")

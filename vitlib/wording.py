@@ -7,7 +7,7 @@ from typing import Any
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """ "Did you mean 'the nearest'?", or `otherwise` if no known name is similar."""
+    """A question, "Did you mean 'the nearest'?", or `otherwise` if no known name is similar."""
     nearest = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"Did you mean {nearest[0]!r}?" if nearest else otherwise
 

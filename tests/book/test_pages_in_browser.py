@@ -4,16 +4,11 @@ import pytest
 from browsing import CHAPTERS, PAGES, PHONE, WIDE, serious_violations, settle
 from playwright.sync_api import Page, expect
 
-# Each page at both widths and by both protocols, not in all four combinations.
-as_readers_open_it = pytest.mark.parametrize(
-    ("protocol", "viewport"), [("http", WIDE), ("file", PHONE)], ids=["http, wide", "file, phone"]
-)
 
-
-@as_readers_open_it
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
 @pytest.mark.parametrize("name", PAGES)
-def test_page(visit, server, site, name, protocol, viewport) -> None:
-    page = visit(server if protocol == "http" else site.as_uri(), viewport).open(name)
+def test_page(visit, address, name, viewport) -> None:
+    page = visit(address, viewport).open(name)
     settle(page)
 
     broken = page.evaluate(
@@ -166,13 +161,11 @@ def test_accessibility_would_not_pass_just_anything(visit, server) -> None:
     assert found.startswith("critical image-alt")
 
 
-@as_readers_open_it
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
 @pytest.mark.parametrize("name", [name for name in CHAPTERS if "intro" not in name])
-def test_answers_are_folded_and_open_by_keyboard(
-    visit, server, site, name, protocol, viewport
-) -> None:
+def test_answers_are_folded_and_open_by_keyboard(visit, address, name, viewport) -> None:
     """Questions, hints and solutions, in a page without a kernel."""
-    page = visit(server if protocol == "http" else site.as_uri(), viewport).open(name)
+    page = visit(address, viewport).open(name)
     for fold in (".predict details", "details.hint", ".tag_solution details"):
         folds = page.locator(fold)
         assert folds.count() >= 2, fold

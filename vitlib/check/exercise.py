@@ -204,6 +204,11 @@ def call(answer: Answer, *inputs: Any, **options: Any) -> Any:
     return result
 
 
+def single(value: Any) -> Any:
+    """A tensor in float32, for tasks that leave the precision free; anything else as it is."""
+    return value.float() if isinstance(value, Tensor) else value
+
+
 def build(answer: Answer, *arguments: Any, **options: Any) -> nn.Module:
     """A module made by the answer: a class, a function that returns one, or an instance's class."""
     make = type(answer) if isinstance(answer, nn.Module) else answer

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitlib.check.exercise import single
+
 Run = Callable[[], Any]
 
 
@@ -30,6 +32,11 @@ def ready(answer: Any) -> Any:
 def returns(answer: Any, *given: Any) -> Run:
     """What comes back for clones of these inputs."""
     return lambda: ready(answer)(*[g.clone() if isinstance(g, Tensor) else g for g in given])
+
+
+def in_single(run: Run) -> Run:
+    """What a run returns, in float32 where it is a tensor."""
+    return lambda: single(run())
 
 
 def changes(answer: Any, *given: Any) -> Run:

@@ -93,9 +93,7 @@ def in_time(
     raise reason
 
 
-def _join(
-    worker: threading.Thread, clock: "_Clock", seconds: float | None, longest: float
-) -> bool:
+def _join(worker: threading.Thread, clock: "_Clock", seconds: float | None, longest: float) -> bool:
     """Wait until the thread ends or its time is over; whether it then waited, too."""
     if seconds is None:
         worker.join()

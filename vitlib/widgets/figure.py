@@ -24,7 +24,6 @@ from traitlets import TraitError, Unicode
 from vitlib.matching import check_inputs
 from vitlib.model import VisionTransformer
 from vitlib.palette import COLOURS
-from vitlib.patch import check_images
 
 STATIC = Path(__file__).parent / "static"
 KIT = f"const COLOURS = {json.dumps(COLOURS)};\n" + (STATIC / "figure.js").read_text("utf8")
@@ -205,6 +204,5 @@ def check_model_images(model: VisionTransformer, images: Any) -> Tensor:
     draws the model's own grid, so images of its own size are needed also with dynamic_img_size.
     """
     batch = images[None] if isinstance(images, Tensor) and images.ndim == 3 else images
-    check_inputs(model, batch)
-    check_images(batch, model.in_chans, model.img_size)
+    check_inputs(model, batch, own_size=True)
     return batch

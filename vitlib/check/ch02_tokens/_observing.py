@@ -3,7 +3,7 @@
 from math import prod
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vitlib.check.exercise import build, numbers
 
@@ -39,8 +39,3 @@ def gradient(module, tokens):
     """The gradient that a weighted sum of module(tokens) sends to all that the module learns."""
     found = gradients(module(tokens), list(module.parameters()))
     return torch.cat([part.flatten() for part in found])
-
-
-def single(result):
-    """Tables may come in float32 or float64: both are right."""
-    return result.float() if isinstance(result, Tensor) else result

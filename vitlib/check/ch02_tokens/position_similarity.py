@@ -3,9 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-from vitlib.check.ch02_tokens._observing import single
 from vitlib.check.edit import edits
-from vitlib.check.exercise import Cases, Exercise, call, numbers
+from vitlib.check.exercise import Cases, Exercise, call, numbers, single
 from vitlib.check.probing import draw, returns
 
 

@@ -2,10 +2,9 @@
 
 import torch
 
-from vitlib.check.ch02_tokens._observing import single
 from vitlib.check.edit import edits
-from vitlib.check.exercise import Cases, Exercise, call
-from vitlib.check.probing import returns
+from vitlib.check.exercise import Cases, Exercise, call, single
+from vitlib.check.probing import in_single, returns
 
 
 def sincos_1d(length, dim):
@@ -73,7 +72,7 @@ and: angles.sin(), angles.cos() → angles[:, 0::2].sin(), angles[:, 1::2].cos()
 
 def probe(answer):
     runs = [returns(answer, *g) for g in [(7, 6), (1, 2), (30, 10), (4, 4)]]
-    return [lambda run=run: run().float() for run in runs]
+    return [in_single(run) for run in runs]
 
 
 EXERCISE = Exercise(

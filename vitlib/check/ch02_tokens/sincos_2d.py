@@ -3,10 +3,9 @@
 import torch
 
 import vitlib
-from vitlib.check.ch02_tokens._observing import single
 from vitlib.check.edit import edits
-from vitlib.check.exercise import Cases, Exercise, call
-from vitlib.check.probing import returns
+from vitlib.check.exercise import Cases, Exercise, call, single
+from vitlib.check.probing import in_single, returns
 
 
 def sincos_2d(embed_dim, rows, columns):
@@ -94,7 +93,7 @@ and: [x.sin(), x.cos(), y.sin(), y.cos()] → [x.sin() + y.sin(), x.cos() + y.co
 
 def probe(answer):
     runs = [returns(answer, *g) for g in [(12, 3, 4), (4, 5, 2), (20, 1, 6), (8, 2, 2)]]
-    return [lambda run=run: run().float() for run in runs]
+    return [in_single(run) for run in runs]
 
 
 EXERCISE = Exercise(

@@ -3,12 +3,7 @@
 import torch
 from torch import Tensor
 
-from vitlib.check.exercise import Refused, call
-
-
-def single(value):
-    """A tensor in float32; anything else as it is."""
-    return value.float() if isinstance(value, Tensor) else value
+from vitlib.check.exercise import Refused, call, single
 
 
 def loss(answer, *given):
@@ -25,8 +20,3 @@ def gradients(answer, given, **named):
     leaves = [given[place] for place in named.values()]
     reached = torch.autograd.grad(call(answer, *given), leaves, materialize_grads=True)
     return {name: grad.float() for name, grad in zip(named, reached, strict=True)}
-
-
-def in_single(runs):
-    """For a probe: what its runs return, in float32."""
-    return [lambda run=run: single(run()) for run in runs]

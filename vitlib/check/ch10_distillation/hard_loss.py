@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vitlib.check.ch10_distillation._in_single import gradients, in_single, loss
+from vitlib.check.ch10_distillation._in_single import gradients, loss
 from vitlib.check.edit import edits
 from vitlib.check.exercise import Cases, Exercise, numbers
-from vitlib.check.probing import draw, gradient, returns
+from vitlib.check.probing import draw, gradient, in_single, returns
 from vitlib.train import DistillationLoss
 
 
@@ -167,7 +167,9 @@ def probe(answer):
     ]  # fmt: skip
     huge = [300 * z for z in given[0][:3]]
     losses = [returns(answer, *g) for g in [*given, (*huge, *given[0][3:])]]
-    return in_single([*losses, *(gradient(answer, *given[1], of=i) for i in range(2))])
+    return [
+        in_single(run) for run in [*losses, *(gradient(answer, *given[1], of=i) for i in range(2))]
+    ]
 
 
 EXERCISE = Exercise(

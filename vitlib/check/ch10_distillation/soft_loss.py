@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from einops import einsum
 from torch import nn
 
-from vitlib.check.ch10_distillation._in_single import gradients, in_single, loss
+from vitlib.check.ch10_distillation._in_single import gradients, loss
 from vitlib.check.edit import edits
 from vitlib.check.exercise import Cases, Exercise, Refused, numbers
-from vitlib.check.probing import draw, gradient, returns
+from vitlib.check.probing import draw, gradient, in_single, returns
 from vitlib.train import DistillationLoss
 
 
@@ -175,7 +175,7 @@ def probe(answer):
     ]
     huge = [900 * z for z in given[0][:2]]
     losses = [returns(answer, *g) for g in [*given, (*huge, 1.5)]]
-    return in_single([*losses, gradient(answer, *given[1])])
+    return [in_single(run) for run in [*losses, gradient(answer, *given[1])]]
 
 
 EXERCISE = Exercise(

@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange
 
-from vitlib.check.ch10_distillation._in_single import in_single, single
 from vitlib.check.edit import edits
-from vitlib.check.exercise import Cases, Exercise, Refused, call, numbers
-from vitlib.check.probing import draw
+from vitlib.check.exercise import Cases, Exercise, Refused, call, numbers, single
+from vitlib.check.probing import draw, in_single
 
 
 def token_cosine(tokens_by_depth):
@@ -134,7 +133,7 @@ def probe(answer):
     def run(L, B, N, D):
         return answer([(1 + i) * draw(B, 2 + N, D, seed=i) + 0.3 for i in range(L)])
 
-    return in_single([partial(run, *g) for g in [(3, 4, 2, 5), (4, 2, 1, 3), (1, 3, 3, 2)]])
+    return [in_single(partial(run, *g)) for g in [(3, 4, 2, 5), (4, 2, 1, 3), (1, 3, 3, 2)]]
 
 
 EXERCISE = Exercise(

@@ -6,7 +6,3 @@ from torch import Tensor
 def single(result):
     floating = isinstance(result, Tensor) and result.is_floating_point()
     return result.float() if floating else result
-
-
-def in_single(run):
-    return lambda: single(run())

@@ -5,10 +5,10 @@ import math
 import torch
 import torch.nn.functional as F
 
-from vitlib.check.ch12_attention_maps._single import in_single, single
+from vitlib.check.ch12_attention_maps._single import single
 from vitlib.check.edit import edits
 from vitlib.check.exercise import Cases, Exercise, call, numbers
-from vitlib.check.probing import draw, returns
+from vitlib.check.probing import draw, in_single, returns
 from vitlib.explain import attention_distance
 
 

@@ -64,13 +64,30 @@ def in_time(
     results: list[T] = []
     errors: list[BaseException] = []
     clock = _Clock()
+    ending = threading.Lock()
+    over = False  # then no stop is sent any more: it would hit how Python ends a thread
 
-    def work() -> None:
+    def run() -> None:
         clock.follow_this_thread()
         try:
             results.append(function())
         except BaseException as error:
             errors.append(error)
+
+    def work() -> None:
+        nonlocal over
+        try:  # noqa: SIM105  (suppress would itself be struck)
+            run()
+        except OutOfTime:  # a stop that came late
+            pass
+        while not over:
+            try:
+                with ending:
+                    over = True
+                for _ in range(2):  # here arrives one that was sent just before
+                    pass
+            except OutOfTime:
+                pass
 
     worker = threading.Thread(target=work, daemon=True)
     waited = False
@@ -82,8 +99,10 @@ def in_time(
         for _ in range(40):  # a bare `except:` may have swallowed it: again, until it gets through
             if not worker.is_alive():
                 break
-            thread, error = ctypes.c_ulong(worker.ident or 0), ctypes.py_object(OutOfTime)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, error)
+            with ending:
+                if not over:
+                    thread, error = ctypes.c_ulong(worker.ident or 0), ctypes.py_object(OutOfTime)
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, error)
             worker.join(0.05)
     if results:
         return results[0]

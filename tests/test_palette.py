@@ -23,12 +23,12 @@ def spellings(colour: str) -> str:
 
 def test_the_files_are_all_here():
     names = {path.name for path in FILES}
-    assert {"figure.js", "figure.css", "report.css", "plots.py", "drawing.py"} <= names
+    assert {"figure.js", "figure.css", "report.css", "plots.py", "canvas.py"} <= names
 
 
-@pytest.mark.parametrize("name", palette.COLOURS)
+@pytest.mark.parametrize("name", [*palette.COLOURS, "ink", "muted", "faint", "ground", "lit"])
 def test_no_other_file_writes_a_colour_of_the_palette_as_a_number(name):
-    pattern = spellings(palette.COLOURS[name])
+    pattern = spellings(palette.PAGE_COLOURS[name])
     for path in FILES:
         found = re.search(pattern, path.read_text("utf8"), flags=re.I)
         assert not found, f"{path.relative_to(ROOT)}: {found[0]} is palette.{name.upper()}"
@@ -47,6 +47,14 @@ def test_rgb_is_the_three_numbers():
     assert constants == palette.COLOURS
 
 
+def test_a_picture_asks_the_page_for_each_of_its_colours():
+    for name, colour in palette.PAGE_COLOURS.items():
+        svg = palette.themed(f'<path fill="{colour}" style="stroke: {colour}"/>')
+        wanted = f"var(--vitlib-{name}, {colour})"
+        assert svg == f'<path fill="{wanted}" style="stroke: {wanted}"/>'
+    assert len(set(palette.PAGE_COLOURS.values())) == len(palette.PAGE_COLOURS)
+
+
 def test_figures_get_it_in_javascript_and_in_css():
     for name, colour in palette.COLOURS.items():
         assert f'"{name}": "{colour}"' in KIT.splitlines()[0]
@@ -58,8 +66,17 @@ def test_figures_get_it_in_javascript_and_in_css():
         assert set(names) <= palette.COLOURS.keys()
 
 
+CSS = (ROOT / "book" / "_assets" / "book.css").read_text("utf8")
+
+
 def test_the_books_style_sheet_has_the_same_colours():
-    text = (ROOT / "book" / "_assets" / "book.css").read_text("utf8")
-    colours = re.findall(r"#[0-9a-f]{3,8}\b|rgba?\([^)]*\)", text, flags=re.I)
-    greys = {"#fff", "#ffffff", "#000", "#000000"}
-    assert {colour.lower() for colour in colours} - greys <= set(palette.COLOURS.values())
+    colours = re.findall(r"#[0-9a-f]{3,8}\b|rgba?\([^)]*\)", CSS, flags=re.I)
+    known = {"#fff", "#000", *palette.PAGE_COLOURS.values(), *palette.DARK.values()}
+    assert {colour.lower() for colour in colours} <= known
+
+
+def test_the_books_pages_answer_every_picture_in_the_dark():
+    (block,) = re.findall(r'html\[data-theme="dark"\] \{\n(.*?)\}', CSS, flags=re.DOTALL)
+    answers = dict(re.findall(r"--vitlib-(\w+): ([^;]+);", block))
+    assert answers == palette.DARK
+    assert set(palette.DARK) == set(palette.PAGE_COLOURS)

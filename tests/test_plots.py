@@ -1,15 +1,20 @@
-"""Maps drawn over images: colours, scales, and what is refused; and a run drawn while it grows."""
+"""Maps drawn over images, the book's style of figures, and a run drawn while it grows."""
 
 import io
+import re
+from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pytest
 import torch
+from nbclient import NotebookClient
 from PIL import Image
 from train.tiny import SHORT, tiny_data, tiny_model
 
-from vitlib.plots import BLUE, ORANGE, LivePlot, overlay, plot_maps
+from vitlib.palette import BLUE, NIGHT, ORANGE
+from vitlib.plots import LivePlot, figure_svg, overlay, plot_maps, use_book_style
 from vitlib.train import fit
 
 GREY = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -93,6 +98,81 @@ def test_another_number_of_maps_is_refused():
         plot_maps(GREY, {"occlusion": torch.zeros(3, 4, 4)})
 
 
+def test_maps_of_a_common_scale_are_as_strong_as_their_values():
+    _, ax = plt.subplots()
+    overlay(ax, torch.tensor([[1.0, -2.0]]), (4, 4), strength=0.8, most=4.0)
+    overlay(ax, torch.tensor([[8.0]]), (4, 4), strength=0.8, most=4.0)
+    small, large = (image.get_array()[..., 3] for image in ax.images)
+    np.testing.assert_allclose(small, [[0.2, 0.4]])
+    np.testing.assert_allclose(large, [[0.8]])
+    plt.close("all")
+
+
+@pytest.fixture
+def book_style():
+    with plt.rc_context():
+        use_book_style()
+        yield
+    plt.close("all")
+
+
+def test_a_figure_in_the_books_style_follows_the_page(book_style):
+    """Every word, line and ground is one of the page's colours, and words are words."""
+
+    def draw():
+        figure, ax = plt.subplots()
+        ax.plot([0, 1], [0, 1], label="a line")
+        ax.set(title="title", xlabel="x", ylabel="y")
+        ax.legend()
+        return figure_svg(figure)
+
+    root = ElementTree.fromstring(svg := draw())
+    assert {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")} >= {
+        "title", "x", "y", "a line", "0.0", "1.0",
+    }  # fmt: skip
+    colours = re.findall(r"(?:fill|stroke): ?([^;\"]+)", svg)
+    unnamed = {c for c in colours if not c.startswith("var(--vitlib-")} - {"none"}
+    assert not unnamed
+    assert {f"var(--vitlib-{name}, " in svg for name in ("ink", "paper", "blue")} == {True}
+    assert svg == draw(), "a notebook that is executed again would differ"
+
+
+def test_a_notebook_shows_its_figures_as_svg():
+    cells = [
+        "import matplotlib.pyplot as plt",
+        "from vitlib.plots import use_book_style\nuse_book_style()",
+        "fig, ax = plt.subplots()\nplt.show()",
+        "ax.figure",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    NotebookClient(notebook, kernel_name="python3").execute()
+    for cell in notebook.cells[2:]:
+        (output,) = cell.outputs
+        assert output.data["image/svg+xml"].startswith("<svg")
+        assert "var(--vitlib-ink, " in output.data["image/svg+xml"]
+
+
+def test_the_books_type_is_legible_on_a_phone(book_style):
+    """358 of a phone's 390 pixels are the column's; a point is 4/3 of a pixel."""
+    shrunk = 358 / (96 * plt.rcParams["figure.figsize"][0])
+    sizes = [plt.rcParams[f"{name}size"] for name in
+             ("font.", "axes.title", "xtick.label", "ytick.label", "legend.font")]  # fmt: skip
+    assert min(sizes) * 4 / 3 * shrunk > 8.9
+
+
+def test_the_books_colour_maps_are_those_of_the_live_figures(book_style):
+    def colours(name):
+        return np.array([plt.get_cmap(name)(share)[:3] for share in (0.0, 0.5, 1.0)])
+
+    def expected(*names):
+        return np.array([rgb(name) for name in names])
+
+    step = 1.5 / 255
+    np.testing.assert_allclose(colours("vitlib"), expected("#ffffff", BLUE, NIGHT), atol=step)
+    signs = expected(BLUE, "#ffffff", ORANGE)
+    np.testing.assert_allclose(colours("vitlib_diverging"), signs, atol=step)
+
+
 def test_live_plot_redraws_one_display(monkeypatch):
     import IPython
     import IPython.display
@@ -101,11 +181,11 @@ def test_live_plot_redraws_one_display(monkeypatch):
     shown, updates = [], []
 
     class Handle:
-        def update(self, picture):
-            updates.append(picture.data)
+        def update(self, history):
+            updates.append(history._repr_svg_())
 
-    def display(picture, display_id):
-        shown.append(picture.data)
+    def display(history, display_id):
+        shown.append(history._repr_svg_())
         return Handle()
 
     class Shell:
@@ -116,7 +196,7 @@ def test_live_plot_redraws_one_display(monkeypatch):
     fit(tiny_model(), tiny_data(), SHORT, callbacks=[LivePlot(every=5)])
     assert len(shown) == 1  # step 5
     assert len(updates) == 2  # steps 10 and 12
-    assert updates[-1].startswith(b"\x89PNG")
+    assert updates[-1].startswith("<svg")
     assert updates[0] != shown[0]
     with pytest.raises(ValueError, match="every must be at least 1, got 0"):
         LivePlot(every=0)

@@ -1,17 +1,20 @@
-"""Figures that several chapters use, on white, so that they suit both light and dark pages.
+"""How the book's matplotlib figures look, and the figures that several chapters use.
 
-`plot_history` and `LivePlot` draw a training run, `plot_maps` and `overlay` maps beside and over
-images.
+`use_book_style` sets colours and sizes, `plot_history` and `LivePlot` draw a training run,
+`plot_maps` and `overlay` maps beside and over images.
 """
 
+import io
+import re
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitlib.palette import BLUE, GREY, ORANGE
+from vitlib.palette import BLUE, FAINT, GREY, INK, MUTED, NIGHT, ORANGE, PAPER, SKY, themed
 from vitlib.wording import check_count
 
 
@@ -39,6 +42,87 @@ class TrainStateLike(Protocol):
     def history(self) -> Any: ...
 
 
+_STYLE = {
+    "figure.figsize": (5, 3),  # inches. 5 is the widest, and 9 the smallest type: at 390 pixels,
+    "font.size": 10,  # where a figure shrinks to 7/10, its words are still 9 pixels high
+    "axes.titlesize": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": "none",
+    "savefig.facecolor": PAPER,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.edgecolor": FAINT,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": FAINT,
+    "grid.alpha": 0.35,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "image.cmap": "vitlib",
+    "image.interpolation": "none",
+    "svg.fonttype": "none",  # words stay words: sharp, and in the page's colours
+    "svg.hashsalt": "vitlib",  # the same figure is the same file
+}
+
+
+def use_book_style() -> None:
+    """Give matplotlib's figures the book's colours, type and size, and show them as SVG.
+
+    In the pages of the book they then follow the theme, light or dark, and stay sharp; elsewhere
+    they stand on white. The colour maps "vitlib" (white for 0, then blue, then nearly black) and
+    "vitlib_diverging" (blue below 0, white, orange above) are those of the book's live figures.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
+
+    if _in_notebook():
+        from IPython import get_ipython
+
+        plt.switch_backend(plt.get_backend())  # else the first figure would, and undo the next line
+        formatters = get_ipython().display_formatter.formatters
+        formatters["image/svg+xml"].for_type(Figure, figure_svg)
+    plt.rcParams.update(_style())
+
+
+def _style() -> Any:
+    """The book's settings of matplotlib, once it knows the book's colour maps."""
+    import matplotlib as mpl
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.rcsetup import cycler
+
+    for name, colours in {
+        "vitlib": ["#ffffff", BLUE, NIGHT],
+        "vitlib_diverging": [BLUE, "#ffffff", ORANGE],
+    }.items():
+        if name not in mpl.colormaps:
+            mpl.colormaps.register(LinearSegmentedColormap.from_list(name, colours))
+    return _STYLE | {"axes.prop_cycle": cycler(color=[BLUE, ORANGE, SKY, GREY, INK])}
+
+
+def figure_svg(figure: Any) -> str:
+    """A matplotlib figure as an SVG picture whose words and grounds follow a page's theme."""
+    figure.savefig(
+        buffer := io.StringIO(), format="svg", bbox_inches="tight", metadata={"Date": None}
+    )
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]  # without the declaration, so that it can stand in a page
+    reference = r'(url\(#|href="#)(\w+)'
+    used = dict.fromkeys(m[2] for m in re.finditer(reference, svg))
+    numbers = {name: f"i{number}" for number, name in enumerate(used)}  # names vary from run to run
+    svg = re.sub(reference, lambda m: m[1] + numbers[m[2]], svg)
+    svg = re.sub(r' id="(\w+)"', lambda m: f' id="{numbers[m[1]]}"' if m[1] in used else "", svg)
+    return themed(svg).replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'")
+
+
 def smooth(values: list[float], beta: float) -> list[float]:
     """Exponential moving average of `values`; `beta` is the weight of the past.
 
@@ -56,26 +140,24 @@ def plot_history(history: HistoryLike) -> Any:
     import matplotlib.pyplot as plt
 
     validated = bool(history.val_steps)
-    figure = plt.figure(
-        figsize=(9 if validated else 5, 3.2), facecolor="white", layout="constrained"
-    )
-    axes = figure.subplots(1, 2 if validated else 1, squeeze=False)[0]
+    with plt.rc_context(_style()):
+        figure = plt.figure(figsize=(5, 4.6 if validated else 2.8))
+        axes = figure.subplots(2 if validated else 1, 1, squeeze=False, sharex=True)[:, 0]
 
     steps = range(1, len(history.loss) + 1)
     axes[0].plot(steps, history.loss, color=BLUE, alpha=0.25, linewidth=0.8)
     beta = max(0.0, 1 - 50 / len(history.loss))  # a window of about 2 % of the run
     axes[0].plot(steps, smooth(history.loss, beta), color=BLUE, linewidth=1.8)
-    axes[0].set(xlabel="step", ylabel="training loss")
+    axes[0].set(ylabel="training loss")
     if validated:
         percent = [100 * accuracy for accuracy in history.val_accuracy]
         axes[1].plot(history.val_steps, percent, color=ORANGE, marker="o", markersize=3.5)
-        axes[1].set(xlabel="step", ylabel="validation accuracy (%)")
-        axes[1].set_title(f"{percent[-1]:.1f} %", color=ORANGE, loc="right", fontsize=10)
+        axes[1].set(ylabel="validation accuracy (%)")
+        axes[1].set_title(f"{percent[-1]:.1f} %", color=ORANGE, loc="right")
+    axes[-1].set(xlabel="step")
     for ax in axes:
-        ax.set_facecolor("white")
         ax.set_xlim(0, history.config.steps)
-        ax.grid(color=GREY, alpha=0.25, linewidth=0.6)
-        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(True)
     plt.close(figure)  # or a notebook would show it twice: pyplot's own display, and as a value
     return figure
 
@@ -95,7 +177,7 @@ def plot_maps(
         maps: title -> one map per image, on any coarser grid; see `overlay` for the colours. The
             range of its values is written below each map, since each map has its own scale.
         titles: one per image.
-        alone: whether to show each map by itself as well, on white.
+        alone: whether to show each map by itself as well.
         cmap: colours of grey images: "gray", or "gray_r" for black ink on white.
 
     Raises ValueError for pixels outside [0, 1], maps that are not finite, and numbers of images,
@@ -116,18 +198,20 @@ def plot_maps(
             raise ValueError(f"{batch} images, but {len(values)} of {name}")
 
     columns = 1 + len(maps) * (2 if alone else 1)
-    side = 6.4 / max(columns, 3)
-    figure, grid = plt.subplots(
-        batch, columns, squeeze=False, facecolor="white", layout="constrained",
-        figsize=(side * columns, batch * (side * height / width + 0.35)),
-    )  # fmt: skip
-    for ax in grid.flat:
-        ax.set(xticks=[], yticks=[], facecolor="white")
-        ax.spines[:].set_color(GREY)
+    side = 5 / max(columns, 3)  # inches
+    with plt.rc_context(_style()):
+        figure, grid = plt.subplots(
+            batch, columns, squeeze=False,
+            figsize=(side * columns, batch * (side * height / width + 0.4)),
+        )  # fmt: skip
+        for ax in grid.flat:
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set(visible=True, color=GREY)
+    letters = int(14 * side)  # that fit on one line above a picture
     for row, image in enumerate(images.detach().cpu().permute(0, 2, 3, 1)):  # (H, W, C)
         picture, *panels = grid[row]
         pictures = [picture]
-        picture.set_title(titles[row] if titles else "", fontsize=9, parse_math=False)
+        picture.set_title(fill(titles[row] if titles else "", letters), size=9, parse_math=False)
         for name, values in maps.items():
             low, high = float(values[row].min()), float(values[row].max())
             first_panel = panels[0]
@@ -135,9 +219,9 @@ def plot_maps(
                 overlay(panels.pop(0), values[row], (height, width), strength=1.0)
             overlay(panels[0], values[row], (height, width))
             pictures.append(panels.pop(0))
-            first_panel.set_title(name if row == 0 else "", fontsize=8, parse_math=False)
-            value_range = f"{low:.2g} to {high:.2g}"
-            first_panel.set_xlabel(value_range, fontsize=7, color="#555555", labelpad=2)
+            title = fill(name, letters) if row == 0 else ""
+            first_panel.set_title(title, size=9, parse_math=False)
+            first_panel.set_xlabel(f"{low:.2g} to {high:.2g}", size=9, color=MUTED, labelpad=2)
         for ax in pictures:
             ax.imshow(image.numpy(), cmap=cmap, vmin=0, vmax=1, zorder=0)
     plt.close(figure)  # or a notebook would show it twice: pyplot's own display, and as a value
@@ -145,12 +229,17 @@ def plot_maps(
 
 
 def overlay(
-    ax: Any, values: Float[Tensor, "h w"], size: tuple[int, int], strength: float = 0.75
+    ax: Any,
+    values: Float[Tensor, "h w"],
+    size: tuple[int, int],
+    strength: float = 0.75,
+    most: float | None = None,
 ) -> None:
     """Lay a map over an image of `size` (H, W) in the matplotlib axes `ax`.
 
     Orange where the map is positive, blue where it is negative. The nearer a value is to 0, the
-    more transparent it is; the value farthest from 0 gets the opacity `strength`.
+    more transparent it is; the magnitude `most` gets the opacity `strength`. Without `most` that is
+    the map's own largest magnitude: give it where maps are to be compared with each other.
     Raises ValueError for NaN or infinity.
     """
     from matplotlib.colors import to_rgb
@@ -160,11 +249,12 @@ def overlay(
         raise ValueError("the map holds NaN or infinity")
     positive, negative = torch.tensor(to_rgb(ORANGE)), torch.tensor(to_rgb(BLUE))
     colours = torch.where(values[..., None] < 0, negative, positive)  # (h, w, 3)
-    opacity = strength * values.abs() / values.abs().max().clamp(min=1e-30)
+    full = max(float(values.abs().max()) if most is None else most, 1e-30)
+    opacity = strength * (values.abs() / full).clamp(max=1)
     ax.imshow(
         torch.cat([colours, opacity[..., None]], dim=-1).numpy(),
         extent=(-0.5, size[1] - 0.5, size[0] - 0.5, -0.5),
-        interpolation="nearest",
+        interpolation="none",
         zorder=1,
     )
 
@@ -186,13 +276,12 @@ class LivePlot:
             return
         if not _in_notebook():
             return
-        from IPython.display import Image, display
+        from IPython.display import display
 
-        picture = Image(state.history._repr_png_(), format="png")
         if self._display is None:
-            self._display = display(picture, display_id=True)
+            self._display = display(state.history, display_id=True)
         else:
-            self._display.update(picture)
+            self._display.update(state.history)
         if state.step == state.steps:
             self._display = None  # the next run draws a figure of its own
 

@@ -3,15 +3,19 @@
 - MathJax comes from a package and is copied beside the pages: one file, which draws SVG and so
   needs no font files, which some browsers refuse to load from file://.
 - sphinx-thebe, which Jupyter Book always loads, is switched off: it names a CDN on every page.
+- Pictures that notebooks hold as SVG stand in the page itself, where they take its colours.
 - While the repository's address is unknown, the Colab button of every notebook leads to a page
   of the site that says so; once it is known, the theme makes the real button.
 """
 
+import re
 import shutil
+from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
@@ -42,6 +46,24 @@ def copy_mathjax(app: Sphinx) -> None:
     target = Path(app.outdir, "_static", "mathjax")
     target.mkdir(parents=True, exist_ok=True)
     shutil.copy2(Path(package.origin).parent / "static/mathjax/tex-svg-full.js", target)
+
+
+def put_pictures_in_page(app: Sphinx, doctree: nodes.document) -> None:
+    """Notebooks' SVG pictures, from files beside the page into it, each with ids of its own."""
+    for number, image in enumerate(doctree.findall(nodes.image)):
+        if image["uri"].endswith(".svg") and "jupyter_execute" in image["uri"]:
+            svg = Path(app.env.relfn2path(image["uri"])[1]).read_text("utf8")
+            picture = nodes.raw("", picture_in_page(svg, image.get("alt", ""), f"p{number}-"))
+            picture["format"] = "html"
+            image.replace_self(picture)
+
+
+def picture_in_page(svg: str, alt: str, prefix: str) -> str:
+    """`svg` as an element of a page that has others: named by `alt`, its ids with a prefix."""
+    svg = re.sub(r'( id="|url\(#|href="#)', lambda m: m[1] + prefix, svg)
+    svg = re.sub(r"<title>.*?</title>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    tag, rest = svg.replace(' role="img"', "", 1).split(">", 1)
+    return f'{tag} class="vitlib-picture" role="img" aria-label="{escape(alt)}">{rest}'
 
 
 def repository_is_known(config: Config) -> bool:
@@ -97,6 +119,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", use_local_mathjax)
     app.connect("config-inited", drop_launch_buttons)
     app.connect("builder-inited", copy_mathjax)
+    app.connect("doctree-read", put_pictures_in_page, priority=400)  # before images are collected
     app.connect("html-page-context", explain_colab, priority=502)  # after the theme's buttons
     app.connect("html-page-context", mend_citation_list)
     app.connect("html-collect-pages", add_colab_page)

@@ -29,6 +29,7 @@ METADATA = {
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
 }
 CELL_METADATA = {"cellView", "jupyter", "mystnb", "tags"}  # all else is an editor's memory
+FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 SETUP = """\
 # Set-up: where vitlib is missing, as in Colab, this cell installs it. Elsewhere it does nothing.
@@ -91,6 +92,8 @@ def put_setup_cell(notebook: NotebookNode, url: str) -> None:
 def clean(notebook: NotebookNode) -> None:
     """Keep what a reader sees; drop what changes from run to run, and the state of widgets.
 
+    Code that the page folds away is folded in Jupyter and in Colab, too.
+
     A live widget is nothing without its kernel. Where an output holds an HTML view of it, that
     stays; a bare widget, such as a progress bar, goes.
     """
@@ -99,6 +102,10 @@ def clean(notebook: NotebookNode) -> None:
         cell.metadata = nbformat.from_dict(
             {key: value for key, value in cell.metadata.items() if key in CELL_METADATA}
         )
+        for key in FOLDED:
+            cell.metadata.pop(key, None)
+        if {"hide-input", "hide-cell"} & set(cell.metadata.get("tags", [])):
+            cell.metadata.update(nbformat.from_dict(FOLDED))
         cell.pop("attachments", None)
         if cell.cell_type != "code":
             continue

@@ -49,6 +49,13 @@ def test_is_stored_clean(path) -> None:
     )
 
 
+def test_code_that_a_page_folds_is_folded_in_jupyter_and_colab(stored) -> None:
+    for cell in code_cells(stored):
+        folded = bool({"hide-input", "hide-cell"} & set(cell.metadata.get("tags", [])))
+        assert cell.metadata.get("jupyter", {}).get("source_hidden", False) == folded, cell.source
+        assert cell.metadata.get("cellView") == ("form" if folded else None), cell.source
+
+
 def test_outputs_come_from_one_run_from_top_to_bottom(stored) -> None:
     cells = [cell for cell in code_cells(stored) if cell.source.strip()]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))

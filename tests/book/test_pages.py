@@ -9,6 +9,7 @@ import nbformat
 import notebooks
 import pytest
 import yaml
+from book_site import picture_in_page
 from bs4 import BeautifulSoup
 from building import ROOT, build_book, copy_sources
 
@@ -88,6 +89,33 @@ def test_pictures_say_what_they_show(site) -> None:
             alt = image.get("alt", "")
             assert len(alt) > 10, f"{path.name}: {image}"
             assert "_images/" not in alt, f"{path.name}: {image}"
+        for picture in page.find("article").select("svg.vitlib-picture"):
+            assert len(picture.get("aria-label", "")) > 10, f"{path.name}: {str(picture)[:200]}"
+
+
+def test_pictures_stand_in_the_page_and_take_its_colours(site) -> None:
+    """An <img> would keep its white ground in the dark."""
+    for path, page in notebook_pages(site).items():
+        article = page.find("article")
+        assert not article.select(".cell_output img"), path.name
+        pictures = article.select("svg.vitlib-picture")
+        assert pictures, path.name
+        ids = [element["id"] for picture in pictures for element in picture.select("[id]")]
+        assert len(set(ids)) == len(ids), f"{path.name}: one id twice"
+        used = set(re.findall(r'(?:url\(#|href="#)([\w-]+)', "".join(map(str, pictures))))
+        assert used <= set(ids), path.name
+
+
+def test_an_svg_picture_is_named_and_its_ids_are_its_own() -> None:
+    svg = (
+        '<svg xmlns="x" width="9" role="img"><title>file name</title><defs><g id="i0"/></defs>'
+        '<use href="#i0"/><path clip-path="url(#i0)" fill="#1f2933"/></svg>'
+    )
+    assert picture_in_page(svg, 'a "b" & c', "p1-") == (
+        '<svg xmlns="x" width="9" class="vitlib-picture" role="img" '
+        'aria-label="a &quot;b&quot; &amp; c"><defs><g id="p1-i0"/></defs>'
+        '<use href="#p1-i0"/><path clip-path="url(#p1-i0)" fill="#1f2933"/></svg>'
+    )
 
 
 def test_formulas_are_drawn_by_a_file_of_the_site(site) -> None:

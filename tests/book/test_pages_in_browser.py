@@ -1,5 +1,7 @@
 """The built book in a real browser, served over http and opened as files, wide and on a phone."""
 
+import re
+
 import pytest
 from browsing import CHAPTERS, PAGES, PHONE, WIDE, serious_violations, settle
 from playwright.sync_api import Page, expect
@@ -115,6 +117,52 @@ def test_dark_mode_and_back(visit, address) -> None:
         seen.append(background(page) < 60)
     assert any(seen)
     assert not all(seen)
+
+
+PICTURE_WORDS = """() => [...document.querySelectorAll("svg.vitlib-picture text")]
+    .filter(text => text.checkVisibility() && text.textContent.trim())
+    .map(text => {
+        const { a, b } = text.getScreenCTM();
+        const style = getComputedStyle(text);
+        return [text.textContent, parseFloat(style.fontSize) * Math.hypot(a, b), style.fill,
+                text.getAttribute("fill") ?? text.style.fill];
+    })"""
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_pictures_are_legible_on_a_phone_in_light_and_dark(visit, server, name) -> None:
+    page = visit(server, PHONE, color_scheme="light", reduced_motion="reduce").open(name)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'")
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        for text, pixels, colour, asked in page.evaluate(PICTURE_WORDS):
+            assert pixels > 8.8, f"{text!r} is {pixels:.1f} pixels high"
+            if "--vitlib-ink" in asked or "--vitlib-muted" in asked:
+                contrast = contrast_of(colour, ground)
+                assert contrast > 4.5, f"{text!r} is {colour} on {ground} in {scheme}"
+        wide = page.evaluate(
+            "[...document.querySelectorAll('svg.vitlib-picture')].filter("
+            "p => p.getBoundingClientRect().right > innerWidth).length"
+        )
+        assert wide == 0
+
+
+def contrast_of(one: str, other: str) -> float:
+    """Of two CSS colours "rgb(1, 2, 3)", by WCAG 2.1."""
+
+    def luminance(colour: str) -> float:
+        shares = [int(number) / 255 for number in re.findall(r"\d+", colour)[:3]]
+        linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted([luminance(one), luminance(other)])
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_contrast_is_wcags() -> None:
+    assert contrast_of("rgb(0, 0, 0)", "rgb(255, 255, 255)") == pytest.approx(21)
+    assert contrast_of("rgb(118, 118, 118)", "rgb(255, 255, 255)") == pytest.approx(4.54, abs=0.01)
 
 
 def test_dark_mode_stays_on_the_next_page(visit, server) -> None:

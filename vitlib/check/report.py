@@ -68,7 +68,7 @@ def _markdown_to_html(text: str) -> str:
 
 
 def _picture(difference: Difference | None) -> str:
-    """Your result beside the target: two small grids of cells, blue if positive, else orange."""
+    """Your result beside the target: two small grids of cells, orange above zero, blue below."""
     if difference is None or difference.yours is None or difference.target is None:
         return ""
     yours, target = _matrices_to_draw(difference.yours, difference.target)
@@ -97,9 +97,9 @@ def _grid(values: Tensor, limit: float, name: str) -> str:
     for row, line in enumerate(values.tolist()):
         for column, value in enumerate(line):
             strength = min(abs(value) / limit, 1.0) if value == value else 0.0
-            colour = rgb(BLUE if value > 0 else ORANGE)
+            colour = rgb(ORANGE if value > 0 else BLUE)
             shade = (round(255 + (part - 255) * strength) for part in colour)
-            ink = "#fff" if strength > 0.6 else "#000"
+            ink = "#fff" if value < 0 and strength > 0.6 else "#000"  # black is read on orange
             cells.append(
                 f'<g transform="translate({column * CELL} {row * CELL})">'
                 f'<rect width="{CELL}" height="{CELL}" fill="rgb{tuple(shade)}"/>'

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from vitlib.data.augmentation import RECIPES
-from vitlib.plots import plot_history
+from vitlib.plots import figure_svg, plot_history
 
 # Fields that change neither the weights nor what a resumed run would compute.
 _FREE_TO_CHANGE = {
@@ -184,6 +184,9 @@ class History:
         buffer = io.BytesIO()
         self.plot().savefig(buffer, format="png", dpi=100)
         return buffer.getvalue()
+
+    def _repr_svg_(self) -> str | None:
+        return figure_svg(self.plot()) if self.loss else None
 
 
 @dataclass(frozen=True)

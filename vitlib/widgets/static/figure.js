@@ -202,7 +202,7 @@ function picker(model, key, { label, size, describe, keys = [], first = 0 }, ...
 
 const mix = (from, to, t) => from.map((start, i) => Math.round(start + (to[i] - start) * t));
 const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
-const WHITE = [255, 255, 255], BLUE = rgb(COLOURS.blue), ORANGE = rgb(COLOURS.orange), NIGHT = [0, 36, 61];
+const WHITE = [255, 255, 255], BLUE = rgb(COLOURS.blue), ORANGE = rgb(COLOURS.orange), NIGHT = rgb(COLOURS.night);
 
 // 0 is white, 1/2 blue, 1 nearly black.
 const sequential = (t) => (t < 0.5 ? mix(WHITE, BLUE, 2 * t) : mix(BLUE, NIGHT, 2 * t - 1));

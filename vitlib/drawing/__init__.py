@@ -1,0 +1,31 @@
+"""The book's drawings, one module each, made of the shapes in `canvas.py`.
+
+Words and grounds take the colours of the page: see `vitlib.palette.themed`.
+"""
+
+from vitlib.drawing.attention_head import draw_attention_head
+from vitlib.drawing.attention_heads import draw_attention_heads
+from vitlib.drawing.block import draw_block
+from vitlib.drawing.canvas import Canvas, Drawing
+from vitlib.drawing.dialects import draw_dialects
+from vitlib.drawing.distillation import draw_distillation
+from vitlib.drawing.ladder import draw_ladder
+from vitlib.drawing.model import draw_model
+from vitlib.drawing.rollout import draw_rollout
+from vitlib.drawing.row_orders import draw_row_orders
+from vitlib.drawing.walk import draw_walk
+
+__all__ = [
+    "Canvas",
+    "Drawing",
+    "draw_attention_head",
+    "draw_attention_heads",
+    "draw_block",
+    "draw_dialects",
+    "draw_distillation",
+    "draw_ladder",
+    "draw_model",
+    "draw_rollout",
+    "draw_row_orders",
+    "draw_walk",
+]

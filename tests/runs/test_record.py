@@ -6,7 +6,6 @@ from importlib.resources import files
 import pytest
 
 from vitlib.runs import train_positions
-from vitlib.runs.log import loss_curve
 from vitlib.runs.record import Record
 
 
@@ -17,7 +16,9 @@ def read(name):
 POSITIONS, RATES = read("positions"), read("learning_rates")
 
 
-@pytest.mark.parametrize("name", ["positions", "learning_rates", "distillation"])
+@pytest.mark.parametrize(
+    "name", ["positions", "learning_rates", "augmentation", "distillation", "strips"]
+)
 def test_each_is_a_record_of_runs_that_ended(name):
     record = Record(name)
     for run in record.runs:
@@ -26,7 +27,6 @@ def test_each_is_a_record_of_runs_that_ended(name):
 
 
 def test_scripts_write_what_is_there():
-    curves = loss_curve(train_positions.RECIPE.steps, train_positions.WINDOW)
-    assert POSITIONS["curves"] == curves
+    assert POSITIONS["curves"] == train_positions.CURVES
     assert RATES["curves"]["loss"]["steps"] == list(range(20, 401, 20))
     assert RATES["curves"]["val_accuracy"]["steps"] == list(range(40, 401, 40))

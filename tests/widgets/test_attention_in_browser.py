@@ -154,6 +154,7 @@ def test_keys_choose_everything(show, model, images, attention):
 def test_mean_max_and_rollout(show, model, images, attention):
     page = show(AttentionFigure(model, images, image=1, query=4))
     check_row(page, attention[1, 2].mean(0)[4], "mean of heads")
+    assert "sum to 1" in text(page, "meaning")
     radio(page, "head", "max").press("Space")
     largest = attention[1, 2].amax(0)[4]
     assert numbers(text(page, "status"))[0] == pytest.approx(float(largest[3:].max()), abs=0.003)
@@ -162,6 +163,7 @@ def test_mean_max_and_rollout(show, model, images, attention):
     radio(page, "method", "rollout").press("Space")
     check_row(page, attention_rollout(attention)[1, 4], "Rollout up to layer 2")
     assert radio(page, "head", "max").is_disabled()
+    assert text(page, "meaning").startswith("A rollout follows attention back through")
     slide(page, "layer", -1)
     check_row(page, attention_rollout(attention[:, :2])[1, 4], "Rollout up to layer 1")
 

@@ -64,7 +64,7 @@ def check(page: Page | Locator, figure: PatchFigure, image: Tensor, size, patch,
     count, length = len(rows(image, size, mode)), image.shape[0] * size**2
     if mode == "view":
         first, last = patch * length, (patch + 1) * length - 1
-        wanted = f"Row {patch} of view({count}, −1): pixels {first} to {last} "
+        wanted = f"Row {patch} of reshape({count}, −1): pixels {first} to {last} "
     else:
         top, left = (size * place for place in divmod(patch, image.shape[2] // size))
         wanted = f"Patch {patch} of {count}: rows {top} to {top + size - 1}, "

@@ -228,6 +228,6 @@ def test_in_jupyterlab_page_and_kernel_follow_each_other(lab) -> None:
     expect(run_cell(lab, 1)).to_contain_text("is 14 1 conv")
 
     run_cell(lab, 2)  # in which Python moves the controls
-    expect(status).to_contain_text("Row 1 of view(49, −1)")
+    expect(status).to_contain_text("Row 1 of reshape(49, −1)")
     expect(slider).to_have_value("1")
     expect(figure.locator("input[type=radio]:checked")).to_have_attribute("value", "view")

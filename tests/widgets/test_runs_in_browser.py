@@ -169,7 +169,7 @@ def test_figures_of_one_page_leave_each_other_alone(show):
     page.locator("input[data-key=pos_embed]").nth(2).check()
     assert part(page, "status", 0).startswith("Learning rate 0.125")
     assert part(page, "status", 1).startswith("Learning rate 0.25")
-    assert part(page, "status", 2).startswith("Position embedding none: Test accuracy")
+    assert part(page, "status", 2).startswith("Position embedding none, Learning rate 0.0015: ")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

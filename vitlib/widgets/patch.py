@@ -18,8 +18,8 @@ class PatchFigure(Figure, script="patch.js"):
 
     `mode` says how the rows are made: "unfold" cuts and flattens each patch in the order (c, p, p)
     of `torch.nn.functional.unfold`; "conv" slides 8 kernels with the patch size as their stride;
-    "view" is the mistake `image.view(N, -1)`, which has the right shape and the wrong pixels. Below
-    each row is the token that the same 8 kernels, random from a fixed seed, make of it.
+    "view" is the mistake `image.reshape(N, -1)`, which has the right shape and the wrong pixels.
+    Below each row is the token that the same 8 kernels, random from a fixed seed, make of it.
 
     Args:
         image: anything that `pixels_of` takes; both sides at most 256 pixels.

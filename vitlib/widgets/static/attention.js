@@ -40,7 +40,7 @@ function render({ model, el }) {
 
   const large = photo(), veil = raster(columns, rows);
   const picture = picker(model, "query", {
-    label: "Patch that asks", size: () => [rows, columns], first: prefix.length,
+    label: "Patch whose attention is shown", size: () => [rows, columns], first: prefix.length,
     describe: (patch) => name(patch + prefix.length),
   }, large, veil);
   picture.classList.add("va-picture");
@@ -70,27 +70,28 @@ function render({ model, el }) {
     });
   }
   const headChoice = choice(model, "head", {
-    label: "Head", options: [...everyHead.map((head) => [head, String(head)]), ["mean", "mean"], ["max", "max"], ["all", "all, side by side"]],
+    label: "Head", options: [...everyHead.map((head) => [head, String(head)]), ["mean", "mean of all"], ["max", "largest of all"], ["all", "each, side by side"]],
   });
   const status = statusLine();
   const answer = element("p", { "data-part": "answer" }), shares = element("p", { "data-part": "shares" }), top = element("p", { "data-part": "top" });
+  const meaning = element("p", { "data-part": "meaning" });
 
   frame(model, el).append(
     controls(
       ...pictures,
       slider(model, "layer", { label: "Layer", values: layers }),
-      choice(model, "method", { label: "Show", options: [["attention", "attention of this layer"], ["rollout", "rollout up to it"]] }),
+      choice(model, "method", { label: "Show", options: [["attention", "this layer's attention"], ["rollout", "all layers up to it (rollout)"]] }),
       headChoice,
-      choice(model, "query", { label: "Who asks", options: prefix.map((words, token) => [token, words]) }),
+      choice(model, "query", { label: "Whose attention", options: prefix.map((words, token) => [token, words]) }),
       slider(model, "strength", { label: "Map over the picture", values: everyOf(11).map((i) => 10 * i), show: (percent) => `${percent} %` }),
     ),
     // Words stand below the picture: where they take more lines, it does not move under the pointer.
     element("div", { class: "vf-panels vf-pair" },
-      panel("Point at a patch to let it ask; a click keeps it", picture),
+      panel("Point at a patch to see its attention; a click keeps it", picture),
       panel(mapCaption, mapBox, small),
     ),
-    status, top, shares, answer,
-    element("p", { class: "vf-caption" }, "All is counted from 0. Each row of weights is kept in 255 steps of its largest, so a number shown may be off by 1/510 of that."),
+    status, top, shares, meaning, answer,
+    element("p", { class: "vf-caption" }, "Everything is counted from 0. Weights are rounded, to 1/255 of the token's largest."),
   );
 
   observe(model, ["image"], () => {
@@ -125,18 +126,21 @@ function render({ model, el }) {
       status.textContent = `${start}the largest weight on a patch is head ${sharpest}'s, on ${place(each[sharpest][0][1])}: ${decimals(each[sharpest][0][0])}.`;
     } else {
       plain(map, shown, most);
-      mapCaption.textContent = `The weights alone: white 0, orange ${decimals(order[0][0])}`;
+      mapCaption.textContent = `The weights alone: white is 0, orange is ${decimals(order[0][0])}`;
       const home = query < prefix.length ? "stays on" : "goes to";
       const first = query < prefix.length ? query : 0;
       status.textContent = `${start}most on ${place(order[0][1])}: ${decimals(order[0][0])}; ${decimals(weights[first])} ${home} ${the(first)}.`;
     }
-    const meaning = side ? " (mean of the heads)" : "";
-    top.textContent = `Most weight${meaning}: ${order.slice(0, 3).map(([weight, patch]) => `${place(patch)} ${decimals(weight)}`).join("; ")}.`;
+    const fused = side ? " (mean of the heads)" : "";
+    top.textContent = `Most weight${fused}: ${order.slice(0, 3).map(([weight, patch]) => `${place(patch)} ${decimals(weight)}`).join("; ")}.`;
     const all = prefix.reduce((left, _, token) => left - weights[token], 1); // rows sum to 1
     const others = prefix.map((words, token) => `${words}: ${decimals(weights[token])}`).join("; ");
     shares.textContent = !rollout && head === "max"
       ? `The largest of the heads gives ${others}. Maxima do not sum to 1.`
-      : `Shares of the row${meaning}: all ${patches} patches: ${decimals(all)}; ${others}.`;
+      : `Shares of the weight${fused}: all ${patches} patches: ${decimals(all)}; ${others}.`;
+    meaning.textContent = rollout
+      ? `A rollout follows attention back through the layers 0 to ${layer}: from which patches the token may have gathered something, directly or by way of other tokens. Each layer counts as half the mean of its heads and half the token itself, which every layer passes on.`
+      : `In each layer, every head gives a token one weight per token, which says how much it takes from there. The weights sum to 1.`;
   });
 }
 

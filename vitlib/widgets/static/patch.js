@@ -61,7 +61,7 @@ function render({ model, el }) {
       slider(model, "patch_size", { label: "Patch size", values: sizes, show: (p) => `${p} × ${p} pixels` }),
       choice(model, "mode", {
         label: "Rows by",
-        options: [["unfold", "unfold"], ["conv", "conv"], ["view", "view (wrong)"]],
+        options: [["unfold", "unfold"], ["conv", "conv"], ["view", "reshape only (wrong)"]],
       }),
     ),
     // Words stand below the pictures: where they take more lines, nothing moves under the pointer.
@@ -107,7 +107,7 @@ function render({ model, el }) {
 
     const [top, left] = [Math.floor(patch / columns) * size, (patch % columns) * size];
     status.textContent = mode === "view"
-      ? `Row ${patch} of view(${count}, −1): pixels ${patch * length} to ${(patch + 1) * length - 1} as they lie in memory. They are not those of the square.`
+      ? `Row ${patch} of reshape(${count}, −1): pixels ${patch * length} to ${(patch + 1) * length - 1} as they lie in memory. They are not those of the square.`
       : `Patch ${patch} of ${count}: rows ${top} to ${top + size - 1}, columns ${left} to ${left + size - 1} of the picture.`;
   });
 }

@@ -13,7 +13,9 @@ standard deviation 1e-6. In every scheme LayerNorm starts as the identity, Layer
 `init_values`, and the representation layer is LeCun normal.
 
 A head bias of −ln K ("negative log head bias") makes each sigmoid 1/(K + 1) at the start, and
-leaves softmax cross-entropy at ln K. Source: Google's Flax code for Dosovitskiy et al. 2021.
+leaves softmax cross-entropy at ln K. Sources: timm's `_init_vit_weights` of 2021 (commit bfc72f75,
+which forgot to pass the bias on for "nlhb") and, for "jax", Google's Flax code for Dosovitskiy et
+al. 2021, which has separate matrices for queries, keys and values where timm and vitlib fuse them.
 """
 
 import math

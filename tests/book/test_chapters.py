@@ -172,9 +172,11 @@ def test_block_of_chapter_4_is_vitlibs():
 @pytest.mark.parametrize("distilled", [False, True])
 def test_model_of_chapter_5_is_vitlibs(distilled):
     sizes = {"img_size": 15, "patch_size": 5, "in_chans": 2, "num_classes": 7, "embed_dim": 12}
-    sizes |= {"depth": 3, "num_heads": 4, "distilled": distilled}
-    ours = definitions("05_model")["VisionTransformer"](**sizes)
-    assert_equal_by_value(ours, vitlib.VisionTransformer(**sizes), draw(3, 2, 15, 15))
+    sizes |= {"depth": 3, "num_heads": 4}
+    name = "DistilledVisionTransformer" if distilled else "VisionTransformer"
+    ours = definitions("05_model")[name](**sizes)
+    theirs = vitlib.VisionTransformer(**sizes, distilled=distilled)
+    assert_equal_by_value(ours, theirs, draw(3, 2, 15, 15))
 
 
 def test_the_first_style_of_chapter_6_is_vitlibs_model():

@@ -193,17 +193,17 @@ def test_words_say_what_is_done(show):
     page = show(DialectFigure(dialect="google_npz"))
     done = page.locator("[data-part=done]")
     shapes = "(8, 2, 4), (8, 2, 4), (8, 2, 4) → (24, 8)"
-    expect(done).to_have_text(f"Done to the numbers: transposed, joined. Shapes: {shapes}.")
+    expect(done).to_have_text(f"The numbers are transposed and joined: {shapes}.")
     page.locator("input[value=hf]").check()
     shapes = "(8, 8), (8, 8), (8, 8) → (24, 8)"
     expect(done).to_have_text(
-        f'Taken off first: prefix "vit.". Done to the numbers: joined. Shapes: {shapes}.'
+        f'First the prefix "vit." is taken off. The numbers are joined: {shapes}.'
     )
     page.locator("input[value=torchvision]").check()
     expect(done).to_have_text("Only the name changes; shape and numbers stay.")
     page.locator("input[value=deit]").check()
     expect(done).to_have_text(
-        'Taken off first: ["model"]. Nothing is done: name, shape and numbers are timm\'s.'
+        'First the wrapper ["model"] is taken off. Name, shape and numbers are the same as in timm.'
     )
     page.locator("input[value=google_npz]").check()
     page.locator("summary").click()

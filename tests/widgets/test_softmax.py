@@ -39,7 +39,7 @@ def test_the_figures_words_are_true():
         assert (plain > divided) == (d <= 32), d
 
 
-def test_the_measure_is_the_root_mean_square_of_chapter_3s():
+def test_the_gradient_is_the_root_mean_square_of_what_arrives_at_the_scores():
     scores = products_of(SoftmaxFigure())[WIDTHS.index(64)] / 8
     torch.manual_seed(0)
     rows = scores[:1].expand(20_000, -1).clone().requires_grad_()

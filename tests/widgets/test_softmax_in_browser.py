@@ -9,6 +9,7 @@ import torch
 from browsing import PHONE, serious_violations
 from widgets.test_softmax import jacobian_norms, products_of
 
+from vitlib.palette import ORANGE, SKY
 from vitlib.widgets import SoftmaxFigure
 from vitlib.widgets.figure import KIT
 from vitlib.widgets.softmax import WIDTHS
@@ -137,6 +138,16 @@ def test_bars_and_curves_are_drawn_to_scale(show):
     assert limit >= float(scores.abs().max()) > limit / 4
     assert heights[0] == pytest.approx((scores.abs() / (2 * limit) * 124).tolist(), abs=1e-3)
     assert heights[1] == pytest.approx((scores.softmax(-1) * 124).tolist(), abs=1e-3)
+
+    fills = (
+        page.locator("svg[role=img]")
+        .first.locator("rect")
+        .evaluate_all(
+            "bars => bars.filter(bar => bar.style.display !== 'none')"
+            ".map(bar => bar.getAttribute('fill'))"
+        )
+    )
+    assert fills == [ORANGE if score > 0 else SKY for score in scores]
 
     label = page.locator("svg[role=img]").nth(3).get_attribute("aria-label")
     median = jacobian_norms(products_of(figure)[WIDTHS.index(32), :, :8]).median()

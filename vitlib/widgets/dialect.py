@@ -1,5 +1,6 @@
 """DialectFigure: one ViT's weights as five libraries store them, number by number."""
 
+import re
 from collections.abc import Mapping
 from math import prod
 from typing import Any
@@ -113,30 +114,31 @@ class DialectFigure(Figure, script="dialect.js"):
 
 # --- A file in each dialect -----------------------------------------------------------------------
 
-_HF, _TV = "vit.encoder.layer.0.", "encoder.layers.encoder_layer_0."
-_FLAX = "Transformer/encoderblock_0/"
+_HF, _TV = "vit.encoder.layer.{i}.", "encoder.layers.encoder_layer_{i}."
+_FLAX = "Transformer/encoderblock_{i}/"
 _FLAX_ATTENTION = _FLAX + "MultiHeadDotProductAttention_1/"
 
-# timm's name -> Hugging Face's, torchvision's and Google's. {p} is weight or bias, which Google
-# calls kernel, or scale in a norm; {part} is query, key and value where these are kept apart.
+# timm's name -> Hugging Face's, torchvision's and Google's. {i} is the number of a block; {p} is
+# weight or bias (Google: kernel, scale in a norm, and bias); {part} is query, key or value
+# where these are kept apart.
 _NAMES = {
     "cls_token": ("vit.embeddings.cls_token", "class_token", "cls"),
     "pos_embed": ("vit.embeddings.position_embeddings", "encoder.pos_embedding",
                   "Transformer/posembed_input/pos_embedding"),
     "patch_embed.proj.{p}": ("vit.embeddings.patch_embeddings.projection.{p}", "conv_proj.{p}",
                              "embedding/{p}"),
-    "blocks.0.norm1.{p}": (_HF + "layernorm_before.{p}", _TV + "ln_1.{p}",
-                           _FLAX + "LayerNorm_0/{p}"),
-    "blocks.0.attn.qkv.{p}": (_HF + "attention.attention.{part}.{p}",
-                              _TV + "self_attention.in_proj_{p}", _FLAX_ATTENTION + "{part}/{p}"),
-    "blocks.0.attn.proj.{p}": (_HF + "attention.output.dense.{p}",
-                               _TV + "self_attention.out_proj.{p}", _FLAX_ATTENTION + "out/{p}"),
-    "blocks.0.norm2.{p}": (_HF + "layernorm_after.{p}", _TV + "ln_2.{p}",
-                           _FLAX + "LayerNorm_2/{p}"),
-    "blocks.0.mlp.fc1.{p}": (_HF + "intermediate.dense.{p}", _TV + "mlp.0.{p}",
-                             _FLAX + "MlpBlock_3/Dense_0/{p}"),
-    "blocks.0.mlp.fc2.{p}": (_HF + "output.dense.{p}", _TV + "mlp.3.{p}",
-                             _FLAX + "MlpBlock_3/Dense_1/{p}"),
+    "blocks.{i}.norm1.{p}": (_HF + "layernorm_before.{p}", _TV + "ln_1.{p}",
+                             _FLAX + "LayerNorm_0/{p}"),
+    "blocks.{i}.attn.qkv.{p}": (_HF + "attention.attention.{part}.{p}",
+                                _TV + "self_attention.in_proj_{p}", _FLAX_ATTENTION + "{part}/{p}"),
+    "blocks.{i}.attn.proj.{p}": (_HF + "attention.output.dense.{p}",
+                                 _TV + "self_attention.out_proj.{p}", _FLAX_ATTENTION + "out/{p}"),
+    "blocks.{i}.norm2.{p}": (_HF + "layernorm_after.{p}", _TV + "ln_2.{p}",
+                             _FLAX + "LayerNorm_2/{p}"),
+    "blocks.{i}.mlp.fc1.{p}": (_HF + "intermediate.dense.{p}", _TV + "mlp.0.{p}",
+                               _FLAX + "MlpBlock_3/Dense_0/{p}"),
+    "blocks.{i}.mlp.fc2.{p}": (_HF + "output.dense.{p}", _TV + "mlp.3.{p}",
+                               _FLAX + "MlpBlock_3/Dense_1/{p}"),
     "norm.{p}": ("vit.layernorm.{p}", "encoder.ln.{p}", "Transformer/encoder_norm/{p}"),
     "head.{p}": ("classifier.{p}", "heads.head.{p}", "head/{p}"),
 }  # fmt: skip
@@ -145,7 +147,7 @@ _NAMES = {
 def write_state_dict(
     weights: Mapping[str, Tensor], source: str, num_heads: int
 ) -> dict[str, Tensor]:
-    """The weights of a plain ViT with one block, under timm's names, as `source` would store them.
+    """The weights of a plain ViT, given under timm's names, as `source` would store them.
 
     This is the inverse of `translate` for such a model, by the published layouts: Google's Flax
     code stores a convolution as (P, P, C, D), a matrix as (in, out), and those of attention by
@@ -157,6 +159,7 @@ def write_state_dict(
     file = {}
     for name, weight in weights.items():
         parameter = name.rsplit(".", 1)[-1]
+        block = name.split(".")[1] if name.startswith("blocks.") else ""
         pattern = _NAMES[_pattern(name)][column]
         parts = ("query", "key", "value") if "{part}" in pattern else ("",)
         word = parameter
@@ -165,16 +168,16 @@ def write_state_dict(
         for part, tensor in zip(parts, weight.chunk(len(parts)), strict=True):
             if source == "google_npz":
                 tensor = _as_flax(name, tensor, num_heads)
-            file[pattern.format(p=word, part=part)] = tensor.contiguous()
+            file[pattern.format(i=block, p=word, part=part)] = tensor.contiguous()
     return file
 
 
 def _as_flax(name: str, tensor: Tensor, heads: int) -> Tensor:
-    if name == "blocks.0.attn.qkv.bias":
+    if name.endswith("attn.qkv.bias"):
         return tensor.unflatten(0, (heads, -1))
-    if name == "blocks.0.attn.qkv.weight":
+    if name.endswith("attn.qkv.weight"):
         return tensor.T.unflatten(1, (heads, -1))
-    if name == "blocks.0.attn.proj.weight":
+    if name.endswith("attn.proj.weight"):
         return tensor.T.unflatten(0, (heads, -1))
     if tensor.ndim == 4:
         return tensor.permute(2, 3, 1, 0)
@@ -182,6 +185,8 @@ def _as_flax(name: str, tensor: Tensor, heads: int) -> Tensor:
 
 
 def _pattern(name: str) -> str:
+    """The key of `_NAMES` for one of timm's names: blocks.{i}.norm1.{p} for blocks.0.norm1.bias."""
+    name = re.sub(r"^blocks\.\d+\.", "blocks.{i}.", name)
     module, _, parameter = name.rpartition(".")
     return f"{module}.{{p}}" if parameter in ("weight", "bias") else name
 

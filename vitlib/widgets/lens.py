@@ -27,7 +27,7 @@ class LensFigure(Figure, script="lens.js"):
 
     It shows a table of classes × layers, bars for the chosen layer, and how the probability of the
     model's answer (and of the true class, if that is another) changes with depth. See `logit_lens`:
-    what is read before the last layer is only a hint, since the head was trained on the last alone.
+    what is read before the last layer is only a hint, since the head was trained on the last only.
 
     Args:
         model: a VisionTransformer with a head; class names come from `model.classes`.

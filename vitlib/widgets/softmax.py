@@ -21,14 +21,14 @@ class SoftmaxFigure(Figure, script="softmax.js"):
     fixed seed. A score is the dot product of the first d numbers of a query and of a key, times the
     scale, divided by the temperature. The figure shows the scores and weights of one query, their
     entropy, and the gradient: the Frobenius norm of the softmax's Jacobian diag(w) − w wᵀ. If a
-    random gradient of variance 1 comes back from the weights, this is the root mean square of what
-    arrives at the scores, as chapter 3 measures it. Two curves show entropy (the mean over the nine
-    queries) and gradient (the median) for every d.
+    random gradient of variance 1 comes back from the weights, this is the root mean square of the
+    length of what arrives at the scores. Two curves show entropy (the mean over the nine queries)
+    and gradient (the median) for every d. Scores are orange above zero and blue below.
 
     Args:
         d: one of WIDTHS.
         num_keys: how many of the keys are used, one of KEYS.
-        scale: "divide" the products by √d, "none", or "multiply", a mistake in published code.
+        scale: "divide" the products by √d, "none", or "multiply", a mistake.
         temperature: one of TEMPERATURES.
         query: which of the nine, counted from 0.
 

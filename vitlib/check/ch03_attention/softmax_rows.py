@@ -20,7 +20,7 @@ def row_by_row(scores):
 
 def cases(answer) -> Cases:
     toy = torch.tensor([[3.0, 4.0, 2.0], [3.0, 2.0, 1.0], [2.0, 3.0, 1.0]], dtype=torch.float64)
-    yield "the toy's scores", lambda: call(answer, toy)
+    yield "nine scores", lambda: call(answer, toy)
     yield "3 queries and 5 keys, in 2 sets", lambda: call(answer, numbers(2, 3, 5))
     high = torch.tensor([[1000.0, 999.0], [998.0, 1000.0]], dtype=torch.float64)
     yield "scores of about 1,000", lambda: call(answer, high)

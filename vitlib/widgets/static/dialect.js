@@ -183,9 +183,10 @@ function render({ model, el }) {
 
     const from = sources.map((source) => inBrackets(source.shape)).join(", ");
     const { wrappers } = files[model.get("dialect")];
-    done.textContent = (wrappers.length ? `Taken off first: ${wrappers.join(", ")}. ` : "") + (words
-      ? `Done to the numbers: ${words}. Shapes: ${from} → ${inBrackets(shape)}.`
-      : sources[0].name === name ? "Nothing is done: name, shape and numbers are timm's." : "Only the name changes; shape and numbers stay.");
+    const taken = wrappers.map((word) => (word.startsWith("prefix") ? word : `wrapper ${word}`)).join(" and the ");
+    done.textContent = (taken && `First the ${taken} is taken off. `) + (words
+      ? `The numbers are ${words.replace(/, ([^,]*)$/, " and $1")}: ${from} → ${inBrackets(shape)}.`
+      : sources[0].name === name ? "Name, shape and numbers are the same as in timm." : "Only the name changes; shape and numbers stay.");
     scale.textContent = `Blue is below 0, white 0, orange above; the full colours are ±${decimals(reach)}.`
       + (lines.length ? " The black lines in timm's tensor are the seams where the file's tensors were joined." : "");
   });

@@ -12,7 +12,7 @@ function render({ model, el }) {
   const picture = element("div", {}, photo);
   picture.style.cssText = `width:9rem;max-width:100%;aspect-ratio:${width}/${height}`;
 
-  // --- the table: a class a row, first its bar in the chosen layer, then a layer a column
+  // --- the table: one row per class, with its bar in the chosen layer, then one column per layer
 
   const rows = [...classes.map((name, row) => ({ name, read: (layer) => at(layer, row) })),
     ...(others ? [{ name: `${others} others`, read: rest }] : [])];
@@ -59,7 +59,7 @@ function render({ model, el }) {
       panel("The picture", picture),
       panel("Probability, by layer", curve.svg),
     ),
-    panel("Probability of each class: a column a layer, white 0, dark 1", scroller),
+    panel("Probability of each class, one column per layer: white 0, dark 1", scroller),
     element("p", { class: "vf-caption" }, `Read off ${model.get("source")} by the model's own final norm and head, which were trained on the last layer only.`),
   );
 
@@ -76,8 +76,8 @@ function render({ model, el }) {
     status.textContent = layer === depth - 1
       ? `After layer ${layer}, the last: the model answers ${classes[top]}, with probability ${decimals(at(layer, top))}.${truth}`
       : `After layer ${layer}: ${classes[top]} leads with ${decimals(at(layer, top))}. `
-        + (top === answer ? "The model answers so, too" : `The model's answer, ${classes[answer]}, has ${decimals(at(layer, answer))} here`)
-        + `, with ${decimals(at(depth - 1, answer))} at the end.${truth}`;
+        + (top === answer ? "That is also the model's answer, with" : `The model's answer, ${classes[answer]}, has ${decimals(at(layer, answer))} here and`)
+        + ` ${decimals(at(depth - 1, answer))} at the end.${truth}`;
   });
 }
 

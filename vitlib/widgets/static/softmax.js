@@ -48,7 +48,7 @@ function render({ model, el }) {
 
   const status = statusLine();
   const numbers = Object.fromEntries(["spread", "largest", "entropy", "share", "gradient"].map((part) => [part, element("strong", { "data-part": part })]));
-  const scoreBars = bars(most, COLOURS.sky), weightBars = bars(most, COLOURS.orange);
+  const scoreBars = bars(most), weightBars = bars(most);
   const lists = ["scores", "weights"].map((part) => element("div", { class: "vf-numbers", "data-part": part }));
   const curves = {
     entropy: curve(widths, { top: 1, ticks: [[0, "0"], [0.5, "½"], [1, "1"]], words: "Entropy as a share of ln N" }),
@@ -75,7 +75,7 @@ function render({ model, el }) {
       panel("Gradient by d (the lowest line: 10⁻⁶ or less)", curves.gradient.svg),
     ),
     element("p", { class: "vf-caption" }, ...Object.values(SCALES).flatMap(legend),
-      `Mean (entropy) and median (gradient) of all ${queries} queries. Look what happens to both as d grows, with the division and without. Be fair to the scores as they are: with 64 keys, temperature 1 and d up to 32, their gradient is the larger one.`),
+      `Mean (entropy) and median (gradient) of all ${queries} queries. See what happens to both as d grows, with the division and without. The division does not always win: with 64 keys, temperature 1 and d up to 32, the undivided scores have the larger gradient.`),
     element("details", {}, element("summary", {}, "All scores and weights"), ...lists),
   );
 
@@ -128,9 +128,9 @@ const words = (x, y, content, anchor) => svg("text", { x, y, "font-size": 12, fi
 const across = (y, dashes = "none") => svg("line", { x1: AREA.left, x2: AREA.right, y1: y, y2: y, stroke: "currentColor", "stroke-dasharray": dashes, opacity: dashes === "none" ? 0.35 : 0.8 });
 const between = (low, high) => (value) => AREA.bottom - ((value - low) / (high - low)) * (AREA.bottom - AREA.top);
 
-// Up to `most` bars; draw(values, [low, high], ticks, dotted lines, words).
-function bars(most, colour) {
-  const rects = Array.from({ length: most }, () => svg("rect", { fill: colour }));
+// Up to `most` bars, orange above zero and blue below; draw(values, [low, high], ticks, dotted lines, words).
+function bars(most) {
+  const rects = Array.from({ length: most }, () => svg("rect"));
   const lines = svg("g");
   const picture = drawing(AREA.height, svg("g", {}, ...rects), lines);
   return { svg: picture, draw(values, [low, high], ticks, dotted, label) {
@@ -141,6 +141,7 @@ function bars(most, colour) {
       const place = {
         x: AREA.left + step * (i + 0.15), width: step * 0.7,
         y: y(Math.max(values[i], 0)), height: Math.abs(y(values[i]) - y(0)),
+        fill: values[i] < 0 ? COLOURS.sky : COLOURS.orange,
       };
       for (const [name, value] of Object.entries(place)) rect.setAttribute(name, value);
     });

@@ -5,7 +5,7 @@ import torch
 
 import vitlib
 from vitlib.data import ImageSet
-from vitlib.fragments import SIDE, fragments_data, make_canvases
+from vitlib.fragments import SIDE, fragments_data, make_canvases, make_pairs
 
 CORNERS = [(y, x) for y in (0, 14) for x in (0, 14)]
 
@@ -75,15 +75,48 @@ def test_the_same_seed_gives_the_same_canvases_and_leaves_torch_alone():
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_a_pair_is_two_whole_pictures_of_different_classes_in_opposite_corners():
+    canvases, labels, masks = make_pairs(pictures(), 400, seed=0)
+    assert canvases.shape == (400, 1, SIDE, SIDE)
+    assert canvases.dtype == torch.uint8
+    assert (labels[:, 0] != labels[:, 1]).all()
+    assert set(labels.flatten().tolist()) == set(range(6))
+    seen = set()
+    for canvas, pair, both in zip(canvases[:, 0], labels, masks, strict=True):
+        corners = [c for m in both for c in CORNERS if m[c[0] : c[0] + 28, c[1] : c[1] + 28].all()]
+        (y, x), (y2, x2) = corners
+        assert (y + y2, x + x2) == (14, 14)
+        seen.add((y, x))
+        levels = 10 * (pair + 1)
+        expected = (both * levels[:, None, None]).amax(dim=0)  # the brighter one where both are
+        assert torch.equal(canvas, expected.to(torch.uint8))
+    assert seen == set(CORNERS)
+
+
+def test_the_same_seed_gives_the_same_pairs_and_leaves_torch_alone():
+    state = torch.get_rng_state()
+    one, again = (make_pairs(pictures(), 20, seed=3) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not torch.equal(one[0], make_pairs(pictures(), 20, seed=4)[0])
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("make", [make_canvases, make_pairs])
 @pytest.mark.parametrize("wrong", [{"side": 32}, {"channels": 3}])
-def test_other_pictures_are_refused(wrong):
+def test_other_pictures_are_refused(make, wrong):
     with pytest.raises(ValueError, match="28×28 pixels, such as mnist5k's, got ImageSet"):
-        make_canvases(pictures(**wrong), 5, seed=0)
+        make(pictures(**wrong), 5, seed=0)
 
 
-def test_no_canvases_are_refused():
+@pytest.mark.parametrize("make", [make_canvases, make_pairs])
+def test_no_canvases_are_refused(make):
     with pytest.raises(ValueError, match="at least one canvas, got n = 0"):
-        make_canvases(pictures(), 0, seed=0)
+        make(pictures(), 0, seed=0)
+
+
+def test_pairs_need_two_classes():
+    with pytest.raises(ValueError, match="at least two classes"):
+        make_pairs(pictures(n=1), 3, seed=0)
 
 
 def test_data_to_train_on():

@@ -3,7 +3,8 @@
 Each image is a black canvas with one whole picture in one of its corners. Elsewhere on it are three
 squares, cut out of the middle of other pictures. The label is that of the whole picture. The
 fragments are chosen independently of it, so they tell nothing about the label, and a map of what a
-model looked at can be scored by how much of it lies on the whole digit. Chapter 12 does so.
+model looked at can be scored by how much of it lies on the whole digit. Chapter 12 does so. On
+canvases with two whole digits, it asks for a map of each of the two classes.
 """
 
 import torch
@@ -28,12 +29,7 @@ def make_canvases(
     `digits` are grey pictures of 28 × 28 pixels, as in "mnist5k".
     Raises ValueError for other pictures, and for n below 1.
     """
-    if digits.images.shape[1:] != (1, _DIGIT, _DIGIT):
-        raise ValueError(
-            f"expected grey pictures of {_DIGIT}×{_DIGIT} pixels, such as mnist5k's, got {digits}"
-        )
-    if n < 1:
-        raise ValueError(f"expected at least one canvas, got n = {n}")
+    _check(digits, n)
     generator = torch.Generator().manual_seed(seed)
 
     def draw(below: int, *shape: int) -> Tensor:
@@ -61,6 +57,32 @@ def make_canvases(
     return canvas[:, None], digits.labels[which], whole_only > 0
 
 
+def make_pairs(
+    digits: ImageSet, n: int, seed: int
+) -> tuple[UInt8[Tensor, "n 1 H W"], Int64[Tensor, "n 2"], Bool[Tensor, "n 2 H W"]]:
+    """`n` canvases with two whole digits each, their two labels, and masks of where each has ink.
+
+    The digits are of different classes and stand in opposite corners. Where their squares overlap,
+    in the middle of the canvas, the brighter pixel is seen. The same seed gives the same canvases.
+
+    `digits` are grey pictures of 28 × 28 pixels, as in "mnist5k".
+    Raises ValueError for other pictures, for n below 1, and for digits of one class only.
+    """
+    _check(digits, n)
+    if len(digits.labels.unique()) < 2:
+        raise ValueError(f"expected digits of at least two classes, got {digits} of one")
+    generator = torch.Generator().manual_seed(seed)
+    which = torch.randint(len(digits), (n, 2), generator=generator)
+    while (same := digits.labels[which[:, 0]] == digits.labels[which[:, 1]]).any():
+        which[same, 1] = torch.randint(len(digits), (int(same.sum()),), generator=generator)
+    corner = torch.randint(2, (n, 2), generator=generator)  # row and column, of the first digit
+    each = torch.zeros(2, n, SIDE, SIDE, dtype=torch.uint8)
+    for number, (layer, place) in enumerate(zip(each, (corner, 1 - corner), strict=True)):
+        y, x = _SQUARE * place.T
+        _windows(layer, _DIGIT)[torch.arange(n), y, x] = digits.images[which[:, number], 0]
+    return each.amax(dim=0)[:, None], digits.labels[which], each.transpose(0, 1) > 0
+
+
 def fragments_data(
     data: ImageData, train: int = 20_000, test: int = 1000
 ) -> tuple[ImageData, Bool[Tensor, "n H W"]]:
@@ -84,6 +106,15 @@ def fragments_data(
         ),
         whole,
     )
+
+
+def _check(digits: ImageSet, n: int) -> None:
+    if digits.images.shape[1:] != (1, _DIGIT, _DIGIT):
+        raise ValueError(
+            f"expected grey pictures of {_DIGIT}×{_DIGIT} pixels, such as mnist5k's, got {digits}"
+        )
+    if n < 1:
+        raise ValueError(f"expected at least one canvas, got n = {n}")
 
 
 def _windows(pictures: UInt8[Tensor, "n H W"], size: int) -> UInt8[Tensor, "n y x size size"]:

@@ -5,14 +5,18 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 from building import ROOT
 from cli.running import QUICK, refused, run
 
+from vitlib import TrainConfig, create_model, load_data
 from vitlib.checkpoints import load_checkpoint, read_checkpoint
+from vitlib.cli import main
 
 
 def test_train_then_eval(capsys):
@@ -71,6 +75,43 @@ def test_the_first_weights_follow_the_seed(capsys):
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_chapter_7s_command_is_chapter_7s_run(monkeypatch):
+    """The same data, first weights and settings, but a progress bar and a checkpoint."""
+    cells = nbformat.read(ROOT / "book/07_training.ipynb", as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    (command,) = re.findall(r"```\nvitlib (train .+)\n```", text)
+    (settings,) = re.findall(r"^config = vitlib\.(TrainConfig\(.+\))$", code, re.MULTILINE)
+    first_weights = (
+        'torch.manual_seed(0)\nmodel = vitlib.create_model("vit_nano_patch7_28")\n'
+        "history = vitlib.fit(model, data, config, "
+    )
+    assert first_weights in code
+    assert '\ndata = load_data("mnist5k")\n' in code
+
+    class Called(Exception):
+        pass
+
+    def fit(*arguments):
+        raise Called(*arguments)
+
+    monkeypatch.setattr("vitlib.cli.train.fit", fit)
+    with pytest.raises(Called) as called:
+        main(command.split())
+    model, data, config = called.value.args
+    config = replace(config, checkpoint=None, progress=False)
+    assert config == eval(settings, {"TrainConfig": TrainConfig})
+    torch.manual_seed(0)
+    theirs = create_model("vit_nano_patch7_28").state_dict()
+    assert model.state_dict().keys() == theirs.keys()
+    assert all(torch.equal(weight, theirs[name]) for name, weight in model.state_dict().items())
+    expected = load_data("mnist5k")
+    assert (data.mean, data.std) == (expected.mean, expected.std)
+    for part in ("train", "test"):
+        assert torch.equal(getattr(data, part).images, getattr(expected, part).images)
+        assert torch.equal(getattr(data, part).labels, getattr(expected, part).labels)
 
 
 def test_img_size_resizes(capsys):

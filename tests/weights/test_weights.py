@@ -40,6 +40,27 @@ def test_the_recipe_was_chosen_on_validation_images_against_its_candidates():
     assert all(len(row["val_accuracy"]) == len(row["val_loss"]) == 2 for row in log["candidates"])
 
 
+def test_what_chapter_7_says_of_the_candidates_and_the_runs():
+    log = log_of(NAME)
+    recipe, *others = log["candidates"]
+    change = {json.dumps(row["change"]): row for row in others}
+    lost = {
+        key: [a - b for a, b in zip(recipe["val_accuracy"], row["val_accuracy"], strict=True)]
+        for key, row in change.items()
+    }
+    worse = [key for key, points in lost.items() if min(points) > 0.0199]
+    assert worse == ['{"augment": "none"}', '{"weight_init": ""}']
+    plain = change['{"label_smoothing": 0.0}']
+    for split in (0, 1):
+        rows = [row for row in log["candidates"] if row is not plain]
+        assert plain["val_loss"][split] < min(row["val_loss"][split] for row in rows)
+        assert plain["val_accuracy"][split] < recipe["val_accuracy"][split]
+    assert all(45 < run["seconds"] < 55 for run in log["runs"])
+    assert [(row["steps"], len(row["test_accuracy"])) for row in log["also_tested"]] == [
+        (2000, 3), (1900, 3), (1700, 3),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("name", STEPS)
 def test_pretrained_weights_reach_the_accuracy_that_the_log_states(name):
     model, data = create_model(name, pretrained=True), load_data("mnist5k")

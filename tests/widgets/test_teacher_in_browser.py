@@ -15,6 +15,20 @@ from vitlib.widgets.figure import KIT
 from vitlib.widgets.teacher import TAUS
 
 
+@pytest.fixture
+def show(show):
+    """A page of these figures, in which all that is folded at first has been opened."""
+
+    def opened(*shown, **options):
+        page = show(*shown, **options)
+        assert page.locator("details[open]").count() == 0
+        for summary in page.locator("details > summary").all():
+            summary.click()
+        return page
+
+    return opened
+
+
 class Says(nn.Module):
     """A teacher that gives these logits to whatever it is shown."""
 
@@ -52,11 +66,15 @@ def shown(page, part, place=0):
 
 
 def table(page, place=0):
-    """The names, and the numbers (K, 5): teacher, target, taught head, gradient, class head."""
-    rows = page.locator(".vitlib-figure").nth(place).locator("tbody tr")
-    names = rows.locator("th").all_inner_texts()
-    cells = [number(text) for text in rows.locator("td > span").all_inner_texts()]
-    return names, torch.tensor(cells).view(len(names), 5)
+    """The names, and the numbers (K, 5): target, taught head; teacher, gradient, class head."""
+    here = page.locator(".vitlib-figure").nth(place)
+    columns = []
+    for part, count in [("table", 2), ("more", 3)]:
+        rows = here.locator(f"[data-part={part}] tbody tr")
+        names = rows.locator("th").all_inner_texts()
+        cells = [number(text) for text in rows.locator("td > span").all_inner_texts()]
+        columns.append(torch.tensor(cells).view(len(names), count))
+    return names, torch.cat(columns, dim=1)
 
 
 close = {"rel": 6e-3, "abs": 5.1e-4}  # as many digits as are shown
@@ -76,9 +94,9 @@ def check(page, figure, place=0):
     assert sum(name.endswith("(true)") for name in names) == 1
     one_hot = F.one_hot(teacher.argmax(), len(teacher)).float()
     columns = [
-        teacher.softmax(0),
         (teacher / tau).softmax(0) if soft else one_hot,
         (dist_logits / tau).softmax(0),
+        teacher.softmax(0),
         gradient,
         class_logits.softmax(0),
     ]
@@ -225,10 +243,14 @@ def test_bars_are_drawn_to_scale(show):
     want = figure()
     page = show(want)
     _, numbers = table(page)
-    widths = page.locator("tbody .vt-track:not(.vt-thin) > .vt-bar").evaluate_all(
-        "bars => bars.map(bar => [parseFloat(bar.style.left) || 0, parseFloat(bar.style.width)])"
-    )
-    bars = torch.tensor(widths).view(-1, 5, 2)
+    bars = []
+    for part, count in [("table", 2), ("more", 3)]:
+        found = page.locator(f"[data-part={part}] tbody .vt-track:not(.vt-thin) > .vt-bar")
+        widths = found.evaluate_all(
+            "all => all.map(bar => [parseFloat(bar.style.left) || 0, parseFloat(bar.style.width)])"
+        )
+        bars.append(torch.tensor(widths).view(-1, count, 2))
+    bars = torch.cat(bars, dim=1)
     for column in (0, 1, 2, 4):
         torch.testing.assert_close(bars[:, column, 1], 100 * numbers[:, column], atol=0.06, rtol=0)
     gradient = numbers[:, 3]
@@ -256,6 +278,16 @@ def test_without_labels_only_the_teachers_term_is_known(show):
     page.locator("[data-key=kind][value=hard]").check()
     assert "keeps one label" in page.locator("[data-part=kept]").inner_text()
     assert "true" not in page.locator("[data-part=kept]").inner_text()
+
+
+def test_what_softening_makes_of_the_teacher_is_said(show):
+    want = figure(tau=4.0)
+    p, asked = (logits_of(want)[0, 0].double().div(tau).softmax(0) for tau in (1.0, 4.0))
+    best, other = p.topk(2).indices.tolist()
+    assert show(want).locator("[data-part=kept]").inner_text() == (
+        f"The teacher gives “{best}” {p[best]:.3f} and “{other}”, its second choice, "
+        f"{p[other]:.3f}. At τ = 4 it asks for {asked[best]:.3f} and {asked[other]:.3f}."
+    )
 
 
 def test_what_hard_distillation_keeps_is_said(show):

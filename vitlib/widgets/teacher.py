@@ -30,13 +30,14 @@ MAX_BYTES = 500_000
 
 
 class TeacherFigure(Figure, script="teacher.js"):
-    """Move τ and α, switch between hard and soft: the target, the loss and the gradient follow.
+    """Choose hard or soft and move τ: what the teacher asks, beside what its student gives.
 
-    For one picture at a time, by class: the teacher's probabilities as they are; the target that
-    distillation makes of them (softened by τ, or one label); what the student's distillation head
-    gives at the same τ; the gradient of the teacher's term with respect to that head's logits,
-    with the factor τ² and without; and the class head. The loss and its two terms are those of
-    `DistillationLoss` for a batch of this one picture. The gradient's length is drawn for every τ.
+    For one picture at a time, by class: the target that distillation makes of the teacher's answer
+    (softened by τ, or one label), and the probabilities of the student's distillation head at the
+    same τ. What is folded at first tells of the loss: the two terms of `DistillationLoss` for a
+    batch of this one picture, weighed by α; the teacher's probabilities and the class head's as
+    they are; and the gradient of the teacher's term with respect to the distillation head's logits,
+    with the factor τ² and without, and its length for every τ.
 
     The student may also have no distillation token. Its only head then learns from both the labels
     and the teacher, and both terms apply to it. Both models run in eval mode and are left as they

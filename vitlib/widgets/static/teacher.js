@@ -24,7 +24,6 @@ function logSoftmax(logits, tau = 1) {
 }
 
 const probabilities = (logits, tau) => logSoftmax(logits, tau).map(Math.exp);
-const entropyOf = (weights) => weights.reduce((sum, w) => (w > 0 ? sum - w * Math.log(w) : sum), 0);
 const length = (vector) => Math.hypot(...vector);
 
 // Small numbers keep three digits that count: 0.0123, 4.5 × 10⁻⁶.
@@ -43,7 +42,6 @@ const LOOKS = `
 .vt-table { width: 100%; table-layout: fixed; border-collapse: collapse; margin: 0; font-size: 0.78rem; font-variant-numeric: tabular-nums; }
 .vitlib-figure .vt-table :is(th, td) { padding: 0.1rem 0.15rem; text-align: left; vertical-align: top; font-weight: inherit; border: 0; background: none; color: inherit; }
 .vitlib-figure .vt-table thead th { border-bottom: 1px solid var(--vf-line); font-size: 0.74rem; white-space: pre-line; }
-.vt-table tbody tr > :nth-child(6) { border-left: 1px solid var(--vf-line); }
 .vt-track { position: relative; height: 0.45rem; margin-bottom: 0.1rem; background: color-mix(in srgb, currentColor 12%, transparent); forced-color-adjust: none; }
 .vt-track.vt-thin { height: 0.2rem; background: none; }
 .vt-bar { position: absolute; top: 0; bottom: 0; }
@@ -81,27 +79,36 @@ function render({ model, el }) {
   const heat = slider(model, "tau", { label: "τ", values: taus });
   const weight = slider(model, "alpha", { label: "α", values: model.get("alphas") });
 
-  // --- a row a class
+  // --- a row per class, in two tables: what the teacher asks and the student gives; and the rest
 
   const track = (...bars) => element("div", { class: "vt-track", "aria-hidden": "true" }, ...bars);
   const bar = (colour) => element("div", { class: "vt-bar", style: `background:${colour};left:0` });
-  const rows = classes.map((name) => {
-    const cells = [TEACHER, TEACHER, STUDENT, PALE, STUDENT].map((colour) => {
-      const number = element("span"), line = bar(colour);
-      return { number, line, cell: element("td", {}, number, track(line)) };
-    });
-    const thin = bar(PALE), head = element("th", { scope: "row" }, name);
-    cells[3].cell.append(element("div", { class: "vt-track vt-thin", "aria-hidden": "true" }, thin));
-    return { head, cells, thin, row: element("tr", {}, head, ...cells.map(({ cell }) => cell)) };
-  });
   const first = Math.min(9, Math.max(5, ...classes.map((name) => name.length)));
-  const [taught, plain] = distilled ? ["dist. head", "class head"] : ["one head", "one head"];
-  const heads = ["class", "teacher\nas it is", "target", taught, "gradient\nbefore α", `${plain}\nas it is`].map((words) => element("th", { scope: "col" }, words));
-  heads[0].style.width = `${0.5 * first + 0.5}rem`;
-  const table = element("table", { class: "vt-table", "data-part": "table" },
-    element("caption", { class: "vf-hidden" }, "Probabilities and gradient, a class a row"),
-    element("thead", {}, element("tr", {}, ...heads)),
-    element("tbody", {}, ...rows.map(({ row }) => row)));
+  const tableOf = (part, caption, words, colours) => {
+    const rows = classes.map((name) => {
+      const cells = colours.map((colour) => {
+        const number = element("span"), line = bar(colour);
+        return { number, line, cell: element("td", {}, number, track(line)) };
+      });
+      const head = element("th", { scope: "row" }, name);
+      return { head, cells, row: element("tr", {}, head, ...cells.map(({ cell }) => cell)) };
+    });
+    const heads = ["class", ...words].map((word) => element("th", { scope: "col" }, word));
+    heads[0].style.width = `${0.5 * first + 0.5}rem`;
+    const table = element("table", { class: "vt-table", "data-part": part },
+      element("caption", { class: "vf-hidden" }, caption),
+      element("thead", {}, element("tr", {}, ...heads)),
+      element("tbody", {}, ...rows.map(({ row }) => row)));
+    return { table, rows, heads };
+  };
+  const [taught, plain] = distilled ? ["distillation head", "class head"] : ["one head", "one head"];
+  const asked = tableOf("table", "What the teacher asks and what the student gives", ["teacher", taught], [TEACHER, STUDENT]);
+  const rest = tableOf("more", "Probabilities as they are, and the gradient", ["teacher\nas it is", "gradient\nbefore α", `${plain}\nas it is`], [TEACHER, PALE, STUDENT]);
+  const thins = rest.rows.map(({ cells }) => {
+    const thin = bar(PALE);
+    cells[1].cell.append(element("div", { class: "vt-track vt-thin", "aria-hidden": "true" }, thin));
+    return thin;
+  });
 
   // --- words
 
@@ -109,10 +116,13 @@ function render({ model, el }) {
   status.style.minHeight = "2.9em"; // always two lines, so that what stands below stays in place
   const part = (name) => element("strong", { "data-part": name });
   const numbers = Object.fromEntries(["label-term", "kl", "teacher-term", "loss", "gradient", "bare", "weighted"].map((name) => [name, part(name)]));
-  const sum = element("p", { "data-part": "sum", style: "margin-top:0.7rem" }), kept = element("p", { "data-part": "kept" }), pull = element("p", { "data-part": "pull" });
+  const sum = element("p", { "data-part": "sum", style: "margin-top:0.7rem" }), kept = element("p", { "data-part": "kept", style: "margin-top:0.7rem" }), pull = element("p", { "data-part": "pull" });
   const shares = [element("div", { class: "vt-bar", style: `background:${STUDENT}` }), element("div", { class: "vt-bar", style: `background:${TEACHER}` })];
   const plot = gradientCurves(taus);
   const head = distilled ? "distillation head" : "one head";
+
+  const answers = panel("Orange: what the teacher asks. Blue: what the student gives", asked.table);
+  answers.style.flex = "1 1 17rem"; // beside the picture, or below it on a phone
 
   frame(model, el).append(
     element("style", {}, LOOKS),
@@ -120,20 +130,27 @@ function render({ model, el }) {
       ...pictures,
       choice(model, "kind", { label: "Distillation", options: [["hard", "hard"], ["soft", "soft"]] }),
       heat,
-      ...(known ? [weight] : []),
     ),
     status,
-    ...(known ? [track(...shares)] : []),
-    panel("By class: orange the teacher and what it asks, blue what the student gives", table),
-    sum, kept, pull,
     element("div", { class: "vf-panels" },
       panel("The picture", picture),
-      panel("Length of the gradient, for every τ", plot.svg),
+      answers,
     ),
-    element("p", { class: "vf-caption", style: "margin-top:0.5rem" },
-      `Gradient: of the teacher's term, before α, with respect to the logits of the ${head}: the student's probability less the target, times τ. To the right (orange) training lowers the logit, to the left (blue) it raises it. The thin grey bar is what would be left without the factor τ². `
-      + (distilled ? "" : "This student has one head, so labels and teacher pull at the same logits, and the gradient of the labels' term is added to this one. ")
-      + "For a large τ the gradient comes near to the difference of the logits, each less their mean, divided by the number of classes."),
+    kept,
+    element("details", { style: "margin-top:0.7rem" },
+      element("summary", {}, known ? "The loss, α, and the gradient" : "The loss and the gradient"),
+      ...(known ? [controls(weight), track(...shares)] : []),
+      sum,
+      element("div", { class: "vf-panels" },
+        panel("By class", rest.table),
+        panel("Length of the gradient, for every τ", plot.svg),
+      ),
+      pull,
+      element("p", { class: "vf-caption", style: "margin-top:0.5rem" },
+        `The gradient is that of the teacher's term with respect to the logits of the ${head}: the student's probability less the target, times τ. Where it is orange, training lowers the logit; where it is blue, training raises it. The thin grey bar is what would be left without the factor τ². `
+        + (distilled ? "" : "This student has one head, so labels and teacher pull at the same logits, and the gradient of the labels' term is added to this one. ")
+        + "For a large τ the gradient comes near to the difference of the logits, each less their mean, divided by the number of classes."),
+    ),
   );
 
   // --- drawing
@@ -145,10 +162,10 @@ function render({ model, el }) {
     const all = [now("hard"), ...taus.map((tau) => now("soft", tau))];
     reach = Math.max(1e-9, ...all.flatMap(({ gradient, bare }) => [...gradient, ...bare].map(Math.abs)));
     plot.draw(all.slice(1).map(({ gradient }) => length(gradient)), all.slice(1).map(({ bare }) => length(bare)), length(all[0].gradient));
-    rows.forEach(({ head: name, cells }, k) => {
-      name.textContent = known && labels[image] === k ? `${classes[k]} (true)` : classes[k];
-      fill(cells[0], teacher[k]);
-      fill(cells[4], own[k]);
+    classes.forEach((name, k) => {
+      for (const { rows } of [asked, rest]) rows[k].head.textContent = known && labels[image] === k ? `${name} (true)` : name;
+      fill(rest.rows[k].cells[0], teacher[k]);
+      fill(rest.rows[k].cells[2], own[k]);
     });
   });
 
@@ -156,14 +173,15 @@ function render({ model, el }) {
     const soft = model.get("kind") === "soft", tau = soft ? model.get("tau") : 1;
     heat.querySelector("input").disabled = !soft; // hard distillation has no temperature
     const { best, target, student, gradient, bare } = now(), image = model.get("image");
-    heads[2].textContent = `target\n${soft ? `τ = ${tau}` : "one label"}`;
-    heads[3].textContent = `${taught}\n${soft ? `τ = ${tau}` : "as it is"}`;
-    rows.forEach(({ cells, thin }, k) => {
-      fill(cells[1], target[k]);
-      fill(cells[2], student[k]);
-      cells[3].number.textContent = decimals(gradient[k]);
-      lean(cells[3].line, gradient[k] / reach, gradient[k] > 0 ? TEACHER : STUDENT);
-      lean(thin, soft ? bare[k] / reach : 0, PALE);
+    asked.heads[1].textContent = `teacher\n${soft ? `τ = ${tau}` : "one label"}`;
+    asked.heads[2].textContent = `${taught}\n${soft ? `τ = ${tau}` : "as it is"}`;
+    classes.forEach((_, k) => {
+      fill(asked.rows[k].cells[0], target[k]);
+      fill(asked.rows[k].cells[1], student[k]);
+      const { number, line } = rest.rows[k].cells[1];
+      number.textContent = decimals(gradient[k]);
+      lean(line, gradient[k] / reach, gradient[k] > 0 ? TEACHER : STUDENT);
+      lean(thins[k], soft ? bare[k] / reach : 0, PALE);
     });
     plot.mark(model.get("kind"), taus.indexOf(model.get("tau")));
 
@@ -171,7 +189,7 @@ function render({ model, el }) {
     const [[highest], [second, next]] = order;
     const right = !known ? "" : labels[image] === best ? ", the true one" : `, though “${classes[labels[image]]}” is true`;
     kept.textContent = soft
-      ? `What the teacher says, and what τ = ${tau} makes of it: of “${classes[best]}” ${decimals(highest)} and ${decimals(target[best])}, of “${classes[next]}”, its second, ${decimals(second)} and ${decimals(target[next])}. The entropy is ${decimals(entropyOf(teacher))} and ${decimals(entropyOf(target))} nats, of at most ln ${classes.length} = ${decimals(Math.log(classes.length))}.`
+      ? `The teacher gives “${classes[best]}” ${decimals(highest)} and “${classes[next]}”, its second choice, ${decimals(second)}. At τ = ${tau} it asks for ${decimals(target[best])} and ${decimals(target[next])}.`
       : `Hard distillation keeps one label of the teacher, “${classes[best]}”${right}. That it is ${decimals(highest)} sure of it, and that “${classes[next]}” comes second with ${decimals(second)}, is lost.`;
     const [full, less] = [length(gradient), length(bare)];
     pull.replaceChildren("Length of the gradient at the logits: ", numbers.gradient, ...(soft

@@ -137,7 +137,7 @@ def test_pictures_are_legible_on_a_phone_in_light_and_dark(visit, server, name) 
         page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'")
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         for text, pixels, colour, asked in page.evaluate(PICTURE_WORDS):
-            assert pixels > 8.8, f"{text!r} is {pixels:.1f} pixels high"
+            assert pixels > 8.6, f"{text!r} is {pixels:.1f} pixels high"
             if "--vitlib-ink" in asked or "--vitlib-muted" in asked:
                 contrast = contrast_of(colour, ground)
                 assert contrast > 4.5, f"{text!r} is {colour} on {ground} in {scheme}"
@@ -204,9 +204,10 @@ def test_accessibility_would_not_pass_just_anything(visit, server) -> None:
         assert found.startswith("serious color-contrast"), fault
         style.evaluate("style => document.head.lastChild.remove()")
     assert serious_violations(page) == []
-    page.locator("article img").first.evaluate("image => image.removeAttribute('alt')")
+    picture = page.locator("svg.vitlib-picture").first
+    picture.evaluate("picture => picture.removeAttribute('aria-label')")
     (found,) = serious_violations(page)
-    assert found.startswith("critical image-alt")
+    assert found.startswith("serious svg-img-alt")
 
 
 @pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])

@@ -202,7 +202,7 @@ def plot_maps(
     with plt.rc_context(_style()):
         figure, grid = plt.subplots(
             batch, columns, squeeze=False,
-            figsize=(side * columns, batch * (side * height / width + 0.4)),
+            figsize=(side * columns, batch * (side * height / width + 0.3)),
         )  # fmt: skip
         for ax in grid.flat:
             ax.set(xticks=[], yticks=[])

@@ -77,7 +77,7 @@ def attend(args: argparse.Namespace) -> None:
         titled_map = {maps.title: maps.make(inputs)}
         figure = plot_maps(pixels, titled_map, [f"prediction: {prediction}"], alone=True)
         with atomic_write(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=150)
+            figure.savefig(temporary, format="png", dpi=200)
         print(f"{path}: {prediction}", flush=True)
 
 

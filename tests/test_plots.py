@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 from PIL import Image
 from train.tiny import SHORT, tiny_data, tiny_model
 
-from vitlib.palette import BLUE, NIGHT, ORANGE
+from vitlib.palette import BLUE, FAINT, NIGHT, ORANGE
 from vitlib.plots import LivePlot, figure_svg, overlay, plot_maps, use_book_style
 from vitlib.train import fit
 
@@ -135,6 +135,18 @@ def test_a_figure_in_the_books_style_follows_the_page(book_style):
     assert not unnamed
     assert {f"var(--vitlib-{name}, " in svg for name in ("ink", "paper", "blue")} == {True}
     assert svg == draw(), "a notebook that is executed again would differ"
+
+
+def test_the_books_figures_have_its_style_whatever_the_callers_is():
+    """Also what matplotlib asks for late: a title's size, a grid's colour, the words of an SVG."""
+    with plt.rc_context({"axes.titlesize": 30, "grid.color": "red", "svg.fonttype": "path"}):
+        figure = fit(tiny_model(), tiny_data(), SHORT).plot()
+        svg = figure_svg(figure)
+    _, ax = figure.axes
+    assert {line.get_color() for line in ax.get_xgridlines()} == {FAINT}
+    assert ax.get_title(loc="right")
+    assert ax._right_title.get_fontsize() == 10
+    assert ">training loss</text>" in svg
 
 
 def test_a_notebook_shows_its_figures_as_svg():

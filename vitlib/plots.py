@@ -6,9 +6,10 @@
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from textwrap import fill
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ParamSpec, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from vitlib.palette import BLUE, FAINT, GREY, INK, MUTED, NIGHT, ORANGE, PAPER, SKY, themed
 from vitlib.wording import check_count
+
+P = ParamSpec("P")
 
 
 @runtime_checkable
@@ -108,6 +111,21 @@ def _style() -> Any:
     return _STYLE | {"axes.prop_cycle": cycler(color=[BLUE, ORANGE, SKY, GREY, INK])}
 
 
+def _in_book_style(draw: Callable[P, Any]) -> Callable[P, Any]:
+    """`draw` with the book's settings, whatever those of its caller are: matplotlib asks for some
+    when the figure is made and for others when a title or a line is drawn."""
+
+    @wraps(draw)
+    def styled(*args: P.args, **options: P.kwargs) -> Any:
+        import matplotlib as mpl
+
+        with mpl.rc_context(_style()):
+            return draw(*args, **options)
+
+    return styled
+
+
+@_in_book_style
 def figure_svg(figure: Any) -> str:
     """A matplotlib figure as an SVG picture whose words and grounds follow a page's theme."""
     figure.savefig(
@@ -135,14 +153,14 @@ def smooth(values: list[float], beta: float) -> list[float]:
     return smoothed
 
 
+@_in_book_style
 def plot_history(history: HistoryLike) -> Any:
     """A figure with the loss of each step and its running mean, and the validation accuracy."""
     import matplotlib.pyplot as plt
 
     validated = bool(history.val_steps)
-    with plt.rc_context(_style()):
-        figure = plt.figure(figsize=(5, 4.6 if validated else 2.8))
-        axes = figure.subplots(2 if validated else 1, 1, squeeze=False, sharex=True)[:, 0]
+    figure = plt.figure(figsize=(5, 4.6 if validated else 2.8))
+    axes = figure.subplots(2 if validated else 1, 1, squeeze=False, sharex=True)[:, 0]
 
     steps = range(1, len(history.loss) + 1)
     axes[0].plot(steps, history.loss, color=BLUE, alpha=0.25, linewidth=0.8)
@@ -162,6 +180,7 @@ def plot_history(history: HistoryLike) -> Any:
     return figure
 
 
+@_in_book_style
 def plot_maps(
     images: Float[Tensor, "B C H W"],
     maps: Mapping[str, Float[Tensor, "B h w"]],
@@ -199,14 +218,13 @@ def plot_maps(
 
     columns = 1 + len(maps) * (2 if alone else 1)
     side = 5 / max(columns, 3)  # inches
-    with plt.rc_context(_style()):
-        figure, grid = plt.subplots(
-            batch, columns, squeeze=False,
-            figsize=(side * columns, batch * (side * height / width + 0.3)),
-        )  # fmt: skip
-        for ax in grid.flat:
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set(visible=True, color=GREY)
+    figure, grid = plt.subplots(
+        batch, columns, squeeze=False,
+        figsize=(side * columns, batch * (side * height / width + 0.3)),
+    )  # fmt: skip
+    for ax in grid.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set(visible=True, color=GREY)
     letters = int(14 * side)  # that fit on one line above a picture
     for row, image in enumerate(images.detach().cpu().permute(0, 2, 3, 1)):  # (H, W, C)
         picture, *panels = grid[row]

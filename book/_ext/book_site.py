@@ -53,9 +53,8 @@ def put_pictures_in_page(app: Sphinx, doctree: nodes.document) -> None:
     for number, image in enumerate(doctree.findall(nodes.image)):
         if image["uri"].endswith(".svg") and "jupyter_execute" in image["uri"]:
             svg = Path(app.env.relfn2path(image["uri"])[1]).read_text("utf8")
-            picture = nodes.raw("", picture_in_page(svg, image.get("alt", ""), f"p{number}-"))
-            picture["format"] = "html"
-            image.replace_self(picture)
+            picture = picture_in_page(svg, image.get("alt", ""), f"p{number}-")
+            image.replace_self(nodes.raw("", picture, format="html"))
 
 
 def picture_in_page(svg: str, alt: str, prefix: str) -> str:

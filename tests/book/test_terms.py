@@ -1,18 +1,14 @@
 """Words of the field are explained, in bold, before they are used."""
 
 import re
+from pathlib import Path
 
 import nbformat
 import pytest
-import yaml
+from browsing import CHAPTERS
 from building import ROOT
 
-
-def chapters_in_order() -> list[str]:
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
-    files = [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
-    return [file.removeprefix("book/") for file in files if (ROOT / f"{file}.ipynb").exists()]
-
+IN_ORDER = [Path(page).stem for page in CHAPTERS]
 
 # Where each is explained, and words that name it there and later, if the term itself does not.
 TERMS = {
@@ -84,7 +80,7 @@ def prose(chapter: str) -> list[tuple[str, str]]:
     return found
 
 
-BOOK = [(chapter, *cell) for chapter in chapters_in_order() for cell in prose(chapter)]
+BOOK = [(chapter, *cell) for chapter in IN_ORDER for cell in prose(chapter)]
 
 
 @pytest.mark.parametrize("term", TERMS)
@@ -108,7 +104,7 @@ def test_a_term_is_explained_where_it_is_first_used(term) -> None:
 
 def test_goals_tables_and_references_are_passed_over() -> None:
     chapters = {chapter for chapter, _, _ in BOOK}
-    assert chapters == set(chapters_in_order())
+    assert chapters == set(IN_ORDER)
     text = "\n".join(text for _, _, text in BOOK)
     assert "After this chapter you can" not in text
     assert "Going further" not in text

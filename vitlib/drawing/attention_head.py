@@ -51,8 +51,7 @@ def draw_attention_head(
         raise ValueError(
             f"expected {count} names and {width} channels, got {len(names)} and {len(channels)}"
         )
-    if not 0 <= query < count:
-        raise ValueError(f"query must be from 0 to {count - 1}, got {query}")
+    check_query(query, count)
 
     scores = q[query] @ k.T * (q.shape[1] ** -0.5 if scale is None else scale)  # (N,)
     weights = scores.softmax(dim=0)  # (N,)
@@ -71,7 +70,7 @@ def draw_attention_head(
         canvas.text(left + 44 * j + 22, 44, channel, size=SMALL, colour=MUTED)
     for i, name in enumerate(names):
         lit = i == query
-        canvas.text(left - 8, _line(top, i), name, size=SIZE, anchor="end", bold=lit)
+        canvas.text(left - 8, baseline(top, i), name, size=SIZE, anchor="end", bold=lit)
     canvas.cells(left, top, tokens.tolist(), width=44, height=ROW, size=SIZE, digits=0)
     _frame(canvas, left, top + query * ROW, 44 * width)
 
@@ -86,7 +85,7 @@ def draw_attention_head(
         anchor = "end" if x < 200 else "start"
         canvas.text(x, y, label, size=SIZE, colour=MUTED, anchor=anchor)
     start = 260 - 16 * q.shape[1]
-    canvas.text(start - 8, _line(middle, 0), "query", size=SIZE, anchor="end", bold=True)
+    canvas.text(start - 8, baseline(middle, 0), "query", size=SIZE, anchor="end", bold=True)
     canvas.cells(start, middle, [q[query].tolist()], width=32, height=ROW, size=SIZE, digits=0)
     _frame(canvas, start, middle, 32 * q.shape[1])
 
@@ -94,7 +93,7 @@ def draw_attention_head(
     for middle_x, title in [(126, "keys"), (238, "scores"), (322, "weights"), (448, "values")]:
         canvas.text(middle_x, table - 8, title, size=SIZE, bold=True)
     for i, name in enumerate(names):
-        canvas.text(54, _line(table, i), name, size=SIZE, anchor="end", bold=i == query)
+        canvas.text(54, baseline(table, i), name, size=SIZE, anchor="end", bold=i == query)
         line = table + ROW * i + ROW // 2
         for begin, tip in [(190, 211), (262, 291), (352, 379)]:
             canvas.line(f"M{begin} {line}H{tip}", tip=True)
@@ -113,15 +112,21 @@ def draw_attention_head(
     canvas.line(f"M448 {below}V{end - 6}", tip=True)
     canvas.text(440, below + 24, "weighted sum", size=SIZE, colour=MUTED, anchor="end")
     place = 448 - 20 * values - 16 * (values == MOST_CHANNELS)  # within the frame
-    canvas.text(place - 8, _line(end, 0), f"output for {names[query]}", size=SIZE, anchor="end",
+    canvas.text(place - 8, baseline(end, 0), f"output for {names[query]}", size=SIZE, anchor="end",
                 bold=True)  # fmt: skip
     canvas.cells(place, end, [output.tolist()], width=40, digits=2, height=ROW, size=SMALL)
     _frame(canvas, place, end, 40 * values)
     return canvas.drawing()
 
 
-def _line(top: float, i: int) -> float:
-    """The baseline of row i of cells."""
+def check_query(query: int, count: int) -> None:
+    """Raises ValueError if `query` is none of `count` tokens."""
+    if not 0 <= query < count:
+        raise ValueError(f"query must be from 0 to {count - 1}, got {query}")
+
+
+def baseline(top: float, i: int) -> float:
+    """Of a word beside row i of cells that begin at `top`."""
     return top + ROW * (i + 0.5) + 0.35 * SIZE
 
 

@@ -6,12 +6,12 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
+from vitlib.drawing.attention_head import MOST_TOKENS, ROW, SIZE, SMALL, baseline, check_query
 from vitlib.drawing.canvas import Canvas, Drawing
 from vitlib.palette import INK, MUTED
 
-HEADS, WIDTH, MOST_TOKENS = 2, 2, 5  # heads, numbers per head, and tokens for which there is room
-CELL, ROW = 36, 26  # pixels, width and height of a cell
-SIZE, SMALL = 15, 14  # of 520 pixels, so that it is legible on a phone
+HEADS, WIDTH = 2, 2  # heads, and numbers per head, for which there is room
+CELL = 36  # pixels, the width of a cell
 LEFT = (60, 296)  # where the two heads begin
 
 
@@ -45,8 +45,7 @@ def draw_attention_heads(
         )
     if len(names) != count:
         raise ValueError(f"expected {count} names, got {len(names)}")
-    if not 0 <= query < count:
-        raise ValueError(f"query must be from 0 to {count - 1}, got {query}")
+    check_query(query, count)
 
     halves = [t.reshape(count, HEADS, WIDTH).transpose(0, 1) for t in (q, k, v)]  # (H, N, d)
     weights = (halves[0] @ halves[1].mT * WIDTH**-0.5).softmax(dim=-1)  # (H, N, N)
@@ -63,7 +62,7 @@ def draw_attention_heads(
 
     canvas.text(180, top + 18, f"query of {names[query]}", size=SIZE, anchor="end", bold=True)
     for i, name in enumerate(names):
-        y = table + ROW * (i + 0.5) + 0.35 * SIZE
+        y = baseline(table, i)
         canvas.text(LEFT[0] - 8, y, name, size=SIZE, anchor="end", bold=i == query)
     for head, left in enumerate(LEFT):
         place = 188 + head * (WIDTH * CELL + 12)  # of this head's piece of the query

@@ -36,10 +36,10 @@ class Canvas:
 
     def box(
         self, x: float, y: float, width: float, height: float, text: str | Sequence[str] = (), *,
-        colour: str = INK, fill: str = GROUND, weight: float = 1.5, dashed: bool = False,
-        size: float = 16, bold: bool = False,
+        colour: str = INK, ink: str | None = None, fill: str = GROUND, weight: float = 1.5,
+        dashed: bool = False, size: float = 16, bold: bool = False,
     ) -> None:  # fmt: skip
-        """A box with rounded corners and lines of text in its middle."""
+        """A box with rounded corners and lines of text in its middle, in `ink` or as its frame."""
         dash = ' stroke-dasharray="6 5"' if dashed else ""
         self.add(
             f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="6" '
@@ -49,7 +49,7 @@ class Canvas:
         first = y + height / 2 + 0.35 * size - 0.5 * LINE_HEIGHT * size * (len(lines) - 1)
         for i, line in enumerate(lines):
             place = first + i * LINE_HEIGHT * size
-            self.text(x + width / 2, place, line, colour=colour, size=size, bold=bold)
+            self.text(x + width / 2, place, line, colour=ink or colour, size=size, bold=bold)
 
     def text(
         self, x: float, y: float, text: str, *, colour: str = INK, size: float = 16,

@@ -32,9 +32,7 @@ def draw_dialects() -> Drawing:
             left = GAP + i * (column + GAP)
             differs = cell.startswith("!")
             canvas.box(
-                left, top, column, HEIGHT, colour=ORANGE if differs else FAINT,
-                weight=3 if differs else 1,
+                left, top, column, HEIGHT, cell.removeprefix("!"), size=SIZE, ink=INK,
+                colour=ORANGE if differs else FAINT, weight=3 if differs else 1,
             )  # fmt: skip
-            baseline = top + HEIGHT / 2 + 0.35 * SIZE
-            canvas.text(left + column / 2, baseline, cell.removeprefix("!"), size=SIZE, colour=INK)
     return canvas.drawing()

@@ -22,9 +22,10 @@ def draw_row_orders(num_heads: int = 3) -> Drawing:
         canvas.line(f"M{16 + BOX} {y}L{right} {other}", colour=KINDS[kind], weight=1.5)
     for x, pieces in [(16, by_kind), (right, by_head)]:
         for row, (kind, head) in enumerate(pieces):
-            canvas.box(x, _top(row), BOX, HEIGHT, colour=KINDS[kind], weight=2)
-            baseline = _top(row) + HEIGHT / 2 + 0.35 * SIZE
-            canvas.text(x + BOX / 2, baseline, f"{kind}, head {head}", size=SIZE, colour=INK)
+            canvas.box(
+                x, _top(row), BOX, HEIGHT, f"{kind}, head {head}", size=SIZE, ink=INK,
+                colour=KINDS[kind], weight=2,
+            )  # fmt: skip
     return canvas.drawing()
 
 

@@ -1,5 +1,8 @@
 """`draw_walk`: the shapes on the way from a photo to the tokens of a ViT-B/16."""
 
+from collections.abc import Callable
+from functools import partial
+
 from vitlib.drawing.canvas import Canvas, Drawing
 from vitlib.palette import BLUE, FAINT, GREY, GROUND, INK, MUTED, ORANGE, SKY
 
@@ -26,7 +29,9 @@ def draw_walk() -> Drawing:
     """Five shapes, one below the other, and beside each arrow what happens on the way."""
     height = BAND * (len(STATIONS) - 1) + 76
     canvas = Canvas(WIDTH, height, "From a photo to 197 tokens")
-    pictures = (_photo, _grid, _row, _row_with_class, _row_with_positions)
+    row, whole = partial(_bars, with_class=False), partial(_bars, with_positions=True)
+    pictures: tuple[Callable[[Canvas, float, float], None], ...]
+    pictures = (_photo, _grid, row, _bars, whole)
     for i, ((shape, what, step), picture) in enumerate(zip(STATIONS, pictures, strict=True)):
         top = 10 + BAND * i
         picture(canvas, 14, top)
@@ -58,20 +63,8 @@ def _grid(canvas: Canvas, x: float, y: float) -> None:
     canvas.line(lines, colour=FAINT, weight=1)
 
 
-def _row(canvas: Canvas, x: float, y: float) -> None:
-    _bars(canvas, x, y)
-
-
-def _row_with_class(canvas: Canvas, x: float, y: float) -> None:
-    _bars(canvas, x, y, with_class=True)
-
-
-def _row_with_positions(canvas: Canvas, x: float, y: float) -> None:
-    _bars(canvas, x, y, with_class=True, with_positions=True)
-
-
 def _bars(
-    canvas: Canvas, x: float, y: float, with_class: bool = False, with_positions: bool = False
+    canvas: Canvas, x: float, y: float, with_class: bool = True, with_positions: bool = False
 ) -> None:
     """One bar per token; the class token is blue, and a position is an orange foot."""
     for i in range(0 if with_class else 1, 6):

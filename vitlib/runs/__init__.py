@@ -2,5 +2,7 @@
 
     train_NAME.py -> in_parallel.py, log.py -> NAME.json -> record.py -> figures and chapters
 
+diverging.py trains where a run may break off.
+
 `make record RUN=NAME` repeats one.
 """

@@ -30,6 +30,11 @@ def loss_curve(steps: int, window: int) -> dict[str, Any]:
     return {"loss": {"label": label, "steps": window_ends(steps, window)}}
 
 
+def accuracy_curve(steps: int, every: int, label: str = "Validation accuracy") -> dict[str, Any]:
+    """How a log describes a curve of accuracies, one after each `every` steps."""
+    return {"label": label, "steps": window_ends(steps, every), "percent": True}
+
+
 def write_log(
     path: Path,
     *,

@@ -20,7 +20,7 @@ import torch
 
 from vitlib import TrainConfig, create_model, evaluate, fit, load_data
 from vitlib.runs.in_parallel import one_core_each
-from vitlib.runs.log import window_ends, write_log
+from vitlib.runs.log import accuracy_curve, write_log
 from vitlib.train import TrainState
 
 LOG = Path(__file__).with_name("augmentation.json")
@@ -68,14 +68,14 @@ def write(runs: list[dict[str, Any]]) -> None:
         "train_accuracy": "Training accuracy",
         "val_unaveraged": "Validation accuracy without the moving average",
     }
-    steps = window_ends(RECIPE.steps, RECIPE.eval_every)
     write_log(
         LOG,
         model=NAME,
         recipe=RECIPE,
         settings={"augment": "Augmentation", "lr": "Learning rate"},
         curves={
-            key: {"label": label, "steps": steps, "percent": True} for key, label in curves.items()
+            key: accuracy_curve(RECIPE.steps, RECIPE.eval_every, label)
+            for key, label in curves.items()
         },
         results={
             "last_val_accuracy": {"label": "Validation accuracy at the end", "percent": True},

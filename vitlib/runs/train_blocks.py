@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitlib import Block, History, TrainConfig, VisionTransformer, create_model, fit, load_data
+from vitlib import Block, TrainConfig, VisionTransformer, create_model, load_data
+from vitlib.runs.diverging import fit_or_diverge
 from vitlib.runs.in_parallel import one_core_each
 from vitlib.runs.log import loss_curve, window_means, write_log
-from vitlib.train import TrainState
 
 LOG = Path(__file__).with_name("blocks.json")
 NAME, DEPTH, SEEDS = "vit_nano_patch7_28", 12, (0, 1, 2)
@@ -94,16 +94,7 @@ def run(rule: str, warmup_steps: int, lr: float, seed: int) -> dict[str, Any]:
     """
     model = build(rule, seed)
     config = replace(RECIPE, lr=lr, warmup_steps=warmup_steps, seed=seed)
-    history, diverged_at = History(config), None
-
-    def keep(state: TrainState) -> None:
-        nonlocal history
-        history = state.history  # fit does not return it if the run diverges
-
-    try:
-        fit(model, load_data("mnist5k"), config, callbacks=[keep])
-    except FloatingPointError:
-        diverged_at = len(history.loss) + 1
+    history, diverged_at = fit_or_diverge(model, load_data("mnist5k"), config)
     accuracy = None if diverged_at else round(history.val_accuracy[-1], 4)
     print(rule, warmup_steps, lr, seed, accuracy, diverged_at, flush=True)
     return {

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from vitlib import History, TrainConfig, create_model, fit, load_data
+from vitlib import TrainConfig, create_model, load_data
+from vitlib.runs.diverging import fit_or_diverge
 from vitlib.runs.in_parallel import one_core_each
-from vitlib.runs.log import loss_curve, window_ends, window_means, write_log
-from vitlib.train import TrainState
+from vitlib.runs.log import accuracy_curve, loss_curve, window_means, write_log
 
 LOG = Path(__file__).with_name("learning_rates.json")
 NAME, SEEDS = "vit_nano_patch7_28", (0, 1, 2)
@@ -35,16 +35,7 @@ def run(lr: float, warmup_steps: int, seed: int) -> dict[str, Any]:
     torch.manual_seed(seed)
     model = create_model(NAME)
     config = replace(RECIPE, lr=lr, warmup_steps=warmup_steps, seed=seed)
-    history, diverged_at = History(config), None
-
-    def keep(state: TrainState) -> None:
-        nonlocal history
-        history = state.history  # fit does not return it if the run diverges
-
-    try:
-        fit(model, data, config, callbacks=[keep])
-    except FloatingPointError:
-        diverged_at = len(history.loss) + 1
+    history, diverged_at = fit_or_diverge(model, data, config)
     val_accuracy = [round(value, 4) for value in history.val_accuracy]
     last = None if diverged_at else val_accuracy[-1]
     print(lr, warmup_steps, seed, last, diverged_at, flush=True)
@@ -61,11 +52,7 @@ def run(lr: float, warmup_steps: int, seed: int) -> dict[str, Any]:
 
 def write(runs: list[dict[str, Any]]) -> None:
     """Write the log of these runs."""
-    val_accuracy = {
-        "label": "Validation accuracy",
-        "steps": window_ends(RECIPE.steps, RECIPE.eval_every),
-        "percent": True,
-    }
+    val_accuracy = accuracy_curve(RECIPE.steps, RECIPE.eval_every)
     write_log(
         LOG,
         model=NAME,

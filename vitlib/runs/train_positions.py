@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from vitlib import TrainConfig, create_model, evaluate, fit, load_data, patchify, unpatchify
 from vitlib.data import ImageSet
 from vitlib.runs.in_parallel import one_core_each
-from vitlib.runs.log import loss_curve, window_means, write_log
+from vitlib.runs.log import accuracy_curve, loss_curve, window_means, write_log
 from vitlib.train.loop import pick_device
 
 LOG = Path(__file__).with_name("positions.json")
@@ -33,11 +33,7 @@ RATES, SEEDS = (1.5e-3, 3e-3, 6e-3), (0, 1, 2)
 RECIPE = TrainConfig(progress=False, val_fraction=0.25, eval_every=100, amp="off")
 WINDOW = 50  # steps whose mean loss is one point of the curve
 CURVES = {
-    "val_accuracy": {
-        "label": "Validation accuracy",
-        "percent": True,
-        "steps": list(range(RECIPE.eval_every, RECIPE.steps + 1, RECIPE.eval_every)),
-    },
+    "val_accuracy": accuracy_curve(RECIPE.steps, RECIPE.eval_every),
     **loss_curve(RECIPE.steps, WINDOW),
 }
 RESULTS = {

@@ -32,10 +32,12 @@ def create_model(
 
     With `pretrained`, `name` may also be a file, a folder or a Hub id, "owner/name". The model is
     then built like its source, with its eps, activation, sizes, mean, std and class names; see
-    `load_pretrained`.
+    `load_pretrained`. What had to be guessed, such as the number of attention heads by the width,
+    or was left out of the file, is said in a warning.
 
     Raises ValueError for an unknown name (and names the nearest), and for weights that do not fit,
-    cannot be found, or do not tell how many attention heads they have: then give num_heads.
+    cannot be found, belong to a model that computes otherwise (and says which setting shows it), or
+    do not tell what to build: then give num_heads, in_chans, patch_size or num_classes.
     """
     if name in PRESETS:
         name = str(name)

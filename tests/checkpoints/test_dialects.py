@@ -97,16 +97,18 @@ def test_operations_are_said():
     assert scanned["blocks.0.norm1.bias"] == "unstacked"
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_linear_patch_projection_becomes_a_convolution(channels):
-    conv = torch.randn(WIDTH, channels, 4, 4)
+@pytest.mark.parametrize(("channels", "side"), [(1, 5), (3, 4), (3, 5)])
+def test_a_linear_patch_projection_becomes_a_convolution(channels, side):
+    conv = torch.randn(WIDTH, channels, side, side)
     translation = translate({**W, "patch_embed.proj.weight": conv.flatten(1)})
     assert torch.equal(translation.weights["patch_embed.proj.weight"], conv)
     assert translation.operations["patch_embed.proj.weight"] == "reshaped"
 
 
-def test_a_linear_projection_of_other_patches_is_left_for_the_model_to_refuse():
-    linear = torch.randn(WIDTH, 3 * 4 * 5)
+@pytest.mark.parametrize("columns", [3 * 4 * 5, 4 * 4, 2 * 5 * 5])
+def test_a_linear_projection_of_unclear_patches_is_left_for_the_model_to_tell(columns):
+    """16 columns are one channel in patches of 4, or four channels in patches of 2."""
+    linear = torch.randn(WIDTH, columns)
     translation = translate({**W, "patch_embed.proj.weight": linear})
     assert torch.equal(translation.weights["patch_embed.proj.weight"], linear)
     assert translation.operations["patch_embed.proj.weight"] == ""
@@ -193,6 +195,51 @@ def test_qkv_without_bias():
     model = hugging_face(W)
     model = {n: model[n] for n in model if not re.search(r"(query|key|value)\.bias", n)}
     assert convert_state_dict(model).keys() == {n for n in W if "qkv.bias" not in n}
+
+
+HEAD = {"weight": torch.randn(3, WIDTH), "bias": torch.randn(3)}
+
+
+def with_head(spelling, parts):
+    """The weights in a dialect, with other tensors in place of the head's."""
+    plain = {"timm": W, "hf": hugging_face(W), "torchvision": torchvision(W)}[spelling]
+    heads = ("head.", "classifier.", "heads.")
+    return {n: t for n, t in plain.items() if not n.startswith(heads)} | parts
+
+
+@pytest.mark.parametrize(
+    ("spelling", "module"),
+    [
+        ("timm", "head.1"), ("timm", "head.fc"), ("hf", "classifier.1"),
+        ("hf", "classifier.out.proj"),
+        ("torchvision", "heads"), ("torchvision", "heads.0"), ("torchvision", "heads.head.1"),
+    ],
+)  # fmt: skip
+def test_a_replaced_head_of_one_linear_layer_is_the_head(spelling, module):
+    translation = translate(with_head(spelling, {f"{module}.{k}": t for k, t in HEAD.items()}))
+    assert torch.equal(translation.weights["head.weight"], HEAD["weight"])
+    assert torch.equal(translation.weights["head.bias"], HEAD["bias"])
+    assert translation.origins["head.weight"] == (f"{module}.weight",)
+    assert (translation.extra, translation.odd_head) == ((), ())
+    is_plain = module == "heads"  # that it is linear, is certain
+    assert bool(translation.guesses) != is_plain
+    assert is_plain or translation.guesses[0].startswith(f"{module}.weight is taken for the head.")
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"head.0.weight": torch.ones(7, WIDTH), "head.2.weight": torch.ones(3, 7)},
+        {"head.0.weight": torch.ones(WIDTH), "head.1.weight": torch.ones(3, WIDTH)},
+        {"head.weight_v": torch.ones(3, WIDTH), "head.weight_g": torch.ones(3, 1)},
+        {"head.0.weight": torch.ones(WIDTH), "head.0.bias": torch.ones(WIDTH)},
+    ],
+    ids=["two layers", "a norm before", "weight norm", "a norm alone"],
+)
+def test_a_head_of_several_tensors_is_odd(parts):
+    translation = translate(with_head("timm", parts))
+    assert set(translation.odd_head) == set(translation.extra) == set(parts)
+    assert "head.weight" not in translation.weights
 
 
 # --- What does not fit ----------------------------------------------------------------------------
@@ -317,11 +364,34 @@ def test_models_of_google_that_no_plain_vit_can_hold(name, reason):
         ("attn_pool.latent", "pools by attention"),
         ("norm_pre.weight", "before the first block"),
         ("blocks.1.attn.q_norm.weight", "normalises queries and keys"),
+        ("blocks.1.attn.q_bias", "values alone have a bias"),
+        ("blocks.1.attn.rel_pos_h", "relative position"),
+        ("blocks.0.attn.relative_position_bias_table", "relative position"),
+        ("layers.0.blocks.0.attn.relative_position_bias_table", "relative position"),
+        ("rope_embed.periods", r"\(RoPE\)"),
+        ("rope.freqs", r"\(RoPE\)"),
+        ("blocks_token_only.0.norm1.bias", "CaiT"),
     ],
 )
 def test_models_of_timm_that_no_plain_vit_can_hold(name, reason):
     with pytest.raises(ValueError, match=rf"cannot hold this model \({name}\): .*{reason}"):
         translate({**W, name: torch.ones(3)})
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("encoder.layer.0.layer_scale1.lambda1", "it is DINOv2"),
+        ("encoder.layer.0.lambda_1", "it is BEiT or data2vec"),
+        ("encoder.relative_position_bias.relative_position_bias_table", "relative position"),
+        ("embeddings.detection_tokens", "tokens of another kind"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "dinov2.", "model.vit."])
+def test_models_of_transformers_that_no_plain_vit_can_hold(name, reason, prefix):
+    weights = under(prefix)({**hugging_face(W, prefix=""), name: torch.ones(3)})
+    with pytest.raises(ValueError, match=rf"cannot hold this model \({prefix}{name}\): .*{reason}"):
+        translate(weights)
 
 
 def test_torchvisions_convolutional_stem_is_refused():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from checkpoints.comparing import frozen, images_for, untouched
-from foreign_files import lively, vit, write_hugging_face
+from foreign_files import lively, to_hugging_face, vit, write_hugging_face
 
 from vitlib.checkpoints import load_pretrained
 
@@ -131,6 +131,16 @@ def test_a_file_without_a_head(tmp_path):
     report = load_pretrained(model, tmp_path / "m.pth", strict=False)
     assert report.head == "as initialised: the file's is missing"
     assert load_pretrained(vit(num_classes=0), tmp_path / "m.pth").head.startswith("none in the mo")
+
+
+@pytest.mark.parametrize("num_classes", [5, 0])
+def test_a_head_of_several_layers_under_any_name_is_left_out(num_classes, source, tmp_path):
+    weights = {n: t for n, t in to_hugging_face(source).items() if not n.startswith("classifier")}
+    parts = {"classifier.0.weight": torch.ones(7, 16), "classifier.2.weight": torch.ones(5, 7)}
+    torch.save(weights | parts, tmp_path / "m.pth")
+    report = load_pretrained(vit(num_classes=num_classes), tmp_path / "m.pth", new_head=True)
+    assert report.ok
+    assert report.left_out == dict.fromkeys(parts, "the head is not used")
 
 
 def test_a_representation_layer_goes_with_the_head(tmp_path):

@@ -185,9 +185,9 @@ def test_create_model_from_google_takes_heads_from_kernels_and_the_tanh_gelu(sty
     sizes = {"in_chans": 3, "img_size": (16, 16), "patch_size": 4, "classes": 5, "width": 24}
     theirs = FlaxViT(style, **sizes, heads=3, hidden=40, depth=2)
     np.savez(tmp_path / "m.npz", **theirs.arrays)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with pytest.warns(UserWarning, match=r"does not say .*\(0\.5, 0\.5, 0\.5\) are taken") as said:
         model = create_model(tmp_path / "m.npz", pretrained=True)
+    assert len(said) == 1
     assert model.config["num_heads"] == 3
     assert (model.mean, model.std) == ((0.5,) * 3, (0.5,) * 3)
     images = images_for(model)
@@ -211,8 +211,13 @@ def test_create_model_from_a_folder_of_timm(tmp_path):
     assert equal_logits(model, source)
     assert (model.mean, model.std, model.classes) == ((0.1,) * 3, (0.2,) * 3, tuple("abcde"))
     (tmp_path / "config.json").write_text(json.dumps(config | {"global_pool": "avg"}))
-    with pytest.warns(UserWarning, match="averages its patch tokens after the final norm"):
+    with pytest.raises(ValueError, match=r"averages its patch tokens after .* Give global_pool="):
         create_model(tmp_path, pretrained=True)
+    with pytest.raises(ValueError, match="averages its patch tokens after the final norm"):
+        load_pretrained(vit(img_size=(8, 12), reg_tokens=2, init_values=0.1), tmp_path)
+    with pytest.warns(UserWarning, match="averages its patch tokens after the final norm"):
+        model = create_model(tmp_path, pretrained=True, global_pool="token")
+    assert equal_logits(model, source)
 
 
 def test_create_model_with_overrides(source, tmp_path):
@@ -262,6 +267,77 @@ def test_create_model_asks_for_an_activation_that_it_does_not_have(source, tmp_p
     with pytest.warns(UserWarning, match="quick_gelu|mean and std"):
         model = create_model(tmp_path, pretrained=True, act_layer=nn.SiLU)
     assert isinstance(model.blocks[0].mlp.act, nn.SiLU)
+
+
+@pytest.mark.parametrize("columns", ["grey or four channels", "two channels"])
+def test_create_model_asks_for_the_channels_of_a_matrix(columns, tmp_path):
+    channels = 4 if "four" in columns else 2
+    source = lively(vit(in_chans=channels))
+    weights = source.state_dict()
+    weights["patch_embed.proj.weight"] = weights["patch_embed.proj.weight"].flatten(1)
+    torch.save(weights, tmp_path / "m.pth")
+    advice = "give in_chans=1, patch_size=8 or in_chans=4, patch_size=4"
+    advice = advice if channels == 4 else r"give in_chans=\.\.\. and patch_size"
+    with pytest.raises(ValueError, match=f"is a matrix of {channels * 16} columns, .*{advice}"):
+        create_model(tmp_path / "m.pth", pretrained=True, num_heads=2)
+    with pytest.warns(UserWarning, match="mean and std"):
+        model = create_model(
+            tmp_path / "m.pth", pretrained=True, num_heads=2, in_chans=channels, patch_size=4
+        )
+    assert equal_logits(model, source)
+
+
+@pytest.mark.filterwarnings("ignore:.*mean and std")  # nothing here says them
+def test_create_model_says_what_it_guesses_of_names(source, tmp_path):
+    weights = source.state_dict()
+    renamed = {n.replace("head.", "head.1."): t for n, t in weights.items()}
+    torch.save(renamed, tmp_path / "head.pth")
+    with pytest.warns(UserWarning, match=r"head\.pth: head\.1\.weight is taken for the head"):
+        model = create_model(tmp_path / "head.pth", pretrained=True, num_heads=2)
+    assert equal_logits(model, source)
+    beside = {f"backbone.{n}": t for n, t in weights.items() if not n.startswith("head")}
+    torch.save(beside | {"fc.weight": weights["head.weight"]}, tmp_path / "fc.pth")
+    with pytest.warns(
+        UserWarning, match=r'fc\.weight stands beside .*under "backbone\.", .*left out'
+    ):
+        model = create_model(tmp_path / "fc.pth", pretrained=True, num_heads=2, num_classes=5)
+    assert torch.equal(model.norm.weight, source.norm.weight)
+    assert "fc.weight" in load_pretrained(vit(num_classes=0), tmp_path / "fc.pth").left_out
+
+
+@pytest.mark.filterwarnings("ignore:.*mean and std")  # nothing here says them
+def test_a_head_of_several_layers_is_refused_and_the_advice_works(source, tmp_path):
+    weights = {n: t for n, t in source.state_dict().items() if not n.startswith("head")}
+    weights |= {"head.0.weight": torch.ones(7, 16), "head.2.weight": torch.ones(5, 7)}
+    torch.save(weights, tmp_path / "m.pth")
+    with pytest.raises(ValueError, match=r"more than one linear layer \(head\.0.*num_classes=0"):
+        create_model(tmp_path / "m.pth", pretrained=True, num_heads=2)
+    with pytest.warns(UserWarning, match=r"file's head \(head\.0\.weight, .*takes its place"):
+        model = create_model(tmp_path / "m.pth", pretrained=True, num_heads=2, num_classes=4)
+    assert model.head.weight.shape == (4, 16)
+    with pytest.warns(UserWarning, match=r"file's head .*the model has none"):
+        model = create_model(tmp_path / "m.pth", pretrained=True, num_heads=2, num_classes=0)
+    pooled = source.forward_head(source.forward_features(images_for(source)), pre_logits=True)
+    assert torch.equal(model(images_for(source)), pooled)
+    with pytest.raises(ValueError, match=r"(?s)new_head=True.*more than one linear layer") as error:
+        load_pretrained(vit(), tmp_path / "m.pth")
+    assert "head.0.weight" in str(error.value)
+    report = load_pretrained(vit(), tmp_path / "m.pth", new_head=True)
+    assert report.ok
+    assert report.head.endswith("several layers in the file (head.0.weight, head.2.weight)")
+    assert set(report.left_out) == {"head.0.weight", "head.2.weight"}
+
+
+def test_a_file_without_positions_is_asked_about(tmp_path):
+    source = lively(vit(pos_embed="none", img_size=224, patch_size=56))
+    torch.save(source.state_dict(), tmp_path / "m.pth")
+    with pytest.raises(
+        ValueError, match=r"no position embeddings: .*RoPE.*give pos_embed=\"none\""
+    ):
+        create_model(tmp_path / "m.pth", pretrained=True, num_heads=2)
+    with pytest.warns(UserWarning, match="mean and std"):
+        model = create_model(tmp_path / "m.pth", pretrained=True, num_heads=2, pos_embed="none")
+    assert equal_logits(model, source)
 
 
 def test_create_model_refuses_custom_layers_and_unknown_names(tmp_path):

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from checkpoints.spellings import google, timm_names
 from foreign_files import lively, vit, write_hugging_face
 from safetensors.torch import save_file
 
 from vitlib import save_checkpoint
-from vitlib.checkpoints import read_foreign
+from vitlib.checkpoints import read_foreign, reading, translate
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4)}
 
@@ -162,6 +163,71 @@ def test_pickles_that_would_run_code(tmp_path):
     with pytest.raises(ValueError, match="holds Python objects besides arrays"):
         read_foreign(tmp_path / "trap.npz")
     assert not (tmp_path / "sprung").exists()
+
+
+# Archives and tensors that claim more than they hold ----------------------------------------------
+
+
+def write_npy(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], size: int) -> None:
+    """An array of zeros whose header says `shape`, with `size` bytes behind it."""
+    with archive.open(f"{name}.npy", "w") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for _ in range(size // 2**20):
+            file.write(bytes(2**20))
+        file.write(bytes(size % 2**20))
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_archives_that_unpack_to_much_more_are_refused_unread(library, tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "m", "w", zipfile.ZIP_DEFLATED) as archive:
+        write_npy(archive, "embedding/kernel", (16, 16, 3, 30_000), 16 * 16 * 3 * 30_000 * 4)
+        if library == "torch":
+            archive.writestr("m/data.pkl", b"")
+    monkeypatch.setattr(np, "load", None)
+    monkeypatch.setattr(torch, "load", None)
+    with pytest.raises(ValueError, match=r"would unpack from \d\d,\d{3} to 92,160,\d{3} bytes"):
+        read_foreign(tmp_path / "m")
+
+
+def test_large_arrays_of_no_vit_are_refused_by_their_headers(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "_SMALL", 1000)
+    np.savez(tmp_path / "m.npz", conv1=np.ones((20, 20), np.float32), fc=np.ones(3))
+    kernel = np.ones((4, 4, 300), np.float32)
+    np.savez(tmp_path / "axes.npz", **{"embedding/kernel": kernel, "cls": np.ones((1, 1, 3))})
+    monkeypatch.setattr(np, "load", None)
+    with pytest.raises(ValueError, match=r"m\.npz: the weights have no names of a known ViT"):
+        read_foreign(tmp_path / "m.npz")
+    with pytest.raises(ValueError, match=r"axes\.npz: embedding/kernel has shape \(4, 4, 300\)"):
+        read_foreign(tmp_path / "axes.npz")
+
+
+def test_a_header_that_does_not_fit_its_array_is_damage(tmp_path):
+    for shape in ((10**9,), (2,)):
+        with zipfile.ZipFile(tmp_path / "m.npz", "w") as archive:
+            write_npy(archive, "cls", shape, 40)
+        with pytest.raises(ValueError, match=r"m\.npz is damaged or cut off .*cls\.npy says shape"):
+            read_foreign(tmp_path / "m.npz")
+
+
+def test_weights_that_shrink_a_little_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "_SMALL", 1000)
+    arrays = google(timm_names())
+    np.savez_compressed(tmp_path / "m.npz", **arrays)
+    assert equal(read_foreign(tmp_path / "m.npz").tensors, arrays)
+
+
+def test_tensors_that_claim_more_than_the_file_holds_are_refused(tmp_path):
+    names = timm_names()
+    for name, tensor, words in (
+        ("cls_token", torch.zeros(1).expand(1, 1, 2**33), "claims 8,589,934,592 numbers, shape"),
+        ("norm.bias", torch.eye(3).to_sparse(), "is a sparse tensor: save it as a dense one"),
+    ):
+        torch.save({**names, name: tensor}, tmp_path / "m.pth")
+        with pytest.raises(ValueError, match=f"{name} {words}"):
+            translate(read_foreign(tmp_path / "m.pth").tensors)
+    small = {**names, "norm.bias": torch.ones(1).expand(12)}
+    assert torch.equal(translate(small).weights["norm.bias"], torch.ones(12))
 
 
 def test_other_things_in_files(tmp_path):

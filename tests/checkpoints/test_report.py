@@ -14,7 +14,8 @@ def test_a_number_of_heads_that_is_not_usual_is_a_sentence(tmp_path):
     report = load_pretrained(vit(embed_dim=192, num_heads=6), tmp_path / "m.pth")
     assert report.ok
     assert report.settings[0] == (
-        "Models of this width usually have 3 attention heads; this one has 6."
+        "Nothing in the source tells the number of attention heads: the model has 6; published "
+        "ViTs of this width have 3. num_heads=... (--num-heads) sets another."
     )
 
 

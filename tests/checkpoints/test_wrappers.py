@@ -6,9 +6,11 @@ import re
 import numpy as np
 import pytest
 import torch
-from checkpoints.spellings import SPELLINGS, W, google
+from checkpoints.spellings import SPELLINGS, W, google, hugging_face
 
 from vitlib.checkpoints.dialects import translate
+
+OTHER = {name: 2 * tensor for name, tensor in W.items()}
 
 
 def under(prefix):
@@ -80,9 +82,123 @@ def test_a_training_checkpoint_says_which_model_was_taken():
     }
 
 
-def test_several_models_without_a_known_name_are_refused():
-    with pytest.raises(ValueError, match=r"several models, 'student', 'teacher': give one of them"):
-        translate({"student": W, "teacher": W, "epoch": 3})
+@pytest.mark.parametrize(
+    ("layout", "taken", "other"),
+    [
+        ({"student": W, "teacher": OTHER, "epoch": 3}, '["teacher"]', '["student"]'),
+        (
+            {"student": under("module.backbone.")(W), "teacher": under("backbone.")(OTHER)},
+            '["teacher"] "backbone."',
+            '["student"] "module." "backbone."',
+        ),
+        (
+            under("module.momentum_encoder.")(W) | under("module.base_encoder.")(OTHER),
+            '"module." "base_encoder."',
+            '"module." "momentum_encoder."',
+        ),
+        (
+            under("online_model.")(W) | under("ema_model.")(OTHER) | {"step": torch.tensor(3)},
+            '"ema_model."',
+            '"online_model."',
+        ),
+        (OTHER | under("teacher.")(W), "the names without a prefix", '"teacher."'),
+    ],
+    ids=["student, teacher", "DINO", "MoCo v3", "ema-pytorch", "a second model inside"],
+)
+def test_of_several_models_one_is_taken_and_the_choice_is_said(layout, taken, other):
+    translation = translate(layout)
+    assert torch.equal(translation.weights["norm.bias"], OTHER["norm.bias"])
+    assert translation.weights.keys() == W.keys()
+    assert translation.guesses[0] == (
+        f"The file holds 2 models: {taken} was taken, and not {other}."
+    )
+    lost = [why for name, why in translation.left_out.items() if name not in ("epoch", "step")]
+    assert set(lost) == {f"another model's weights: {taken.split(' ')[0]} was taken"} or set(
+        lost
+    ) == {f"another model's weights: {taken} was taken"}
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"a": W, "b": W, "epoch": 3},
+        under("a.")(W) | under("b.")(W),
+        {"state_dict": under("net.a.")(W) | under("net.b.")(W)},
+    ],
+)
+def test_several_models_without_a_known_word_are_refused_with_lines_that_work(layout, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"the file holds several models, .*nothing says which"
+    ) as e:
+        translate(layout)
+    lines = re.findall(r"^    (.*)$", str(e.value), re.MULTILINE)
+    torch.save(layout, tmp_path / "old.pth")
+    script = "\n".join(lines).replace("'old.pth'", "old").replace("'new.pth'", "new")
+    exec(script, {"torch": torch, "old": tmp_path / "old.pth", "new": tmp_path / "new.pth"})
+    assert translate(torch.load(tmp_path / "new.pth")).weights.keys() == W.keys()
+
+
+PARTS = (
+    "module.", "model.", "_orig_mod.", "backbone.", "net.", "encoder.", "visual.trunk.",
+    "timm_model.",    "module.base_encoder.", "_fsdp_wrapped_module.", "base_model.model.",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("spelling", ["timm", "transformers 4", "torchvision", "big_vision"])
+@pytest.mark.parametrize("inner", PARTS)
+def test_any_prefix_is_taken_off_in_any_combination(inner, spelling):
+    plain, _ = SPELLINGS[spelling]
+    for outer in PARTS:
+        translation = translate({"state_dict": under(outer + inner)(plain), "epoch": 3})
+        assert all(torch.equal(translation.weights[n], W[n]) for n in W)
+        found = "".join(part.replace('"', "") for part in translation.wrappers[1:])
+        assert found.startswith(outer + inner)
+        assert (translation.left_out, translation.guesses) == ({"epoch": "no weights"}, ())
+
+
+def test_words_of_torch_within_names_are_taken_off():
+    names = {
+        n: re.sub(r"^blocks\.(\d)\.", r"blocks._checkpoint_wrapped_module.\1._orig_mod.", n)
+        for n in W
+    }
+    translation = translate({f"model.{names[n]}": t for n, t in W.items()})
+    assert translation.weights.keys() == W.keys()
+    assert translation.wrappers == ('"model."', '"_checkpoint_wrapped_module."', '"_orig_mod."')
+    with pytest.raises(ValueError, match=r"two names of one tensor, norm\.bias"):
+        translate({**W, "norm._orig_mod.bias": W["norm.bias"]})
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "why"),
+    [
+        (under("model.")(W) | {"criterion.weight": torch.ones(7)}, "criterion.weight", '"model."'),
+        (under("backbone.")(W) | {"fc.weight": torch.zeros(3, 12)}, "fc.weight", '"backbone."'),
+        ({"backbone": W, "head": {"weight": torch.zeros(3, 12)}}, "head", '["backbone"]'),
+        (hugging_face(W) | {"fc.weight": torch.zeros(3, 12)}, "fc.weight", '"vit."'),
+    ],
+    ids=["Lightning", "a head of its own", "two dictionaries", "transformers"],
+)
+def test_what_stands_beside_the_model_is_named(layout, name, why):
+    translation = translate(layout)
+    assert translation.weights.keys() == W.keys()
+    assert translation.left_out == {name: f"stands beside the model, which is under {why}"}
+    assert name in translation.guesses[0]
+    assert why in translation.guesses[0]
+
+
+def test_what_is_no_weight_beside_the_model_is_no_guess():
+    averaged = under("module.")(W) | {"n_averaged": torch.tensor(4)}
+    for layout, name in ((averaged, "n_averaged"), ({"net": W, "acc": torch.tensor(0.9)}, "acc")):
+        translation = translate(layout)
+        assert translation.left_out == {name: "no weights"}
+        assert translation.guesses == ()
+
+
+def test_prefixes_of_other_models_are_not_mistaken():
+    swin = {"patch_embed.proj.weight": torch.randn(12, 3, 4, 4)}
+    swin |= under("layers.0.")(W)
+    del swin["layers.0.patch_embed.proj.weight"]
+    assert translate(swin).wrappers == ()  # the patches tell where a model's names begin
 
 
 def test_what_is_outside_of_the_image_model_is_left_out():

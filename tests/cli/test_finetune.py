@@ -358,7 +358,7 @@ def test_small_classes(capsys, start):
             "x.html is already the name of the checkpoint",
         ),
         (["--weights", "start.safetensors", "--report", "pictures"], "pictures is a folder"),
-        (["--weights", "narrow.safetensors"], "tell its model's num_heads: choose --model"),
+        (["--weights", "narrow.safetensors"], "tell its model's num_heads: give --num-heads"),
         (["--weights", "timm/some_vit"], "timm/some_vit cannot be fetched"),
         (["--weights", "odd.safetensors"], "odd.safetensors: "),
     ],
@@ -377,6 +377,75 @@ def test_refusals(capsys, monkeypatch, pictures, start, arguments, message):
     keep(tiny(embed_dim=48), "narrow.safetensors")
     save_file({"a": torch.ones(2), "b": torch.ones(2)}, "odd.safetensors")
     assert message in refused(capsys, "--data", pictures, *arguments)
+
+
+def test_what_is_guessed_about_the_weights_is_printed(capsys, pictures):
+    weights = {f"backbone.{name}": tensor for name, tensor in tiny().state_dict().items()}
+    save_file(weights | {"fc.weight": torch.ones(3, 192)}, "start.safetensors")
+    out = tuned(capsys, "--data", pictures, "--weights", "start.safetensors")
+    words = " ".join(out.split())
+    assert 'fc.weight stands beside the model, which is under "backbone.", and is left out' in words
+    assert "tells the number of attention heads: the model has 3, as published ViTs of" in words
+    assert "No file states eps, activation, pooling, the grid of patches: those that" in words
+    out = tuned(capsys, "--data", pictures, "--weights", "start.safetensors", "--num-heads", "6",
+                "--out", "six.safetensors")  # fmt: skip
+    assert load_checkpoint("six.safetensors").config["num_heads"] == 6
+    assert "the model has 6; published ViTs of this width have 3" in " ".join(out.split())
+    error = running.refused(capsys, "train", "--data", pictures, "--num-heads", "6", *QUICK)
+    assert "--num-heads needs --weights" in error
+
+
+def test_heads_that_nothing_tells_are_asked_for_and_the_advice_works(capsys, pictures):
+    keep(tiny(embed_dim=48), "narrow.safetensors")
+    command = ["--data", pictures, "--weights", "narrow.safetensors"]
+    assert "tell its model's num_heads: give --num-heads" in refused(capsys, *command)
+    tuned(capsys, *command, "--num-heads", "4", "--out", "a.safetensors")
+    assert load_checkpoint("a.safetensors").config["num_heads"] == 4
+    assert "--num-heads" not in tuned(  # a checkpoint of vitlib's own tells it
+        capsys, "--data", pictures, "--weights", "a.safetensors", "--out", "b.safetensors"
+    )
+
+
+def test_fine_tuning_goes_on_from_a_replaced_head(capsys, pictures):
+    """Its own classes are new anyway; what was in the file is said."""
+    weights = {n: t for n, t in tiny().state_dict().items() if not n.startswith("head.")}
+    for parts, words in (
+        (
+            {"head.1.weight": torch.ones(7, 192), "head.1.bias": torch.ones(7)},
+            "7 classes in the file",
+        ),
+        (
+            {"head.0.weight": torch.ones(5, 192), "head.2.weight": torch.ones(7, 5)},
+            "one of several layers in the file (head.0.weight, head.2.weight)",
+        ),
+    ):
+        save_file(weights | parts, "start.safetensors")
+        out = tuned(capsys, "--data", pictures, "--weights", "start.safetensors", "--fresh")
+        assert f"3 classes in the model, {words}" in " ".join(out.split())
+
+
+def test_weights_that_no_plain_vit_holds_are_refused(capsys, pictures):
+    save_file(tiny(pos_embed="none").state_dict(), "rope.safetensors")
+    error = refused(capsys, "--data", pictures, "--weights", "rope.safetensors", "--img-size", "16")
+    assert "rope.safetensors holds no position embeddings: " in error
+    Path("folder").mkdir()
+    keep(tiny(), "folder/model.safetensors")
+    for config, words in (
+        ({"architecture": "vit_small_patch16_dinov3"}, "(RoPE)"),
+        ({"model_args": {"num_heads": 3, "act_layer": "relu"}}, "activation is 'relu'"),
+        ({"model_args": {"num_heads": 3}, "global_pool": "avg"}, "averages its patch tokens after"),
+    ):
+        Path("folder/config.json").write_text(json.dumps(config))
+        assert words in refused(capsys, "--data", pictures, "--weights", "folder")
+
+
+def test_stray_names_are_refused_and_the_advice_works(capsys, pictures):
+    weights = tiny().state_dict()
+    save_file(weights | {"extra.weight": torch.ones(2)}, "start.safetensors")
+    error = refused(capsys, "--data", pictures, "--weights", "start.safetensors")
+    assert "not in the model: extra.weight. If the model does without them, save the" in error
+    save_file(weights, "start.safetensors")
+    tuned(capsys, "--data", pictures, "--weights", "start.safetensors")
 
 
 def test_advice_where_weights_do_not_fit(capsys, pictures):

@@ -3,8 +3,10 @@
     native.py      save_checkpoint, load_checkpoint: one safetensors file, settings in its header
     hub.py         the Hugging Face Hub: which files of a repository are needed, and its cache
     reading.py     a file, folder or Hub id -> tensors under foreign names, and the files with them
-    dialects.py    foreign names -> timm's, which are vitlib's (by wrappers.py and tables.py)
+    wrappers.py    dictionaries and prefixes around the weights, taken off; arrays.py: one value
+    dialects.py    foreign names -> timm's, which are vitlib's (tables.py lists them)
     settings.py    what belongs to weights besides the numbers: eps, activation, mean, std, sizes
+    configs.py     the files that state them; known_settings.py lists each setting and its use
     positions.py   position embeddings for another layout or another grid
     fitting.py     which of the tensors goes where in a model, and what does not fit
     pretrained.py  load_pretrained: all of these together, with a report (report.py)

@@ -9,11 +9,13 @@ no row knows pass unchanged, so that the loader can report them. The tables are 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from vitlib.checkpoints.arrays import as_tensor
 from vitlib.checkpoints.tables import (
     DIALECTS,
     VIT_PYTORCH,
@@ -23,7 +25,8 @@ from vitlib.checkpoints.tables import (
     parts_of,
     table_of,
 )
-from vitlib.checkpoints.wrappers import as_tensor, sample, unwrap_weights
+from vitlib.checkpoints.wrappers import Anchor, UnwrappedWeights, sample, unwrap_weights
+from vitlib.wording import first_few
 
 SOURCES = ("timm", "deit", "hf", "torchvision", "google_npz")
 StateDict = Mapping[str, Any]  # tensors or numpy arrays, perhaps within a wrapper
@@ -42,6 +45,8 @@ class Translation:
         extra: names that no rule knows; their tensors are in `weights` under the same name.
         left_out: names in the file that have no place in the model -> why.
         wrappers: what was taken off: '["model"]', '"module."', '"_orig_mod."', 'prefix "vit."'.
+        guesses: sentences about what the names do not tell for certain.
+        odd_head: names in the file of a head that is not one linear layer; `extra` has them, too.
     """
 
     source: str
@@ -51,6 +56,8 @@ class Translation:
     extra: tuple[str, ...]
     left_out: dict[str, str]
     wrappers: tuple[str, ...]
+    guesses: tuple[str, ...] = ()
+    odd_head: tuple[str, ...] = ()
 
 
 def convert_state_dict(state_dict: StateDict, source: str = "auto") -> dict[str, Tensor]:
@@ -70,15 +77,16 @@ def detect_source(state_dict: StateDict) -> str:
     Raises ValueError for vit-pytorch's weights, saying why no standard ViT can hold them, for names
     that fit no dialect or several, and for anything but a state dict.
     """
-    return _detect(unwrap_weights(state_dict).values)
+    return _detect(_unwrap(state_dict).values)
 
 
 def translate(state_dict: StateDict, source: str = "auto") -> Translation:
     """The weights under timm's names, with a record of what was done to each.
 
     Args:
-        state_dict: tensors or numpy arrays by name, as the file holds them: also inside ["model"],
-            ["state_dict"] or ["model_state_dict"], under "module.", "model." or "_orig_mod.".
+        state_dict: tensors or numpy arrays by name, as the file holds them: also within other
+            dictionaries, and under any prefix. Where a file holds several models, such as a student
+            and a teacher, `guesses` says which one was taken.
         source: one of SOURCES; "auto" detects it by the names.
 
     Position embeddings stay as they are in the file: which tokens have a slot in them is for the
@@ -90,7 +98,7 @@ def translate(state_dict: StateDict, source: str = "auto") -> Translation:
     if source not in ("auto", *SOURCES):
         raise ValueError(f'source must be "auto" or one of {SOURCES}, got {source!r}')
     # out of its wrappers
-    values, wrappers, left_out = unwrap_weights(state_dict)
+    values, wrappers, left_out, guesses = _unwrap(state_dict)
     # whose names?
     source = _detect(values) if source == "auto" else source
     dialect = DIALECTS[source]
@@ -102,7 +110,8 @@ def translate(state_dict: StateDict, source: str = "auto") -> Translation:
 
     # name by name through one table
     pieces: dict[str, list[_Piece]] = {}
-    extra = []
+    heads: dict[str, list[tuple[str, Tensor]]] = {}  # of other names than the table has
+    extra, beside = [], []
     for name, (origin, value) in values.items():
         if dialect.outside and not name.startswith(prefix):
             left_out[origin] = dialect.outside
@@ -113,10 +122,39 @@ def translate(state_dict: StateDict, source: str = "auto") -> Translation:
                 pieces.setdefault(target, []).append(piece)
         elif reason := _reason(dialect.refused, name.removeprefix(prefix)):
             raise ValueError(f"VisionTransformer cannot hold this model ({origin}): {reason}")
+        elif head := _head_of(dialect, name.removeprefix(prefix)):
+            heads.setdefault(head, []).append((origin, as_tensor(origin, value)))
+        elif prefix and not name.startswith(prefix):
+            left_out[origin] = f'stands beside the model, which is under "{prefix}"'
+            beside.append(origin)
         else:
             extra.append(name)
             whole = _Piece(origin, as_tensor(origin, value), operation="")
             pieces.setdefault(name, []).append(whole)
+    if beside:
+        guesses.append(
+            f'Beside the model, which is under "{prefix}", the file holds {first_few(beside, 4)}: '
+            "left out. If that is the model's head, it has to be copied by hand."
+        )
+    if pooler := [
+        name for name in left_out if "pooler.dense." in name and "classifier" in left_out[name]
+    ]:
+        guesses.append(f"{pooler[0]} is left out: the classifier is taken to read the class token.")
+    odd_head: list[str] = []
+    for target, parts in heads.items():
+        linear = None if f"{target}.weight" in pieces else _only_linear(parts)
+        for origin, tensor in parts:
+            kind = origin.rpartition(".")[2]
+            place = f"{target}.{kind}" if linear else origin
+            pieces.setdefault(place, []).append(_Piece(origin, tensor, operation=""))
+        if linear:
+            guesses.append(
+                f"{linear} is taken for the head. What stands beside it without weights, such as "
+                "an activation, the file does not tell."
+            )
+        else:
+            extra += [origin for origin, _ in parts]
+            odd_head += [origin for origin, _ in parts if f"{target}.weight" not in pieces]
     if len(extra) == len(pieces):
         raise ValueError(
             f'source="{source}" means names such as {dialect.signature[0]}, and the weights hold '
@@ -136,7 +174,23 @@ def translate(state_dict: StateDict, source: str = "auto") -> Translation:
         extra=tuple(extra),
         left_out=left_out,
         wrappers=tuple(wrappers),
+        guesses=tuple(guesses),
+        odd_head=tuple(odd_head),
     )
+
+
+def _head_of(dialect: Dialect, name: str) -> str | None:
+    """timm's name of the head that `name` belongs to, if it is within one of the head's modules."""
+    return next((t for module, t in dialect.heads.items() if name.startswith(f"{module}.")), None)
+
+
+def _only_linear(parts: list[tuple[str, Tensor]]) -> str | None:
+    """The weight of a head that consists of one linear layer and parts without weights."""
+    weights = [name for name, tensor in parts if name.endswith(".weight") and tensor.ndim == 2]
+    if len(weights) != 1:
+        return None
+    layer = weights[0].removesuffix(".weight")
+    return weights[0] if {n for n, _ in parts} <= {weights[0], f"{layer}.bias"} else None
 
 
 class _Piece(NamedTuple):
@@ -220,6 +274,21 @@ def _join(target: str, pieces: list[_Piece]) -> _Piece:
 
 
 # --- Whose names? ---------------------------------------------------------------------------------
+
+
+def _unwrap(state_dict: StateDict) -> UnwrappedWeights:
+    return unwrap_weights(state_dict, (_anchors(0, 1), _anchors(1, None)))
+
+
+@cache
+def _anchors(start: int, end: int | None) -> tuple[Anchor, ...]:
+    """Part of each signature, as the end of a name: first that of the patches, then the others."""
+    dialects = [dialect for source, dialect in DIALECTS.items() if source != "deit"]
+    return tuple(
+        (re.compile(rf"(?:^|(?<=[./]))(?:{compiled(pattern).pattern})$"), dialect.prefixes)
+        for dialect in (*dialects, VIT_PYTORCH)
+        for pattern in dialect.signature[start:end]
+    )
 
 
 def _detect(names: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from vitlib.checkpoints.dialects import Translation
 from vitlib.checkpoints.positions import Layout, fit_positions, layout_of
 from vitlib.checkpoints.report import group_misfits, listed, title_of
 from vitlib.checkpoints.settings import SourceSettings, arguments_of, heads_of, length_of
+from vitlib.wording import first_few
 
 HEADS = ("head", "head_dist")
 
@@ -32,11 +33,13 @@ class Fit:
     kept: set[str] = field(default_factory=set)  # on purpose as they were initialised
     head: str = ""  # what becomes of it
     notes: list[str] = field(default_factory=list)  # sentences
+    unlike: list[str] = field(default_factory=list)  # likewise: what the source has and vitlib not
 
     @property
     def mismatches(self) -> list[str]:
-        """The mismatched names, each with what differs."""
-        return [f"{name} {difference}" for name, difference in self.mismatched.items()]
+        """The mismatched names, each with what differs, and what no vitlib model has."""
+        names = [f"{name} {difference}" for name, difference in self.mismatched.items()]
+        return [*names, *self.unlike]
 
     @property
     def misfits(self) -> dict[str, Sequence[str]]:
@@ -58,6 +61,7 @@ def fit_weights(
     """
     fit, own = Fit(), dict(model.state_dict())
     weights = _place_head(fit, found, own, new_head)
+    _reshape_patches(weights, own)
     _place_positions(fit, model, weights=weights, own=own, settings=settings, resize=resize)
     placed = fit.tensors.keys() | fit.mismatched.keys() | fit.kept
     for name in [name for name in own if name not in placed]:
@@ -74,6 +78,12 @@ def fit_weights(
     if heads_known_to_differ(model, settings):
         theirs = settings.arguments["num_heads"]
         fit.mismatched["num_heads"] = f"{theirs} in the source, {heads_of(model)} in the model"
+    has_gelu = any(isinstance(module, nn.GELU) for module in model.modules())
+    fit.unlike = [
+        sentence.removesuffix(".")
+        for argument, sentence in settings.unlike.items()
+        if argument != "act_layer" or has_gelu  # else the caller chose another activation
+    ]
     if "head.weight" in fit.tensors:
         fit.head = f"loaded, {own['head.weight'].shape[0]} classes"
     elif not fit.head:
@@ -106,6 +116,11 @@ def describe_misfits(
         lines.append("load_pretrained(..., resize_pos_embed=True) resamples the positions.")
     if "head.weight" in fit.missing:
         lines.append("load_pretrained(..., new_head=True) keeps the model's own head.")
+    if found.odd_head and "head.weight" in fit.missing:
+        lines.append(
+            "The source's head is more than one linear layer. create_model(..., num_classes=K) "
+            "builds a new one for K classes, num_classes=0 none."
+        )
     if "cls_token" in fit.missing and _has_no_class_token(fit, found.weights):
         lines.append(
             "The source has no class token, it averages its patch tokens; VisionTransformer always "
@@ -148,6 +163,8 @@ def _place_head(
     differ = any(theirs[head] != ours[head] for head in theirs.keys() & ours.keys())
     number = next(iter(ours.values()), 0)
     in_file = f"{next(iter(theirs.values()))} classes in the file" if theirs else "none in the file"
+    if found.odd_head:
+        in_file = f"one of several layers in the file ({first_few(found.odd_head, 2)})"
     if not ours:
         fit.head = f"none in the model (num_classes=0), {in_file}"
     elif new_head:
@@ -161,12 +178,22 @@ def _place_head(
         dropped = first == "pre_logits" and (
             name not in own or own[name].shape != weights[name].shape
         )
-        if first in HEADS or dropped:
+        if first in HEADS or dropped or name in found.odd_head:
             fit.left_out |= dict.fromkeys(found.origins.get(name, (name,)), "the head is not used")
             del weights[name]
     head_parts = (*HEADS, "pre_logits")
     fit.kept |= {n for n in own if n.partition(".")[0] in head_parts and n not in weights}
     return weights
+
+
+def _reshape_patches(weights: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Give a patch projection that is stored as a matrix the shape of the model's convolution."""
+    name = "patch_embed.proj.weight"
+    theirs, ours = weights.get(name), own.get(name)
+    if theirs is None or ours is None or theirs.ndim != 2 or ours.ndim != 4:
+        return
+    if theirs.shape == (ours.shape[0], ours[0].numel()):
+        weights[name] = theirs.reshape(ours.shape)
 
 
 def _place_positions(

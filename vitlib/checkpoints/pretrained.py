@@ -8,23 +8,40 @@ Everything is checked before the first number is copied, so a model is either fi
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vitlib.checkpoints.configs import check_model_type
 from vitlib.checkpoints.dialects import Translation, translate
 from vitlib.checkpoints.fitting import HEADS, describe_misfits, fit_weights
 from vitlib.checkpoints.native import stored_arguments, unwrapped
 from vitlib.checkpoints.reading import Foreign, read_foreign
 from vitlib.checkpoints.report import LoadReport, differences, listed
 from vitlib.checkpoints.settings import SourceSettings, layers_of, settings_of
+from vitlib.checkpoints.tables import patch_shapes
 from vitlib.model import VisionTransformer
+from vitlib.patch import pair
 from vitlib.presets import PRESETS, Preset
+from vitlib.wording import first_few
 
 Place = str | os.PathLike[str]
+NO_POSITIONS = (
+    "holds no position embeddings: most models without them compute positions otherwise, such as "
+    "by rotating queries and keys (RoPE, DINOv3), which VisionTransformer does not"
+)
+
+
+@dataclass
+class Pretrained:
+    """Weights that were read (`foreign`) and translated to timm's names (`found`)."""
+
+    foreign: Foreign
+    found: Translation
+    settings: SourceSettings
 
 
 def load_pretrained(
@@ -73,9 +90,12 @@ def build_pretrained(path_or_hub_id: Place, overrides: Mapping[str, Any]) -> Vis
     if pretrained.foreign.native is not None:
         arguments = stored_arguments(pretrained.foreign.native)
     else:
+        pretrained = _resolve_patches(pretrained, overrides)
+        settings = pretrained.settings
+        _refuse_what_is_unclear(pretrained, overrides)
+        chosen = {name: why for name, why in settings.unlike.items() if name not in overrides}
+        pretrained = replace(pretrained, settings=replace(settings, unlike=chosen))
         arguments = settings.arguments | layers_of(settings)
-        if settings.activation is None and "act_layer" not in overrides:
-            raise ValueError(f"{origin}: {settings.notes[0]} Give act_layer=...")
     arguments = {**arguments, **overrides}
     missing = [name for name in ("num_heads", "embed_dim") if name not in arguments]
     if missing:
@@ -92,6 +112,65 @@ def build_pretrained(path_or_hub_id: Place, overrides: Mapping[str, Any]) -> Vis
     model = VisionTransformer(**arguments)
     _fill(model, pretrained, overrides)
     return model
+
+
+def _refuse_what_is_unclear(pretrained: Pretrained, overrides: Mapping[str, Any]) -> None:
+    """Raise a ValueError for what vitlib lacks, or no file tells, unless it is overridden."""
+    found, settings, origin = pretrained.found, pretrained.settings, pretrained.foreign.origin
+    for argument, sentence in settings.unlike.items():
+        if argument not in overrides:
+            raise ValueError(
+                f"{origin}: {sentence} Give {argument}=... to build a model with another one"
+            )
+    if set(found.extra) - set(found.odd_head):
+        return  # not only these differ: the list of all that does not fit says more
+    if found.odd_head and "num_classes" not in overrides:
+        raise ValueError(
+            f"{origin}: its head is more than one linear layer ({first_few(found.odd_head, 4)}), "
+            "which VisionTransformer does not have. num_classes=K builds a new head for K classes, "
+            "num_classes=0 a model without one, for its features"
+        )
+    if lacks_positions(found) and "pos_embed" not in overrides:
+        raise ValueError(
+            f'{origin} {NO_POSITIONS}. If this one really has none, give pos_embed="none"'
+        )
+
+
+def lacks_positions(found: Translation) -> bool:
+    """Whether weights that are otherwise a ViT's hold no position embeddings."""
+    return "cls_token" in found.weights and "pos_embed" not in found.weights
+
+
+def _resolve_patches(pretrained: Pretrained, overrides: Mapping[str, Any]) -> Pretrained:
+    """Give a patch projection that is a matrix its channels and sides, which the caller must tell.
+
+    Raises ValueError if the caller does not.
+    """
+    name, found = "patch_embed.proj.weight", pretrained.found
+    weight = found.weights.get(name)
+    if weight is None or weight.ndim == 4:
+        return pretrained
+    if weight.ndim != 2:
+        raise ValueError(
+            f"{pretrained.foreign.origin}: {found.origins[name][0]} has shape "
+            f"{tuple(weight.shape)}, expected (D, C, P, P): VisionTransformer cuts patches out of "
+            "single images"
+        )
+    channels, side = overrides.get("in_chans"), overrides.get("patch_size")
+    rows, columns = pair(side) if side is not None else (0, 0)
+    if not channels or channels * rows * columns != weight.shape[1]:
+        possible = " or ".join(
+            f"in_chans={c}, patch_size={p}" for c, p in patch_shapes(weight.shape[1])
+        )
+        raise ValueError(
+            f"{pretrained.foreign.origin}: {found.origins[name][0]} is a matrix of "
+            f"{weight.shape[1]} columns, which does not tell channels and patches apart: give "
+            f"{possible or 'in_chans=... and patch_size=...'}"
+        )
+    weights = {**found.weights, name: weight.reshape(-1, channels, rows, columns)}
+    operations = {**found.operations, name: "reshaped"}
+    found = replace(found, weights=weights, operations=operations)
+    return Pretrained(pretrained.foreign, found, settings_of(found, pretrained.foreign))
 
 
 def load_preset(preset: Preset, model: VisionTransformer, overrides: Mapping[str, Any]) -> None:
@@ -124,26 +203,20 @@ def load_preset(preset: Preset, model: VisionTransformer, overrides: Mapping[str
     _fill(model, read_pretrained(preset.hub_id), overrides)
 
 
-@dataclass
-class Pretrained:
-    """Weights that were read (`foreign`) and translated to timm's names (`found`)."""
-
-    foreign: Foreign
-    found: Translation
-    settings: SourceSettings
-
-
 def read_pretrained(place: Place, source: str = "auto") -> Pretrained:
     """Read what `load_pretrained` would load, for callers that need its settings to build a model.
 
     Raises whatever `read_foreign` and `translate` raise.
     """
     foreign = read_foreign(place)
+    other = check_model_type(foreign.config)
     try:
         found = translate(foreign.tensors, source)
+        if other and found.source == "hf":
+            raise ValueError("its parameters have a plain ViT's names, but it computes otherwise")
+        return Pretrained(foreign, found, settings_of(found, foreign))
     except ValueError as error:
-        raise ValueError(f"{foreign.origin}: {error}") from error
-    return Pretrained(foreign, found, settings_of(found, foreign))
+        raise ValueError(f"{foreign.origin}: {other and other + '. '}{error}") from error
 
 
 def _fill(model: VisionTransformer, pretrained: Pretrained, overrides: Mapping[str, Any]) -> None:
@@ -154,10 +227,18 @@ def _fill(model: VisionTransformer, pretrained: Pretrained, overrides: Mapping[s
     report = load_into(
         model, pretrained, resize_pos_embed="img_size" in overrides, new_head=new_head
     )
-    for note in settings.notes:
+    head = _describe_lost_head(pretrained, model)
+    for note in (*settings.notes, *pretrained.found.guesses, *head):
         warnings.warn(f"{report.origin}: {note}", stacklevel=4)
     if settings.mean and len(settings.mean) == model.in_chans:
         model.mean, model.std = settings.mean, settings.std
+    if "mean and std" in settings.assumed and model.mean is not None:
+        warnings.warn(
+            f"{report.origin} does not say with which mean and std its pixels were normalised: "
+            f"{model.mean} and {model.std} are taken, as published models of this kind have; set "
+            "model.mean and model.std, if yours are others",
+            stacklevel=4,
+        )
     if model.mean is None:
         warnings.warn(
             f"{report.origin} does not say with which mean and std its pixels were normalised: "
@@ -167,6 +248,15 @@ def _fill(model: VisionTransformer, pretrained: Pretrained, overrides: Mapping[s
     loaded_head = model.num_classes and "head.weight" in report.loaded
     model.classes = settings.classes if loaded_head else None
     model.eval()
+
+
+def _describe_lost_head(pretrained: Pretrained, model: VisionTransformer) -> list[str]:
+    """A sentence, if the file's head is none that VisionTransformer holds, and is left out."""
+    if not pretrained.found.odd_head:
+        return []
+    instead = "a new one takes its place" if model.num_classes else "the model has none"
+    names = first_few(pretrained.found.odd_head, 4)
+    return [f"The file's head ({names}) is more than one linear layer: {instead}."]
 
 
 def load_into(
@@ -206,7 +296,7 @@ def load_into(
         cast=tuple(cast),
         left_out=found.left_out | fit.left_out,
         head=fit.head,
-        settings=(*fit.notes, *differences(model, settings)),
+        settings=(*found.guesses, *fit.notes, *differences(model, settings)),
         mean=settings.mean,
         std=settings.std,
     )

@@ -6,6 +6,7 @@ pickles are read with `weights_only=True`, numpy's files without pickles.
 
 import argparse
 import json
+import math
 import os
 import pickle
 import re
@@ -18,7 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
+from vitlib.checkpoints.dialects import translate
 from vitlib.checkpoints.hub import SETTINGS, choose_weights, fetch, is_hub_id, list_shards
 from vitlib.checkpoints.native import (
     Checkpoint,
@@ -41,6 +44,14 @@ _UNREADABLE = {  # first bytes -> what such a file is
     b"\x89HDF": "is a TensorFlow file (HDF5), which vitlib does not read",
     b"\x93NUMPY": "holds one numpy array without a name, not a model's weights",
     b"{": "is a text file (JSON), not weights",
+}
+
+
+_SMALL = 64 * 2**20  # bytes; archives that unpack to less are read without further ado
+_MOST_COMPRESSION = 20  # weights shrink by a tenth or so; even those with many zeros by less
+_NPY_HEADERS: dict[tuple[int, int], Callable[..., Any]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
 }
 
 
@@ -162,6 +173,7 @@ def _read_zip(path: Path) -> dict[str, Any]:
     """Read PyTorch's files and numpy's .npz, both of which are zip archives."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
+        _check_sizes(path, archive)
     parts = [part for name in names for part in Path(name).parts]
     if "constants.pkl" in parts and "code" in parts:
         raise ValueError(
@@ -171,18 +183,54 @@ def _read_zip(path: Path) -> dict[str, Any]:
     if "data.pkl" in parts:
         return _read_pickle(path)
     if names and all(name.endswith(".npy") for name in names):
-        with np.load(path, allow_pickle=False) as arrays:
-            try:
-                return {name: arrays[name] for name in arrays.files}
-            except ValueError as error:
-                raise ValueError(
-                    f"{path} holds Python objects besides arrays, which only a pickle could read: "
-                    "save the arrays alone, np.savez(new_path, **arrays)"
-                ) from error
+        return _read_npz(path)
     raise ValueError(
         f"{path} is a zip archive, but neither PyTorch's nor numpy's: it holds "
         f"{', '.join(names[:3]) or 'nothing'}. Unpack it, and give the path of the weights"
     )
+
+
+def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
+    """Raise a ValueError if the archive claims so much more than it holds that it is no weights."""
+    claimed = sum(entry.file_size for entry in archive.infolist())
+    held = sum(entry.compress_size for entry in archive.infolist())
+    if claimed > _SMALL and claimed > _MOST_COMPRESSION * held:
+        raise ValueError(
+            f"{path} would unpack from {held:,} to {claimed:,} bytes: trained weights hardly "
+            "shrink when they are compressed, so this is something else"
+        )
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    """Read numpy's arrays; the headers first, so that large ones of no ViT are never unpacked."""
+    headers: dict[str, Tensor] = {}
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            with archive.open(entry) as file:
+                try:
+                    version = np.lib.format.read_magic(file)
+                    read = _NPY_HEADERS[version]
+                    shape, _, dtype = read(file, max_header_size=10_000)
+                except (ValueError, KeyError) as error:
+                    raise zipfile.BadZipFile(f"{entry.filename}: {error}") from error
+                size = file.tell() + math.prod(shape) * dtype.itemsize
+            if dtype.hasobject:
+                raise ValueError(
+                    f"{path} holds Python objects besides arrays, which only a pickle could read: "
+                    "save the arrays alone, np.savez(new_path, **arrays)"
+                )
+            if size != entry.file_size:
+                raise zipfile.BadZipFile(
+                    f"{entry.filename} says shape {shape}, but has {entry.file_size:,} bytes"
+                )
+            headers[entry.filename.removesuffix(".npy")] = torch.empty(shape, device="meta")
+        if sum(entry.file_size for entry in archive.infolist()) > _SMALL:
+            try:
+                translate(headers)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def _read_pickle(path: Path) -> dict[str, Any]:

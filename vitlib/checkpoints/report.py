@@ -29,7 +29,8 @@ class LoadReport:
             done; "num_heads 12 in the source, 6 in the model" counts as mismatched, too.
         left_out: names in the file that were left out on purpose -> why.
         head: what became of the head.
-        settings: a sentence for each setting of the source that the model does not share.
+        settings: a sentence for each setting of the source that the model does not share, and for
+            whatever was guessed.
         mean, std: the source's pixel statistics; None if nothing tells them.
     """
 
@@ -116,9 +117,18 @@ def differences(model: nn.Module, settings: SourceSettings) -> list[str]:
             f"The activation is {words[settings.activation]} in the source, {mine} in the model; "
             f"as the source: act_layer={layers[settings.activation]}."
         )
-    if settings.heads_are_a_guess and None not in (heads, theirs) and heads != theirs:
+    if settings.heads_are_a_guess and heads is not None:
+        usual = ", as published ViTs of this width have"
+        if heads != theirs:
+            usual = f"; published ViTs of this width have {theirs}" if theirs else ""
         sentences.append(
-            f"Models of this width usually have {theirs} attention heads; this one has {heads}."
+            f"Nothing in the source tells the number of attention heads: the model has {heads}"
+            f"{usual}. num_heads=... (--num-heads) sets another."
+        )
+    if settings.assumed:
+        sentences.append(
+            f"No file states {', '.join(settings.assumed)}: those that published models under such "
+            "names have (and a square grid) are taken for the source's."
         )
     mean, std = getattr(model, "mean", None), getattr(model, "std", None)
     if settings.mean is None:
@@ -131,6 +141,12 @@ def differences(model: nn.Module, settings: SourceSettings) -> list[str]:
         sentences.append(
             f"Pixels' mean and std are {_rounded(settings.mean)} and {_rounded(settings.std)} in "
             f"the source, {mine}."
+        )
+    if settings.pictures:
+        sentences.append(
+            f"How pictures are cut and resized is not taken from the source "
+            f"({', '.join(settings.pictures)}): vitlib resizes each, bicubic, until it covers the "
+            "model's size, and cuts out the middle."
         )
     return sentences
 

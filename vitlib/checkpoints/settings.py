@@ -3,7 +3,7 @@
     shapes -> config.json and preprocessor_config.json -> the library's defaults
 
 Shapes tell most of it, and take precedence; the two files tell what shapes cannot; the defaults of
-each library tell the rest.
+each library tell the rest. configs.py reads the two files.
 """
 
 import re
@@ -14,14 +14,21 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vitlib.checkpoints.configs import (
+    Statistics,
+    describe_pooling,
+    read_config,
+    read_embedded_architecture,
+    read_preprocessor,
+)
 from vitlib.checkpoints.dialects import Translation
+from vitlib.checkpoints.known_settings import heads_of_architecture
 from vitlib.checkpoints.native import stored_arguments
 from vitlib.checkpoints.positions import layout_of
 from vitlib.checkpoints.reading import Foreign
 from vitlib.patch import pair
 from vitlib.presets import PRESETS
 
-Statistics = tuple[float, ...] | None
 _HALF, _IMAGENET = ((0.5,) * 3, (0.5,) * 3), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _UNKNOWN = (None, None)
 # source -> (eps, activation, (mean, std)), unless a file says otherwise. timm trains with either
@@ -35,7 +42,8 @@ _DEFAULTS: Mapping[str, tuple[float, str, tuple[Statistics, Statistics]]] = {
 }
 _ACTIVATIONS = {
     "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh", "gelu_tanh": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh", "gelu_tanh": "gelu_tanh", "gelu_erf": "gelu",
+    "gelu_python_tanh": "gelu_tanh", "gelu_accurate": "gelu_tanh",
 }  # fmt: skip
 # In published models, the width tells the number of heads.
 _HEADS = {
@@ -59,6 +67,11 @@ class SourceSettings:
         heads_are_a_guess: whether num_heads is not stated anywhere; it is then the number that
             published models of this width have, or not known at all.
         notes: sentences about settings that were not used, or that vitlib does not have.
+        unlike: argument of `VisionTransformer` -> a sentence: what the source has there, and no
+            vitlib model.
+        assumed: which of eps, activation, pooling, mean and std, and the grid of patches no file
+            states; they are then those that models of this library usually have.
+        pictures: settings of how pictures are cut and resized, where vitlib does it otherwise.
     """
 
     eps: float | None
@@ -70,21 +83,9 @@ class SourceSettings:
     grid: tuple[int, int] | None = None
     heads_are_a_guess: bool = False
     notes: tuple[str, ...] = ()
-
-
-@dataclass
-class _ConfigSettings:
-    """What a config.json states beyond the shapes."""
-
-    width: int | None = None
-    num_heads: int | None = None
-    img_size: Any = None
-    eps: float | None = None
-    activation: str | None = None
-    mean: Statistics = None
-    std: Statistics = None
-    classes: tuple[str, ...] | None = None
-    pool: str | None = None
+    unlike: dict[str, str] = field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
+    pictures: tuple[str, ...] = ()
 
 
 def settings_of(found: Translation, foreign: Foreign) -> SourceSettings:
@@ -94,26 +95,38 @@ def settings_of(found: Translation, foreign: Foreign) -> SourceSettings:
     if foreign.native is not None:
         return _native_settings(foreign, arguments)
     # config.json and preprocessor_config.json, and the library's defaults where they say nothing
-    stated, notes = _read_config(foreign.config or {}, found.source, arguments)
+    stated, notes = read_config(foreign.config or {}, found, arguments)
+    pixels = read_preprocessor(foreign.preprocessor or {}, arguments.get("in_chans", 3))
+    notes += pixels.notes
     eps, activation, (mean, std) = _DEFAULTS[found.source]
+    assumed = [] if stated.is_complete else ["eps", "activation", "pooling"]
+    if stated.mean is not None or stated.knows_pixels:
+        mean, std = stated.mean, stated.std
+    elif foreign.preprocessor:
+        mean, std = pixels.mean, pixels.std
+    elif mean is not None:
+        assumed.append("mean and std")
+    unlike: dict[str, str] = {}
     named = stated.activation
     if named is not None and named not in _ACTIVATIONS:
-        notes.append(f"The source's activation is {named!r}, which vitlib does not have.")
-    if stated.pool == "avg" and arguments["global_pool"] == "token":
-        notes.append(
-            "The source averages its patch tokens after the final norm, vitlib's models before it "
-            "(fc_norm): no vitlib model gives its logits."
-        )
-    mean, std = (stated.mean, stated.std) if stated.mean else (mean, std)
-    if foreign.preprocessor:
-        mean, std = _pixel_statistics(foreign.preprocessor)
+        unlike["act_layer"] = f"The source's activation is {named!r}, which vitlib does not have."
+    if stated.pool is not None and stated.pool != arguments["global_pool"]:
+        unlike["global_pool"] = describe_pooling(stated.pool)
     grid = _grid(stated.img_size, arguments)
+    if grid is None and "pos_embed" in found.weights:
+        assumed.append("the grid of patches")
     arguments |= _img_size(found.weights, arguments, grid)
-    heads = stated.num_heads or _heads_of_kernels(found, foreign)
     width = arguments.get("embed_dim")
+    embedded = heads_of_architecture(read_embedded_architecture(foreign.tensors), width)
+    heads = stated.num_heads or _heads_of_kernels(found, foreign) or embedded
     if heads or width in _HEADS:
         arguments["num_heads"] = heads or _HEADS[width]
     count = arguments.get("num_classes")
+    if count and stated.classes and len(stated.classes) != count:
+        notes.append(
+            f"config.json names {len(stated.classes)} classes, and the head has {count}: the names "
+            "were not used."
+        )
     return SourceSettings(
         eps=eps if stated.eps is None else stated.eps,
         activation=activation if named is None else _ACTIVATIONS.get(named),
@@ -123,7 +136,10 @@ def settings_of(found: Translation, foreign: Foreign) -> SourceSettings:
         arguments=arguments,
         grid=grid,
         heads_are_a_guess=heads is None,
-        notes=tuple(notes),
+        notes=(*unlike.values(), *notes),
+        unlike=unlike,
+        assumed=tuple(assumed),
+        pictures=(*stated.pictures, *pixels.pictures),
     )
 
 
@@ -202,66 +218,6 @@ def _native_settings(foreign: Foreign, arguments: dict[str, Any]) -> SourceSetti
         eps=eps, activation=activation, mean=mean, std=std, classes=classes, arguments=arguments,
         grid=_grid(arguments["img_size"], arguments),
     )  # fmt: skip
-
-
-def _read_config(
-    config: dict[str, Any], source: str, arguments: dict[str, Any]
-) -> tuple[_ConfigSettings, list[str]]:
-    """What config.json states; if it belongs to other weights, nothing, and a sentence about it."""
-    is_hugging_face = "hidden_size" in config
-    if not config or is_hugging_face != (source == "hf"):
-        why = "it describes weights under other names"
-        return _ConfigSettings(), [f"config.json was not used: {why}."] if config else []
-    try:
-        stated = _read_hugging_face(config) if is_hugging_face else _read_timm(config)
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
-        return _ConfigSettings(), [f"config.json was not used: {error!r}."]
-    width = arguments.get("embed_dim", stated.width)
-    if stated.width is not None and stated.width != width:
-        why = f"it is about a width of {stated.width}, the weights are {width} wide"
-        return _ConfigSettings(), [f"config.json was not used: {why}."]
-    return stated, []
-
-
-def _read_hugging_face(config: dict[str, Any]) -> _ConfigSettings:
-    names = config.get("id2label") or {}
-    classes = tuple(str(names[key]) for key in sorted(names, key=int))
-    meaningless = all(name == f"LABEL_{i}" for i, name in enumerate(classes))
-    return _ConfigSettings(
-        width=config["hidden_size"],
-        num_heads=config.get("num_attention_heads"),
-        img_size=config.get("image_size"),
-        eps=config.get("layer_norm_eps"),
-        activation=config.get("hidden_act"),
-        classes=None if meaningless else classes,
-    )
-
-
-def _read_timm(config: dict[str, Any]) -> _ConfigSettings:
-    data, given = config.get("pretrained_cfg", config), config.get("model_args") or {}
-    architecture = str(config.get("architecture", "")).split(".")[0]
-    known = architecture in PRESETS and "embed_dim" not in given
-    preset = PRESETS[architecture].arguments if known else {}
-    size = data.get("input_size")
-    names = config.get("label_names")
-    mean, std = data.get("mean"), data.get("std")
-    return _ConfigSettings(
-        width=given.get("embed_dim") or config.get("num_features"),
-        num_heads=given.get("num_heads") or preset.get("num_heads"),
-        img_size=given.get("img_size") or (size and size[1:]),
-        activation=given.get("act_layer"),
-        mean=tuple(mean) if mean and std else None,
-        std=tuple(std) if mean and std else None,
-        classes=tuple(map(str, names)) if isinstance(names, list) else None,
-        pool=given.get("global_pool") or config.get("global_pool"),
-    )
-
-
-def _pixel_statistics(preprocessor: dict[str, Any]) -> tuple[Statistics, Statistics]:
-    mean, std = preprocessor.get("image_mean"), preprocessor.get("image_std")
-    if preprocessor.get("do_normalize") is False:  # pixels stay between 0 and 1
-        return (0.0,) * 3, (1.0,) * 3
-    return (tuple(mean), tuple(std)) if mean and std else _UNKNOWN
 
 
 def _grid(img_size: Any, arguments: Mapping[str, Any]) -> tuple[int, int] | None:

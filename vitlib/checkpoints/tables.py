@@ -48,6 +48,8 @@ class Dialect:
         refused: pattern -> why a file with such a name can't be translated.
         prefixes: what may precede the names of all or some tensors.
         outside: why tensors without the file's prefix are left out; "" if they are not.
+        heads: the head's module -> timm's name for it. People put other modules there, such as
+            nn.Sequential(Dropout, Linear), whose tensors then have longer names.
     """
 
     title: str
@@ -57,6 +59,7 @@ class Dialect:
     refused: Mapping[str, str] = field(default_factory=dict)
     prefixes: tuple[str, ...] = ()
     outside: str = ""
+    heads: Mapping[str, str] = field(default_factory=dict)
 
 
 @cache
@@ -82,19 +85,23 @@ def _table(*rows: tuple[str, str] | tuple[str, str, Operation]) -> tuple[Row, ..
     return tuple(Row(row[0], row[1], row[2] if len(row) == 3 else _KEEP) for row in rows)
 
 
-def _as_convolution(weight: Tensor) -> Tensor:
-    """Reshape (D, C·P·P) to (D, C, P, P), for one or three channels.
+def patch_shapes(columns: int) -> list[tuple[int, int]]:
+    """The numbers of channels, of 1, 3 and 4, and the sides of patches that make C·P·P columns.
 
-    Only one of the two is possible, because 3P² is never a square. With another number of channels
-    the shape stays as it is, or becomes a wrong one, and the model refuses it.
+    Of 1 and 3, only one is possible, because 3P² is never a square; but 4P² always is one.
     """
-    if weight.ndim != 2:
+    sides = ((channels, round((columns / channels) ** 0.5)) for channels in (1, 3, 4))
+    return [(c, side) for c, side in sides if side and c * side * side == columns]
+
+
+def _as_convolution(weight: Tensor) -> Tensor:
+    """Reshape (D, C·P·P) to (D, C, P, P) where only one C of 1, 3 and 4 is possible.
+
+    Otherwise the matrix stays: the model that it is loaded into may tell.
+    """
+    if weight.ndim != 2 or len(shapes := patch_shapes(weight.shape[1])) != 1:
         return weight
-    for channels in (1, 3):
-        side = round((weight.shape[1] / channels) ** 0.5)
-        if channels * side * side == weight.shape[1]:
-            return weight.reshape(-1, channels, side, side)
-    return weight
+    return weight.reshape(-1, shapes[0][0], shapes[0][1], shapes[0][1])
 
 
 _KEEP = Operation("", None, lambda t: t)
@@ -108,6 +115,8 @@ _FLAX_QKV_BIAS = Operation("reshaped", ("H", "d"), lambda t: t.flatten())
 _FLAX_OUT = Operation("transposed", ("H", "d", "D"), lambda t: t.flatten(0, 1).T)
 
 _PRE_TRAINING = "is only used in masked pre-training"
+_RELATIVE = "it adds a bias to attention by relative position"
+_ROTARY = "it rotates queries and keys by the position of their patch (RoPE)"
 
 _TIMM_NAMES = (
     "cls_token", "dist_token", "reg_token", "pos_embed", "patch_embed.proj.bias",
@@ -127,7 +136,15 @@ _TIMM = Dialect(
         "attn_pool.{*}": "it pools by attention with a learned probe (SigLIP)",
         "norm_pre.{p}": "it normalises the tokens before the first block (CLIP)",
         "blocks.{i}.attn.{q_norm|k_norm}.{p}": "it normalises queries and keys",
+        "blocks.{i}.attn.{q_bias|k_bias|v_bias}": "its queries and values alone have a bias (BEiT)",
+        "{blocks.0|layers.0.blocks.0}.attn.relative_position_bias_table": _RELATIVE,
+        "rel_pos_bias.{*}": _RELATIVE,
+        "blocks.{i}.attn.{rel_pos.|rel_pos_}{*}": _RELATIVE,
+        "blocks_token_only.{*}": "it adds the class token in its last blocks (CaiT)",
+        "{rope|rope_embed}.{*}": _ROTARY,
+        "blocks.{i}.attn.rope.{*}": _ROTARY,
     },
+    heads={"head": "head", "head_dist": "head_dist"},
 )
 
 # facebookresearch uses timm's names, so only what its models have beyond ViT's parts shows them.
@@ -176,7 +193,17 @@ _HF = Dialect(
         ("distillation_classifier.{p}", "head_dist.{p}"),
     ),
     left_out={"embeddings.mask_token": _PRE_TRAINING, "decoder.{*}": _PRE_TRAINING},
-)
+    refused={
+        "{encoder.layer|layers}.{i}.{norm1|norm2|layer_scale1|layer_scale2}.{*}": "it is DINOv2",
+        "{encoder.layer|layers}.{i}.{lambda_1|lambda_2}": "it is BEiT or data2vec",
+        "encoder.layer.{i}.attention.attention.relative_position_bias.{*}": _RELATIVE,
+        "{encoder.|}relative_position_bias.{*}": _RELATIVE,
+        "embeddings.{detection_tokens|register_tokens}": "it has tokens of another kind",
+    },
+    heads={
+        "classifier": "head", "cls_classifier": "head", "distillation_classifier": "head_dist",
+    },
+)  # fmt: skip
 
 _TORCHVISION_BLOCK = "encoder.layers.encoder_layer_{i}."
 _TORCHVISION = Dialect(
@@ -195,8 +222,10 @@ _TORCHVISION = Dialect(
         ("encoder.ln.{p}", "norm.{p}"),
         ("heads.pre_logits.{p}", "pre_logits.fc.{p}"),
         ("heads.head.{p}", "head.{p}"),
+        ("heads.{p}", "head.{p}"),  # model.heads = nn.Linear(...)
     ),
     refused={"conv_proj.conv_bn_relu_{*}": "it cuts patches with a stack of convolutions"},
+    heads={"heads": "head"},
 )
 
 

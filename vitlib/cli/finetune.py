@@ -16,7 +16,13 @@ import torch
 from torch import Tensor
 
 from vitlib.checkpoints import LoadReport
-from vitlib.checkpoints.pretrained import Pretrained, load_into, read_pretrained
+from vitlib.checkpoints.pretrained import (
+    NO_POSITIONS,
+    Pretrained,
+    lacks_positions,
+    load_into,
+    read_pretrained,
+)
 from vitlib.checkpoints.settings import SourceSettings, layers_of
 from vitlib.create import create_model
 from vitlib.data import ImageData
@@ -95,6 +101,8 @@ def build(
     Raises ValueError for weights that do not fit, and if they do not tell what to build.
     """
     known = start.settings.arguments
+    if start.pretrained.foreign.native is None and lacks_positions(start.pretrained.found):
+        raise ValueError(f"{start.place} {NO_POSITIONS}")
     given = {"img_size": tuple(data.train.images.shape[-2:]), "num_classes": len(data.classes)}
     given |= overrides | layers_of(start.settings)
     if preset is not None:
@@ -102,9 +110,8 @@ def build(
     else:
         missing = [name for name in _NEEDED if name not in known | given]
         if missing:
-            raise ValueError(
-                f"{start.place} does not tell its model's {', '.join(missing)}: choose --model"
-            )
+            how = "give --num-heads" if missing == ["num_heads"] else "choose --model"
+            raise ValueError(f"{start.place} does not tell its model's {', '.join(missing)}: {how}")
         model = VisionTransformer(**known | given)
     if len(start.settings.mean or ()) == model.in_chans:
         model.mean, model.std = start.settings.mean, start.settings.std
@@ -167,6 +174,8 @@ def _refuse_misfit(
     advice = " Without --model, it is built as they need it" if preset else ""
     if not preset and any(entry.startswith("patch_embed.") for entry in report.mismatched):
         advice = " Leave out --patch-size: the weights tell the size of patches"
+    if not (preset or report.missing or report.mismatched):
+        advice = " If the model does without them, save the weights again without these names"
     rest = [entry for entry in report.mismatched if not entry.startswith("pos_embed ")]
     if not (report.missing or report.extra or rest):
         advice = f" --img-size {model.img_size[0]} resamples the positions"

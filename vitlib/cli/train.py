@@ -61,6 +61,10 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )  # fmt: skip
     p.add_argument("--patch-size", type=int, metavar="PIXELS", help="side of a patch")
     p.add_argument(
+        "--num-heads", type=int, metavar="NUMBER", help="attention heads of --weights, which most "
+        "files do not tell (default: as published ViTs of this width have)",
+    )  # fmt: skip
+    p.add_argument(
         "--out", type=Path, metavar="FILE",
         help="the checkpoint (default: runs/DATA-MODEL.safetensors)",
     )  # fmt: skip
@@ -194,6 +198,8 @@ def _check_request(args: argparse.Namespace) -> tuple[TrainConfig, finetune.Star
         create_model(args.model)  # raises an error that names the nearest model
     if args.weights is None and args.freeze != "none":
         raise ValueError("--freeze needs --weights: without them, there is nothing to keep")
+    if args.weights is None and args.num_heads is not None:
+        raise ValueError("--num-heads needs --weights: without them, --model tells the heads")
     chosen = {f.name: getattr(args, f.name) for f in fields(TrainConfig) if hasattr(args, f.name)}
     usual = {} if args.weights is None else finetune.settings_for(args.freeze)
     config = TrainConfig(**usual | chosen | {"resume": not args.fresh})
@@ -209,9 +215,10 @@ def _build_from_weights(
 ) -> tuple[VisionTransformer, LoadReport]:
     """The model to be fine-tuned, partly frozen, and the report on loading its weights."""
     finetune.check_classes(data, config.val_fraction)
-    patch = {} if args.patch_size is None else {"patch_size": args.patch_size}
+    chosen = {"patch_size": args.patch_size, "num_heads": args.num_heads}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
     resize = args.img_size is not None or args.patch_size is not None
-    model, loading = finetune.build(start, data, args.model, resize, **patch)
+    model, loading = finetune.build(start, data, args.model, resize, **chosen)
     finetune.freeze(model, args.freeze)
     if model.mean is None:
         warnings.warn(

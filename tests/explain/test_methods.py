@@ -10,7 +10,14 @@ from explain.test_answers import every_variant, make
 from PIL import Image
 from torch.nn import functional as F
 
-from vitlib import AttentionRecorder, attention_rollout, gradient_rollout, occlusion, read_by_head
+from vitlib import (
+    AttentionRecorder,
+    VisionTransformer,
+    attention_rollout,
+    gradient_rollout,
+    occlusion,
+    read_by_head,
+)
 from vitlib.cli import main
 from vitlib.explain.methods import METHODS, MapMethod, class_names, find_method, methods_with
 from vitlib.plots import plot_maps
@@ -193,3 +200,20 @@ def test_a_row_is_enough_for_the_explorer(row):
 
 def test_the_figure_of_weights_shows_methods_of_the_table():
     assert set(attention.METHODS) <= METHODS.keys()
+
+
+@pytest.mark.parametrize("channels", range(1, 7))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_in_other_precisions_channels_and_memory_formats(name, dtype, channels):
+    torch.manual_seed(0)
+    sizes = {"img_size": 8, "patch_size": 4, "embed_dim": 16, "depth": 1, "num_heads": 2}
+    model = VisionTransformer(**sizes, in_chans=channels, num_classes=3).eval()
+    images = torch.randn(2, channels, 8, 8)
+    options = {"layer": None, "head": None, "target": 1}
+    options = {k: v if k in METHODS[name].options else None for k, v in options.items()}
+    expected = find_method(model, name, **options).make(images)
+    model = model.to(dtype).to(memory_format=torch.channels_last)
+    found = find_method(model, name, **options).make(images.to(dtype))
+    tolerance = 0.1 * expected.abs().max().item() + 0.01
+    torch.testing.assert_close(found.double(), expected.double(), rtol=0, atol=tolerance)

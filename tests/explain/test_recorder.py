@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from peers import timm
 from torch import nn
 
 from vitlib import Attention, AttentionRecorder, VisionTransformer
@@ -187,7 +188,9 @@ def test_recording_nothing_is_an_error(gradients):
 
 
 def test_a_model_without_attention_is_refused():
-    with pytest.raises(ValueError, match=r"Sequential has no attention module .* qkv, num_heads"):
+    with pytest.raises(
+        ValueError, match=r"Sequential has no attention module .* qkv for .* num_heads"
+    ):
         AttentionRecorder(nn.Sequential(nn.Linear(2, 2)))
 
 
@@ -201,7 +204,12 @@ class PlainAttention(nn.Module):
         self.qkv = nn.Linear(4, 12)
 
     def forward(self, x):
-        return self.qkv(x)[..., :4]
+        q, k, v = (t.unflatten(-1, (2, 2)).transpose(1, 2) for t in self.qkv(x).split(4, dim=-1))
+        out = self.weights(q, k) @ v  # (B, 2, N, 2)
+        return out.transpose(1, 2).flatten(2)
+
+    def weights(self, q, k):
+        return (q @ k.mT * self.scale).softmax(dim=-1)
 
 
 def test_other_attention_modules_are_recorded():
@@ -304,3 +312,91 @@ def test_attention_with_a_mask_is_refused():
         for call in lambda: model(x, mask), lambda: model(x, attn_mask=mask):
             with pytest.raises(ValueError, match="Masked was called with more than its tokens"):
                 call()
+
+
+class Talking(PlainAttention):
+    def weights(self, q, k):
+        return super().weights(q, k).flip(1)
+
+
+class Positional(PlainAttention):
+    def weights(self, q, k):
+        return (q @ k.mT * self.scale + torch.arange(q.shape[2])).softmax(dim=-1)
+
+
+class Causal(PlainAttention):
+    def weights(self, q, k):
+        return (q @ k.mT + torch.full(k.shape[2:3] * 2, -torch.inf).triu(1)).softmax(dim=-1)
+
+
+class Differential(PlainAttention):
+    def weights(self, q, k):
+        return super().weights(q, k) - 0.5 * super().weights(k, q)
+
+
+class Normed(PlainAttention):
+    def weights(self, q, k):
+        return super().weights(*(nn.functional.normalize(t, dim=-1) for t in (q, k)))
+
+
+class Grouped(PlainAttention):
+    def __init__(self):
+        super().__init__()
+        self.qkv = nn.Linear(4, 8)  # two heads of queries, one of keys and values
+
+    def forward(self, x):
+        return self.qkv(x)[..., :4]
+
+
+@pytest.mark.parametrize("kind", [Talking, Positional, Causal, Differential, Normed, Grouped])
+def test_attention_of_another_kind_is_refused(kind):
+    torch.manual_seed(0)
+    model, x = nn.Sequential(kind()).eval(), torch.randn(2, 5, 4)
+    with (
+        pytest.raises(ValueError, match=rf"{kind.__name__} does not .* AttentionRecorder") as error,
+        AttentionRecorder(model),
+    ):
+        model(x)
+    assert "model.eval()" not in str(error.value)
+    assert hooks(model) == []
+
+
+def test_dropout_of_an_unknown_module_is_refused_until_eval_is_called():
+    class Dropping(PlainAttention):
+        def weights(self, q, k):
+            return nn.functional.dropout(super().weights(q, k), 0.5, self.training)
+
+    model, x = nn.Sequential(Dropping()), torch.randn(2, 5, 4)
+    with AttentionRecorder(model) as recorder:
+        with pytest.raises(ValueError, match=r"call model\.eval\(\) first"):
+            model(x)
+        model.eval()(x)
+    assert recorder.attention.shape == (2, 1, 2, 5, 5)
+
+
+@pytest.mark.parametrize("name", ["beit_base_patch16_224", "vit_relpos_base_patch16_clsgap_224"])
+def test_timm_models_with_relative_positions_are_refused(name):
+    sizes = {"embed_dim": 32, "num_heads": 2, "depth": 1, "img_size": 32}
+    model = timm.create_model(name, **sizes).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    with AttentionRecorder(model), pytest.raises(ValueError, match="does not compute softmax"):
+        model(torch.randn(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_plain_model_of_timm_is_recorded_in_every_precision(dtype, fused):
+    sizes = {"embed_dim": 32, "num_heads": 2, "depth": 2, "img_size": 32}
+    model = timm.create_model("vit_tiny_patch16_224", **sizes).eval().to(dtype)
+    for block in model.blocks:
+        block.attn.fused_attn = fused
+    with AttentionRecorder(model) as recorder:
+        model(torch.randn(2, 3, 32, 32, dtype=dtype))
+    assert recorder.attention.shape == (2, 2, 2, 5, 5)
+    assert recorder.attention.dtype == dtype
+
+
+def test_a_model_without_a_joint_qkv_is_refused():
+    with pytest.raises(ValueError, match="MultiheadAttention has no attention module to record"):
+        AttentionRecorder(nn.MultiheadAttention(8, 2))

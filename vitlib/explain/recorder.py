@@ -12,11 +12,11 @@ from numbers import Integral
 from typing import Any
 
 import torch
-from einops import rearrange
+from einops import EinopsError, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitlib.attention import attention_weights, unfused
+from vitlib.attention import Attention, attention_weights, unfused
 
 
 class AttentionRecorder:
@@ -33,6 +33,10 @@ class AttentionRecorder:
     unfused path runs instead, and `recorder.layers` are the tensors of the graph itself, for
     `torch.autograd.grad(score, recorder.layers)`.
 
+    Modules of other classes than vitlib's are compared: what follows from the recomputed weights,
+    weights · v, must be what the module hands to its `proj`, or gives back if it has none. Relative
+    positions, talking heads, rotary positions, masks and the like are so refused.
+
     Args:
         model: any model whose attention modules have `qkv`, `num_heads` and `scale`, such as
             vitlib's, timm's and the book's; for `gradients` they also need `fused` and `attn_drop`.
@@ -40,8 +44,8 @@ class AttentionRecorder:
             They must be given in forward order, since the result is in that order; None means all.
         gradients: whether to record tensors that gradients can reach.
 
-    Raises ValueError if the model has no such modules or not that many layers, and RuntimeError if
-    nothing was recorded.
+    Raises ValueError if the model has no such modules or not that many layers, and, while the model
+    runs, if a module computes its attention in another way; RuntimeError if nothing was recorded.
     """
 
     def __init__(
@@ -51,7 +55,7 @@ class AttentionRecorder:
         if not modules:
             raise ValueError(
                 f"{type(model).__name__} has no attention module to record: expected modules "
-                f"with qkv, num_heads and scale"
+                f"with one layer qkv for queries, keys and values, num_heads and scale"
             )
         if layers is not None:
             modules = [modules[number] for number in _find_layers(layers, modules)]
@@ -69,10 +73,12 @@ class AttentionRecorder:
                 )
         self.gradients = gradients
         self._weights: dict[nn.Module, Tensor] = {}
+        self._expected: dict[nn.Module, Tensor] = {}  # weights · v, until it has been compared
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
     def __enter__(self) -> "AttentionRecorder":
         self._weights.clear()
+        self._expected.clear()
         self._stance = torch.compiler.set_stance("force_eager")
         self._stance.__enter__()
         for module in self._modules:
@@ -83,6 +89,8 @@ class AttentionRecorder:
                 self._handles.append(
                     module.register_forward_pre_hook(self._recompute, with_kwargs=True)
                 )
+                if type(module) is not Attention:
+                    self._watch(module)
         self._path = unfused(*self._modules) if self.gradients else nullcontext()
         self._path.__enter__()
         return self
@@ -116,9 +124,56 @@ class AttentionRecorder:
                 f"{type(module).__name__} was called with more than its tokens, perhaps with a "
                 f"mask, which AttentionRecorder does not recompute"
             )
-        qkv = module.qkv(x)  # (B, T, 3D)
-        q, k, _ = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=module.num_heads)
-        self._store(module, attention_weights(q, k, module.scale))
+        try:
+            qkv = module.qkv(x)  # (B, T, 3D)
+            q, k, v = rearrange(
+                qkv, "b n (three h d) -> three b h n d", three=3, h=module.num_heads
+            )
+            weights = attention_weights(q, k, module.scale)
+        except (EinopsError, RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"{type(module).__name__} does not make q, k and v as (3, heads, width of a head) "
+                f"from tokens (B, T, D), which is all that AttentionRecorder recomputes"
+            ) from error
+        self._store(module, weights)
+        if type(module) is not Attention:
+            self._expected[module] = rearrange(weights @ v, "b h n d -> b n (h d)")
+
+    def _watch(self, module: Any) -> None:
+        """Compare weights · v with what `module` hands to `proj`, else with what it gives back."""
+
+        def before_projection(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            if module in self._expected:
+                self._compare(module, next(iter((*inputs, *named.values())), None))
+
+        def after(_: nn.Module, __: Any, output: Any) -> None:
+            if module in self._expected:
+                self._compare(module, output)
+
+        if isinstance(getattr(module, "proj", None), nn.Module):
+            hook = module.proj.register_forward_pre_hook(before_projection, with_kwargs=True)
+            self._handles.append(hook)
+        self._handles.append(module.register_forward_hook(after))
+
+    @torch.no_grad()
+    def _compare(self, module: nn.Module, found: Any) -> None:
+        expected = self._expected.pop(module)
+        if isinstance(found, Tensor) and found.shape == expected.shape:
+            precision = max(torch.finfo(t.dtype).eps for t in (found, expected)) ** 0.5
+            difference = (found.double() - expected.double()).abs()
+            if not (difference > precision * expected.double().abs().max()).any():
+                return
+        self._weights.clear()
+        dropout = (
+            " The module is in training mode, where dropout changes the weights: call model.eval()"
+            " first, and see whether that is all."
+        )
+        raise ValueError(
+            f"{type(module).__name__} does not compute softmax(q kᵀ · scale) · v: what it gives "
+            f"differs from that, perhaps by relative or rotary positions, a mask, talking heads "
+            f"or a norm. AttentionRecorder does not recompute these, and would record wrong "
+            f"weights.{dropout if module.training else ''}"
+        )
 
     def _store_dropout_input(
         self, module: nn.Module, _: nn.Module, inputs: tuple[Tensor, ...]
@@ -132,7 +187,8 @@ class AttentionRecorder:
 
 
 def _is_attention(module: nn.Module) -> bool:
-    return all(hasattr(module, name) for name in ("qkv", "num_heads", "scale"))
+    has_all = all(hasattr(module, name) for name in ("qkv", "num_heads", "scale"))
+    return has_all and callable(module.qkv)
 
 
 def _find_layers(layers: Sequence[int], modules: list[Any]) -> list[int]:

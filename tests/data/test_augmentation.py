@@ -144,3 +144,17 @@ def test_mixing_follows_torch_generator_and_leaves_its_input(mix, tagged):
     for alpha in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="alpha of mixup and cutmix must be positive, got"):
             mix(images, targets, alpha)
+
+
+@pytest.mark.parametrize("channels", range(1, 7))
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_takes_its_channels_or_says_which_does(recipe, channels):
+    images = torch.rand(4, channels, 16, 16)
+    if recipe == "randaugment" and channels not in (1, 3):
+        message = rf"'randaugment' .* 1 or 3 channels, got {channels}: 'flip_crop', 'affine' and"
+        with pytest.raises(ValueError, match=message):
+            augment(recipe, 16, channels)
+        with pytest.raises(ValueError, match=message):
+            augment(recipe, 16)(images)  # who forgot to say it learns it from the images
+    else:
+        assert augment(recipe, 16, channels)(images).shape == images.shape

@@ -55,3 +55,17 @@ def test_a_foreign_models_size_may_be_one_number():
     model.img_size = 16
     with pytest.raises(ValueError, match="images are 8×8, the model takes 16×16"):
         evaluate(model, tiny_data().test)
+
+
+@pytest.mark.parametrize("channels", range(1, 7))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_evaluate_in_other_precisions_and_channels(dtype, channels):
+    model, data = tiny_model(in_chans=channels), tiny_data(channels=channels)
+    expected = evaluate(model, data.test).logits
+    model = model.to(dtype).to(memory_format=torch.channels_last)
+    found = evaluate(model, data.test).logits
+    assert found.dtype == torch.float32
+    tolerance = 4 * torch.finfo(dtype).eps if dtype != torch.float64 else 1e-5
+    torch.testing.assert_close(
+        found, expected, rtol=0, atol=tolerance * expected.abs().max() + tolerance
+    )

@@ -346,3 +346,31 @@ def test_divergence_stops_before_the_weights(tmp_path):
     kept = read_checkpoint(tmp_path / "run.safetensors")
     assert len(kept.training.info["history"]["loss"]) == 4
     assert all(t.isfinite().all() for t in kept.weights.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_other_precisions_are_refused_with_advice_that_works(dtype):
+    model = tiny_model().to(dtype)
+    before = weights_of(model)
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(ValueError, match=rf"the model has weights in {name}: call its .float()"):
+        fit(model, tiny_data(), SHORT)
+    assert torch.equal(weights_of(model), before)
+    assert not hasattr(model, "classes") or model.classes is None
+    config = replace(SHORT, steps=4, amp="bf16")
+    assert len(fit(model.float(), tiny_data(), config).loss) == 4
+
+
+@pytest.mark.parametrize("channels", range(1, 7))
+@pytest.mark.parametrize("recipe", ["flip_crop", "randaugment"])
+def test_any_number_of_channels_is_trained_on_or_refused_before_the_first_step(recipe, channels):
+    config = replace(SHORT, steps=4, augment=recipe)
+    model, data = tiny_model(in_chans=channels), tiny_data(channels=channels)
+    if recipe == "randaugment" and channels not in (1, 3):
+        before = weights_of(model)
+        with pytest.raises(ValueError, match="'flip_crop', 'affine' and 'none' take any number"):
+            fit(model, data, config)
+        assert torch.equal(weights_of(model), before)
+        assert model.training
+        config = replace(config, augment="affine")  # as the message advises
+    assert len(fit(model, data, config).loss) == 4

@@ -249,3 +249,21 @@ def test_overflowed_weights_are_not_written_over_the_last_good_checkpoint(tmp_pa
         with pytest.raises(FloatingPointError, match="weights after step 4 are not finite"):
             fit(tiny_model(), tiny_data(), config, callbacks=[lambda s: history_lengths.append(1)])
     assert load_checkpoint(tmp_path / "run.safetensors").head.weight.isfinite().all()
+
+
+@pytest.mark.parametrize("channels", [2, 3, 6])
+@pytest.mark.parametrize("ema", [0.9, None])
+def test_a_channels_last_model_is_resumed_bit_for_bit(tmp_path, ema, channels):
+    whole = replace(
+        SHORT, checkpoint=tmp_path / "whole.safetensors", ema_decay=ema, checkpoint_every=5
+    )
+    parts = replace(whole, checkpoint=tmp_path / "parts.safetensors")
+
+    def model():
+        return tiny_model(in_chans=channels).to(memory_format=torch.channels_last)
+
+    fit(model(), tiny_data(channels=channels), whole)
+    with pytest.raises(Stop):
+        fit(model(), tiny_data(channels=channels), parts, callbacks=[stop_at(7)])
+    fit(model(), tiny_data(channels=channels), parts)
+    compare_runs(whole.checkpoint, parts.checkpoint)

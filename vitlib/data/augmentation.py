@@ -18,7 +18,7 @@ from vitlib.wording import did_you_mean
 RECIPES = ("none", "affine", "flip_crop", "randaugment")
 
 
-def augment(recipe: str, img_size: Size) -> nn.Module:
+def augment(recipe: str, img_size: Size, channels: int = 3) -> nn.Module:
     """A module that augments images (B, C, H, W) in [0, 1]; shape, dtype and range stay the same.
 
     Every image gets its own random changes. `recipe` is one of
@@ -31,7 +31,9 @@ def augment(recipe: str, img_size: Size) -> nn.Module:
     - "randaugment": flip_crop, then RandAugment (n=2, m=9), then with probability 0.25 an erased
       rectangle: DeiT's recipe without some of its parts.
 
-    Raises ValueError for an unknown recipe.
+    Every recipe but "randaugment" takes any number of `channels`; that one takes 1 or 3.
+
+    Raises ValueError for an unknown recipe, and for one that does not take that many channels.
     Source: Cubuk et al. 2020, RandAugment; Zhong et al. 2020, Random Erasing; Touvron et al. 2021.
     """
     import kornia.augmentation as K
@@ -40,6 +42,8 @@ def augment(recipe: str, img_size: Size) -> nn.Module:
         hint = did_you_mean(recipe, RECIPES)
         message = f"unknown augmentation {recipe!r}; choose one of {', '.join(RECIPES)}. {hint}"
         raise ValueError(message.rstrip(". "))
+    if recipe == "randaugment":
+        _check_colours(channels)
     if recipe == "none":
         return nn.Identity()
     if recipe == "affine":
@@ -78,6 +82,7 @@ class RandAugment(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        _check_colours(images.shape[1])
         grey = images.shape[1] == 1
         # The colour operation needs three channels. If the three are equal, every operation
         # leaves them equal, so that the first one is the new grey image.
@@ -89,6 +94,14 @@ class RandAugment(nn.Module):
                 if len(chosen):
                     out[chosen] = operation(out[chosen]).clamp(0, 1)
         return out[:, :1] if grey else out
+
+
+def _check_colours(channels: int) -> None:
+    if channels not in (1, 3):
+        raise ValueError(
+            f"the augmentation 'randaugment' changes colours and takes images with 1 or 3 "
+            f"channels, got {channels}: 'flip_crop', 'affine' and 'none' take any number"
+        )
 
 
 def mixup(

@@ -57,6 +57,10 @@ def fit(
     and the averaged weights are evaluated on it every `eval_every` steps and at the end. The test
     images are never used.
 
+    Frozen parameters are not trained, but the whole model is computed at every step: features of a
+    frozen backbone are not kept, since augmentation, mixup and dropout change them from one step to
+    the next. Only the backward pass becomes shorter.
+
     With `checkpoint`, the run is saved there every `checkpoint_every` steps, at the end, and when
     it is interrupted from the keyboard (after the current step; a second Ctrl-C stops at once). The
     file is a checkpoint of the averaged weights, for `load_checkpoint`; and with `resume`, the same
@@ -71,9 +75,10 @@ def fit(
             the run's random numbers. An exception in one of them stops the run.
         distillation: the loss for a model built with `distilled=True`.
 
-    Raises ValueError before the first step for data that do not fit the model, for a batch larger
-    than the training set, and for a checkpoint of another run; FloatingPointError as soon as the
-    loss or the gradients are not finite, before they reach the weights.
+    Raises ValueError before the first step for data that do not fit the model, for weights that
+    are not float32, for an augmentation that does not know the number of channels, for a batch
+    larger than the training set, and for a checkpoint of another run; FloatingPointError as soon
+    as the loss or the gradients are not finite, before they reach the weights.
     """
     if callable(callbacks):
         raise ValueError("callbacks is a list of functions: callbacks=[f] for a single one")
@@ -86,10 +91,11 @@ def fit(
     batches = len(train) // config.batch_size  # in an epoch
     classes = getattr(model, "num_classes", len(data.classes))
 
+    _, channels, *size = train.images.shape
+    augmentation = augment(config.augment, tuple(size), channels).to(device)
     model.to(device)
     if distillation is not None:
         distillation.teacher.to(device)
-    augmentation = augment(config.augment, tuple(train.images.shape[-2:])).to(device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=_use_bf16(config.amp, device))
 
     optimizer = torch.optim.AdamW(
@@ -275,6 +281,7 @@ def _check_fit_arguments(
     model: nn.Module, train: ImageSet, config: TrainConfig, distillation: DistillationLoss | None
 ) -> None:
     check_fits(model, train)
+    _check_float32(model, "the model")
     if len(train) < config.batch_size:
         raise ValueError(
             f"batch_size {config.batch_size} is larger than the {len(train)} training images"
@@ -291,11 +298,24 @@ def _check_fit_arguments(
         check_fits(distillation.teacher, train)
     except ValueError as error:
         raise ValueError(f"the teacher does not fit the data: {error}") from error
+    _check_float32(distillation.teacher, "the teacher")
     mean, std = (getattr(distillation.teacher, name, None) for name in ("mean", "std"))
     if mean is not None and (mean, std) != (train.mean, train.std):
         raise ValueError(
             f"the teacher expects mean {mean} and std {std}, the data have {train.mean} and "
             f"{train.std}: teacher and student see the same images"
+        )
+
+
+def _check_float32(model: nn.Module, who: str) -> None:
+    """Small steps of AdamW would be lost in half precision; amp keeps the weights in float32."""
+    tensors = [*model.parameters(), *model.buffers()]
+    found = {t.dtype for t in tensors if t.is_floating_point()} - {torch.float32}
+    if found:
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
+        raise ValueError(
+            f"fit trains in float32, but {who} has weights in {names}: call its .float() first. "
+            f'For speed, TrainConfig(amp="bf16") computes in half precision with such weights'
         )
 
 

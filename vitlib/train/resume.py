@@ -148,6 +148,11 @@ class ResumableRun:
                     states.setdefault(number, {})[key] = tensors[f"{key}/{name}"]
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": states, "param_groups": groups})
+        # The fused AdamW pairs numbers by their place in memory, and those of the file are
+        # contiguous: the moments get the memory format of their weights, such as channels_last.
+        for weight, state in self.optimizer.state.items():
+            for key in ("exp_avg", "exp_avg_sq"):
+                state[key] = torch.empty_like(weight, requires_grad=False).copy_(state[key])
         for group in self.optimizer.param_groups:
             group["initial_lr"] = self.config.lr  # a scheduler that starts late needs it
 

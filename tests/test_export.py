@@ -138,3 +138,20 @@ def test_models_that_cannot_be_exported(tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r'needs onnxruntime: pip install "vitlib\[onnx\]"'):
         export_onnx(small(), tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_can_be_quantised_and_read_by_older_programs(tmp_path):
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    model, path = small(), tmp_path / "model.onnx"
+    export_onnx(model, path)
+    program = onnx.load(path)
+    onnx.checker.check_model(program, full_check=True)
+    assert program.ir_version == 8  # what opset 18 needs
+    weights = {tensor.name for tensor in program.graph.initializer}
+    assert weights.isdisjoint(value.name for value in program.graph.value_info)
+    assert not any(node.metadata_props for node in program.graph.node)  # of IR version 10
+    quantize_dynamic(path, tmp_path / "small.onnx", weight_type=QuantType.QInt8)
+    images = torch.randn(3, 3, 8, 12)
+    full, quantised = answers(path, images), answers(tmp_path / "small.onnx", images)
+    assert np.abs(full - quantised).max() < 0.2 * np.abs(full).max()

@@ -36,7 +36,8 @@ def export_onnx(model: nn.Module, path: FilePath) -> float:
     The input "images" is float32 (batch, C, H, W), normalised with the model's mean and std. The
     output is "logits" (batch, K), for a distilled model the mean of both heads; a model without a
     head gives "features" (batch, D). The weights are stored in the file, in float32. Its metadata
-    contain, as JSON, what is known of the model's "classes", "mean", "std" and "img_size".
+    contain, as JSON, what is known of the model's "classes", "mean", "std" and "img_size". The
+    file has opset 18 and IR version 8.
 
     Before the file is written, onnxruntime runs it on random batches of 1 and 3 images, and its
     answers are compared with those of torch. `model` itself is not changed.
@@ -67,6 +68,7 @@ def export_onnx(model: nn.Module, path: FilePath) -> float:
     for name, value in metadata.items():
         if value is not None:
             program.metadata_props.add(key=name, value=json.dumps(value))
+    _make_portable(program)
     content = program.SerializeToString()
     difference = _compare(plain, content, shape)
     with atomic_write(path) as temporary:
@@ -95,6 +97,27 @@ def _trace(model: nn.Module, images: Float[Tensor, "B C H W"]) -> Any:
             raise ValueError(f"the model cannot be written as ONNX: {reason}") from error
     assert program is not None
     return program.model_proto
+
+
+def _make_portable(program: Any) -> None:
+    """Give the file the lowest IR version that its operators need (8 for opset 18), and drop what
+    older programs do not know or stumble over.
+
+    The exporter lists the weights' shapes a second time, among those of intermediate results.
+    onnxruntime's quantize_dynamic transposes weights, and fails on the old shapes. What the
+    exporter notes about each node's origin needs IR version 10.
+    """
+    from onnx.helper import find_min_ir_version_for
+
+    graph = program.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    shapes = [value for value in graph.value_info if value.name not in weights]
+    del graph.value_info[:]
+    graph.value_info.extend(shapes)
+    parts = (graph.node, graph.initializer, graph.value_info, graph.input, graph.output)
+    for part in (graph, *(one for several in parts for one in several)):
+        del part.metadata_props[:]
+    program.ir_version = find_min_ir_version_for(list(program.opset_import), ignore_unknown=True)
 
 
 def _compare(model: nn.Module, content: bytes, shape: tuple[int, ...]) -> float:

@@ -212,3 +212,22 @@ def test_live_plot_redraws_one_display(monkeypatch):
     assert updates[0] != shown[0]
     with pytest.raises(ValueError, match="every must be at least 1, got 0"):
         LivePlot(every=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        ("猫", "[U+732B]"),
+        ("été", "été"),
+        ("قط", "قط"),  # DejaVu has Arabic
+        ("🦊\ufe0f fox", "[fox face] fox"),
+        ("$5 \\alpha _hidden", "$5 \\alpha _hidden"),
+    ],
+)
+@pytest.mark.filterwarnings("error:Glyph")
+def test_what_the_font_lacks_is_written_as_a_substitute(text, drawn):
+    figure = plot_maps(GREY[:1], {text: MAPS["one"][:1]}, [text])
+    figure.savefig(io.BytesIO())  # matplotlib warns of each box that it draws
+    titles = [ax.get_title().replace("\n", " ") for ax in figure.axes]
+    assert titles == [drawn, drawn]
+    assert not any(ax.title.get_parse_math() for ax in figure.axes)

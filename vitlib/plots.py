@@ -6,7 +6,9 @@
 
 import io
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import wraps
 from textwrap import fill
 from typing import Any, ParamSpec, Protocol, runtime_checkable
@@ -229,7 +231,8 @@ def plot_maps(
     for row, image in enumerate(images.detach().cpu().permute(0, 2, 3, 1)):  # (H, W, C)
         picture, *panels = grid[row]
         pictures = [picture]
-        picture.set_title(fill(titles[row] if titles else "", letters), size=9, parse_math=False)
+        title = drawable(titles[row]) if titles else ""
+        picture.set_title(fill(title, letters), size=9, parse_math=False)
         for name, values in maps.items():
             low, high = float(values[row].min()), float(values[row].max())
             first_panel = panels[0]
@@ -237,13 +240,44 @@ def plot_maps(
                 overlay(panels.pop(0), values[row], (height, width), strength=1.0)
             overlay(panels[0], values[row], (height, width))
             pictures.append(panels.pop(0))
-            title = fill(name, letters) if row == 0 else ""
+            title = fill(drawable(name), letters) if row == 0 else ""
             first_panel.set_title(title, size=9, parse_math=False)
             first_panel.set_xlabel(f"{low:.2g} to {high:.2g}", size=9, color=MUTED, labelpad=2)
         for ax in pictures:
             ax.imshow(image.numpy(), cmap=cmap, vmin=0, vmax=1, zorder=0)
     plt.close(figure)  # or a notebook would show it twice: pyplot's own display, and as a value
     return figure
+
+
+def drawable(text: str) -> str:
+    """`text` with a substitute for each character that matplotlib's font would draw as a box.
+
+    An emoji becomes its name, "[cat face]", and any other character its number in Unicode, "猫"
+    for instance "[U+732B]". Marks that only change the character before them are left out.
+    """
+    import matplotlib as mpl
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    settings: Any = mpl.rcParams
+    fonts = []  # those that matplotlib looks through in turn
+    for family in settings["font.family"]:
+        for name in settings.get(f"font.{family}", [family]):
+            with suppress(ValueError):  # not installed here
+                font = FontProperties(family=[name])
+                fonts.append(get_font(findfont(font, fallback_to_default=False)))
+
+    def substitute(character: str) -> str:
+        if "\ufe00" <= character <= "\ufe0f":  # says how the emoji before it is drawn
+            return ""
+        if character.isspace() or any(font.get_char_index(ord(character)) for font in fonts):
+            return character
+        category = unicodedata.category(character)
+        if category.startswith("M") or category == "Cf":
+            return ""
+        name = unicodedata.name(character, "").lower()
+        return f"[{name}]" if category == "So" and name else f"[U+{ord(character):04X}]"
+
+    return "".join(map(substitute, text))
 
 
 def overlay(

@@ -10,7 +10,9 @@ K ?=
 # Every other notebook must print the same on another instruction set, and is tested so.
 TRAINING := 07_training 10_distillation 12_attention_maps
 
-BIN := "$(CURDIR)/.venv/bin"
+# The shell gets the folder's path as a variable, so that a space, a quote, $ or # in it is harmless.
+export BOOK_ROOT := $(CURDIR)
+BIN := "$$BOOK_ROOT/.venv/bin"
 NOTEBOOKS := $(wildcard book/*.ipynb)
 DETERMINISTIC := $(filter-out $(TRAINING:%=book/%.ipynb),$(NOTEBOOKS))
 NBVAL := $(BIN)/python -m pytest --rootdir . -ra -p no:cacheprovider \
@@ -24,7 +26,7 @@ help:  ## this list
 
 book: .venv/installed  ## build the book into _build/html, from the outputs stored in the notebooks
 	$(BIN)/jupyter-book build . -W --keep-going --all -q
-	@echo "Open $(CURDIR)/_build/html/index.html in a browser, or run: make serve"
+	@echo "Open $$BOOK_ROOT/_build/html/index.html in a browser, or run: make serve"
 
 # Two workers share the cores: with two threads each they would wait for one another.
 test test-older-cpu: export OMP_NUM_THREADS := 1
@@ -58,8 +60,8 @@ chapter: .venv/installed  ## run one notebook, build its page and open it: NB=bo
 	@grep -q "$(NB:.ipynb=)$$" _toc.yml || { echo "_toc.yml has no line for $(NB:.ipynb=)"; exit 2; }
 	$(BIN)/python book/_ext/notebooks.py execute "$(NB)"
 	$(BIN)/jupyter-book build . -W --keep-going -q
-	@$(BIN)/python -m webbrowser "file://$(CURDIR)/_build/html/$(NB:.ipynb=.html)" > /dev/null || true
-	@echo "The page is $(CURDIR)/_build/html/$(NB:.ipynb=.html)"
+	@$(BIN)/python -m webbrowser "file://$$BOOK_ROOT/_build/html/$(NB:.ipynb=.html)" > /dev/null || true
+	@echo "The page is $$BOOK_ROOT/_build/html/$(NB:.ipynb=.html)"
 
 execute: .venv/installed  ## run all notebooks in place and store their outputs; one: NB=book/intro.ipynb
 	$(BIN)/python book/_ext/notebooks.py execute $(NB)

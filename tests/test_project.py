@@ -205,3 +205,25 @@ def test_names_of_modules_lead_to_modules(module, name) -> None:
     found = importlib.import_module(module)
     assert operator.attrgetter(module.removeprefix("vitlib."))(sys.modules["vitlib"]) is found
     assert callable(getattr(found, name))
+
+
+@pytest.mark.parametrize(
+    "name", ["my books", "Bücher", "it's", 'a "b"', "$HOME", "a$b", "#1", "a;b"]
+)
+def test_make_works_in_a_folder_with_any_name(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    tools = folder / ".venv" / "bin"
+    tools.mkdir(parents=True)
+    for file in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(ROOT / file, folder)
+    for tool in ("jupyter-book", "python"):  # each notes that it was called
+        (tools / tool).write_text('#!/bin/sh\necho "$0" >> called\n')
+        (tools / tool).chmod(0o755)
+    (folder / ".venv" / "installed").touch()
+    for target in ("book", "set-repo"):
+        done = subprocess.run(["make", target], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        if target == "book":
+            assert f"Open {folder}/_build/html/index.html" in done.stdout
+    called = (folder / "called").read_text("utf8").splitlines()
+    assert called == [f"{tools}/jupyter-book", f"{tools}/python"]

@@ -26,7 +26,14 @@ ROOT = Path(__file__).resolve().parents[2]
 README_PICTURE = "book/figures/attention_on_digits.png"  # the intro's first figure
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+    "language_info": {  # as Jupyter writes it; nbconvert takes the ending of scripts from here
+        "codemirror_mode": {"name": "ipython", "version": 3},
+        "file_extension": ".py",
+        "mimetype": "text/x-python",
+        "name": "python",
+        "nbconvert_exporter": "python",
+        "pygments_lexer": "ipython3",
+    },
 }
 CELL_METADATA = {"cellView", "jupyter", "mystnb", "tags"}  # all else is an editor's memory
 FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}

@@ -244,3 +244,11 @@ def test_the_tree_agrees_with_its_config(tmp_path) -> None:
     tree = copy_sources(tmp_path / "tree")
     assert notebooks.set_repository(notebooks.repository_url(), tree) == []
     shutil.rmtree(tree)
+
+
+def test_nbconvert_writes_a_script_in_python(path: Path, stored: nbformat.NotebookNode) -> None:
+    from nbconvert.exporters import ScriptExporter
+
+    assert stored.metadata == notebooks.METADATA
+    _, resources = ScriptExporter().from_notebook_node(stored)
+    assert resources["output_extension"] == ".py"

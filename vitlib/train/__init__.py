@@ -2,19 +2,19 @@
 
     history.py       TrainConfig, History, TrainState
     loop.py          fit, and its parts: param_groups, warmup_cosine, ema_update, pick_device
-    distillation.py  DistillationLoss: how a teacher enters the loss
+    distillation.py  DistillationLoss: how a teacher enters the loss; PartlyLabelled images
     resume.py        the state of a run between two steps, saved to and restored from a checkpoint
     evaluation.py    evaluate: loss, accuracy and answers
 
 Data go one way: data set and TrainConfig -> fit -> trained model and History -> evaluate.
 """
 
-from vitlib.train.distillation import DistillationLoss
+from vitlib.train.distillation import DistillationLoss, PartlyLabelled
 from vitlib.train.evaluation import Evaluation, evaluate
 from vitlib.train.history import History, TrainConfig, TrainState
 from vitlib.train.loop import ema_update, fit, param_groups, pick_device, warmup_cosine
 
 __all__ = [
-    "DistillationLoss", "Evaluation", "History", "TrainConfig", "TrainState", "ema_update",
-    "evaluate", "fit", "param_groups", "pick_device", "warmup_cosine",
+    "DistillationLoss", "Evaluation", "History", "PartlyLabelled", "TrainConfig", "TrainState",
+    "ema_update", "evaluate", "fit", "param_groups", "pick_device", "warmup_cosine",
 ]  # fmt: skip

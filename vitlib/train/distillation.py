@@ -1,9 +1,16 @@
-"""`DistillationLoss`: labels teach one head, a teacher the other (Touvron et al. 2021, sec. 4)."""
+"""`DistillationLoss`: labels teach one head, a teacher the other (Touvron et al. 2021, sec. 4).
+
+`PartlyLabelled` are images of which some have no label: about those, the teacher alone speaks.
+"""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from vitlib.data import ImageSet
+
+UNLABELLED = -100  # PyTorch's default for `ignore_index` of the cross-entropy
 
 
 class DistillationLoss:
@@ -16,6 +23,9 @@ class DistillationLoss:
 
     KL is summed over the classes and averaged over the batch, as the paper writes it. DeiT's
     published code divides by the number of logits instead, which makes it K times smaller.
+
+    A label may be UNLABELLED: then the image counts in the teacher's term alone, and CE(z, y) is
+    the mean over the others.
 
     The teacher is put in eval mode, gets no gradient, and is not a submodule, so that an optimiser
     over the student never updates it. It gets the same images as the student, augmented and
@@ -52,7 +62,11 @@ class DistillationLoss:
     ) -> Float[Tensor, ""]:
         """The loss, one number. `targets` are labels or, after mixup or cutmix, probabilities."""
         logits, dist_logits = (z.float() for z in outputs)
-        labels_loss = F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+        labels_loss = F.cross_entropy(
+            logits, targets, label_smoothing=label_smoothing, ignore_index=UNLABELLED
+        )
+        if (targets == UNLABELLED).all():
+            labels_loss = logits.new_zeros(())  # the mean over no images would be 0 / 0
         self.teacher.eval()
         with torch.no_grad():
             teacher_logits = self.teacher(images).float()
@@ -71,3 +85,29 @@ class DistillationLoss:
                 log_target=True,
             )
         return (1 - self.alpha) * labels_loss + self.alpha * teacher_loss
+
+
+class PartlyLabelled(ImageSet):
+    """Images with labels, and others whose labels `fit` does not get to see.
+
+    `batch` gives those others as UNLABELLED, so that a teacher alone says what they are. The
+    labelled images are there `times` times, since they are few: a batch contains more of them then.
+    """
+
+    def __init__(self, labelled: ImageSet, unlabelled: ImageSet, times: int = 1) -> None:
+        if (labelled.mean, labelled.std) != (unlabelled.mean, unlabelled.std):
+            raise ValueError(
+                f"the labelled images have mean {labelled.mean} and std {labelled.std}, the others "
+                f"{unlabelled.mean} and {unlabelled.std}: both must be normalised in the same way"
+            )
+        super().__init__(
+            torch.cat([labelled.images.repeat(times, 1, 1, 1), unlabelled.images]),
+            torch.cat([labelled.labels.repeat(times), unlabelled.labels]),
+            labelled.mean,
+            labelled.std,
+        )
+        self.has_label = torch.arange(len(self)) < times * len(labelled)
+
+    def batch(self, index: Int[Tensor, "b"]) -> tuple[Float[Tensor, "b C H W"], Int64[Tensor, "b"]]:
+        images, labels = super().batch(index)
+        return images, labels.where(self.has_label[index], UNLABELLED)

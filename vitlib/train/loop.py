@@ -30,7 +30,7 @@ from tqdm import tqdm
 from vitlib.checkpoints import unwrapped
 from vitlib.data import ImageData, ImageSet, augment, cutmix, mixup
 from vitlib.matching import check_fits
-from vitlib.train.distillation import DistillationLoss
+from vitlib.train.distillation import DistillationLoss, PartlyLabelled
 from vitlib.train.evaluation import evaluate
 from vitlib.train.history import History, TrainConfig, TrainState
 from vitlib.train.resume import ResumableRun, defer_interrupts
@@ -85,6 +85,8 @@ def fit(
     compiled, model = model, unwrapped(model)
     device = pick_device(config.device)
     train, val = data.train, None
+    if isinstance(data.train, PartlyLabelled):
+        _check_partly_labelled(config, distillation)
     if config.val_fraction:
         train, val = data.split(config.val_fraction, seed=config.seed)
     _check_fit_arguments(model, train, config, distillation)
@@ -304,6 +306,18 @@ def _check_fit_arguments(
         raise ValueError(
             f"the teacher expects mean {mean} and std {std}, the data have {train.mean} and "
             f"{train.std}: teacher and student see the same images"
+        )
+
+
+def _check_partly_labelled(config: TrainConfig, distillation: DistillationLoss | None) -> None:
+    if distillation is None:
+        raise ValueError("some images have no label: give fit a teacher, distillation=...")
+    if config.mixup or config.cutmix:
+        raise ValueError("mixup and cutmix mix labels, and some images have none")
+    if config.val_fraction:
+        raise ValueError(
+            "some images have no label to validate by: set val_fraction=0.0, and keep labelled "
+            "images back yourself"
         )
 
 

@@ -133,7 +133,7 @@ function render({ model, el }) {
   frame(model, el).append(
     element("style", {}, LOOKS),
     controls(
-      choice(model, "dialect", { label: "Dialect", options: dialects.map((dialect) => [dialect, TITLES[dialect]]) }),
+      choice(model, "dialect", { label: "Spelling", options: dialects.map((dialect) => [dialect, TITLES[dialect]]) }),
       element("label", { class: "vf-slider" }, element("span", {}, "Tensor"), select),
     ),
     element("div", { class: "vd-status" }, status, longest),

@@ -34,7 +34,7 @@ function render({ model, el }) {
 
   const place = (patch) => {
     const { rows, columns, count } = layout();
-    return `patch ${patch} of ${count}, row ${Math.floor(patch / columns)} of ${rows}, column ${patch % columns} of ${columns}`;
+    return `patch ${patch} of 0 to ${count - 1}, row ${Math.floor(patch / columns)} of 0 to ${rows - 1}, column ${patch % columns} of 0 to ${columns - 1}`;
   };
   const photo = raster(width, height), shade = raster(width, height);
   paint(photo, colour);
@@ -108,7 +108,7 @@ function render({ model, el }) {
     const [top, left] = [Math.floor(patch / columns) * size, (patch % columns) * size];
     status.textContent = mode === "view"
       ? `Row ${patch} of reshape(${count}, −1): pixels ${patch * length} to ${(patch + 1) * length - 1} as they lie in memory. They are not those of the square.`
-      : `Patch ${patch} of ${count}: rows ${top} to ${top + size - 1}, columns ${left} to ${left + size - 1} of the picture.`;
+      : `Patch ${patch} of 0 to ${count - 1}: rows ${top} to ${top + size - 1}, columns ${left} to ${left + size - 1} of the picture.`;
   });
 }
 

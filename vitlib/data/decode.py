@@ -3,6 +3,7 @@
 A file that can't be read is left out and reported, with the reason.
 """
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
@@ -10,10 +11,20 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
+from vitlib.data.depth import WHITES, describe_depth, raw_mode, read_low_bytes, to_8_bits
+from vitlib.data.formats import advice_on, first_bytes, format_of, register_plugin
 from vitlib.wording import first_few
+
+# What turns a picture upright, by its EXIF orientation.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 
 @dataclass
@@ -21,6 +32,7 @@ class Pictures:
     """The images that were read, which files they come from, and (name, reason) of the others."""
 
     images: UInt8[np.ndarray, "n C H W"]
+    whites: np.ndarray  # (n,) the 16-bit value that became 255, 0 for images of 8 bits
     kept: np.ndarray  # (n,) indices into the files, increasing
     broken: list[tuple[str, str]]
 
@@ -41,12 +53,13 @@ def read_images(
     images: np.ndarray | None = None  # allocated when the first image tells the shape
     first = ""
     kept: list[int] = []
+    whites: list[int] = []
     broken: list[tuple[str, str]] = []
     for number, (name, source) in enumerate(
         tqdm(files, desc=f"reading {what}", total=count, delay=2, leave=False)
     ):
         try:
-            pixels = decode(source, size)
+            pixels, white = decode_with_white(source, size)
         except MemoryError:
             raise
         except Exception as error:  # a broken file can raise nearly anything in a decoder
@@ -63,13 +76,14 @@ def read_images(
             images = np.repeat(images, 3, axis=1)
         images[len(kept)] = pixels
         kept.append(number)
+        whites.append(white)
 
     if images is None or len(broken) > len(kept):
         raise ValueError(
             f"{len(broken)} of {count} images of {what} can't be read, more than half: "
             f"{list_broken(broken)}"
         )
-    return Pictures(images[: len(kept)], np.array(kept), broken)
+    return Pictures(images[: len(kept)], np.array(whites), np.array(kept), broken)
 
 
 def _allocate(count: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -86,22 +100,72 @@ def decode(source: Path | bytes, size: tuple[int, int] | None) -> UInt8[np.ndarr
     """One image, turned upright as its EXIF orientation says, in grey (C = 1) or RGB (C = 3).
 
     With `size` (H, W), it is resized to cover that size and its centre is cut out. Transparent
-    pixels become white. 16-bit grey is scaled from its full range, so that 65535 becomes 255. Of an
-    animation, the first frame is used.
-    Raises whatever Pillow raises for a file that it can't read, and ValueError for pixels without a
-    fixed range.
+    pixels become white. Of an animation, the first frame is used. An EXIF that can't be read is
+    ignored. 16-bit values become bytes, and 65535 becomes 255; but if none is above 4095, as from a
+    camera of 12 bits, 4095 becomes 255, and a warning says so; likewise with 8, 10 and 14 bits.
+    Raises whatever Pillow raises for a file that it can't read, and ValueError for an empty file,
+    for one that needs a plug-in, and for pixels without a fixed range.
     """
-    with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as opened:
-        image: Image.Image = opened
-        if size:  # a JPEG far larger than needed is decoded at a half, a quarter or an eighth
-            image.draft(None, (2 * max(size), 2 * max(size)))
-        image.load()  # before the file is closed
-        ImageOps.exif_transpose(image, in_place=True)
-        image = to_grey_or_rgb(image)
+    pixels, white = decode_with_white(source, size)
+    if 0 < white < WHITES[-1]:
+        warnings.warn(describe_depth("a picture has", white), stacklevel=2)
+    return pixels
+
+
+def decode_with_white(
+    source: Path | bytes, size: tuple[int, int] | None
+) -> tuple[UInt8[np.ndarray, "C H W"], int]:
+    """The pixels as in `decode`, and the 16-bit value that became 255, or 0 for an 8-bit image."""
+    image, mode = _load(source, size)
+    image, white = to_8_bits(image, mode, lambda: _load(source, size, low_bytes=True)[0])
+    image = to_grey_or_rgb(image)
     if size and (image.height, image.width) != size:
         image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
     pixels = np.asarray(image)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), white
+
+
+def _load(
+    source: Path | bytes, size: tuple[int, int] | None, low_bytes: bool = False
+) -> tuple[Image.Image, str]:
+    """The image, upright and in memory, and its raw mode; of 16-bit colours, the high bytes."""
+    with _open(source) as opened:
+        mode = raw_mode(opened)
+        if low_bytes:
+            read_low_bytes(opened)
+        if size:  # a JPEG far larger than needed is decoded at a half, a quarter or an eighth
+            opened.draft(None, (2 * max(size), 2 * max(size)))
+        opened.load()  # before the file is closed
+        turn = _TURNS.get(_orientation(opened))
+        return opened if turn is None else opened.transpose(turn), mode
+
+
+def _open(source: Path | bytes) -> ImageFile.ImageFile:
+    """Open with Pillow, and with its plug-in where the format needs one and it is installed."""
+
+    def file() -> Path | BytesIO:
+        return BytesIO(source) if isinstance(source, bytes) else source
+
+    try:
+        return Image.open(file())
+    except UnidentifiedImageError as error:
+        start = first_bytes(source)
+        if not start:
+            raise ValueError("the file is empty") from error
+        name = format_of(start)
+        if register_plugin(name):
+            return Image.open(file())
+        if advice := advice_on(name):
+            raise ValueError(advice) from error
+        raise
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1, upright, if the EXIF can't be read: the pixels still can."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # Pillow raises SyntaxError, struct.error and more
+        return 1
 
 
 def to_channels(pixels: UInt8[np.ndarray, "C H W"], channels: int) -> UInt8[np.ndarray, "c H W"]:
@@ -112,17 +176,7 @@ def to_channels(pixels: UInt8[np.ndarray, "C H W"], channels: int) -> UInt8[np.n
 
 
 def to_grey_or_rgb(image: Image.Image) -> Image.Image:
-    """Convert any colour mode to L (grey) or RGB; what is transparent becomes white.
-
-    Raises ValueError for floating-point or 32-bit pixels, which have no fixed range.
-    """
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no fixed range; save it as 8 or 16 bit")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("32-bit pixels have no fixed range; save it as 8 or 16 bit")
-        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    """Convert any colour mode of 8 bits to L (grey) or RGB; what is transparent becomes white."""
     mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         layer = image.convert("RGBA")

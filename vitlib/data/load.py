@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitlib.data.contents import describe_duplicates, hash_images
 from vitlib.data.decode import list_broken
+from vitlib.data.depth import WHITES, describe_depth, share_white
 from vitlib.data.folders import read_folder
 from vitlib.data.packaged import digits, mnist5k
 from vitlib.data.sets import ImageData, ImageSet, mean_std, stratified
@@ -43,6 +45,7 @@ class DataSource:
             and label columns; returns a `Source`.
         has_columns: whether `image_column` and `label_column` can be given.
         is_folder: whether it is a folder, whose name then becomes the data set's.
+        may_repeat: whether pictures may be there twice, so that it is worth looking for them.
     """
 
     name: str
@@ -51,6 +54,7 @@ class DataSource:
     read: Callable[..., Source]
     has_columns: bool = False
     is_folder: bool = False
+    may_repeat: bool = True
 
 
 def _path(place: Place) -> Path:
@@ -75,10 +79,12 @@ DATA_SOURCES = (
     DataSource(
         "mnist5k", "5,000 real digits of MNIST: 4,000 train, 1,000 test, 28×28 grey",
         lambda place: os.fspath(place) == "mnist5k", lambda _, size: mnist5k(size),
+        may_repeat=False,
     ),
     DataSource(
         "digits", "1,797 small digits of scikit-learn: 1,437 train, 360 test, 8×8 grey",
         lambda place: os.fspath(place) == "digits", lambda _, size: digits(size),
+        may_repeat=False,
     ),
     DataSource(
         "FOLDER", "of train*.parquet and test*.parquet files, as the Hub stores images",
@@ -102,13 +108,18 @@ def load_data(
     *,
     image_column: str | None = None,
     label_column: str | None = None,
+    whole: bool = False,
 ) -> ImageData:
     """Load a whole data set into memory, with the mean and std of its training images.
 
-    `name_or_path` names one of `DATA_SOURCES`; the first that recognises it reads it. A folder may
-    also hold folders train and test (or val, valid, validation) of class folders, and val*.parquet
-    instead of test*.parquet. If there is no test set, a fifth of each class becomes one, always the
-    same. If there are both a test and a validation set, the validation set is not used.
+    `name_or_path` names one of `DATA_SOURCES`; the first that recognises it reads it. A folder of
+    class folders may be divided into training and test (or validation) images: in folders such as
+    train and test that hold the class folders, or the other way round; parquet files by their
+    names. Many names are known (vitlib/data/splits.py). If there are both a test and a validation
+    set, the validation set is not used, since `fit` keeps its own images back. If there is no test
+    set, a fifth of each class becomes one, always the same; with `whole`, nothing is split off, and
+    `train` and `test` are both all of it, for evaluating a model on it.
+    `.summary()` says what was found, what was taken for what, and what was passed over.
     Parquet files and the Hub need `datasets`: pip install "vitlib[hub]".
 
     With `img_size`, a side or (height, width), each image is resized to cover it and its centre is
@@ -117,39 +128,62 @@ def load_data(
     they are needed if more than one column could be meant.
 
     A file that can't be read is skipped, with a warning that names it, and is listed in `.skipped`.
+    Warnings also tell of pictures that are not used, of test images that are training images, too,
+    and of 16-bit pictures that are taken for 8 to 14 bits.
     Raises ValueError for anything else that is wrong, and if most files can't be read.
     """
     size = None if img_size is None else pair(img_size, "img_size")
     # images as bytes, class numbers and names
-    name, source = _read(name_or_path, size, image_column, label_column)
+    kind, name, source = _read(name_or_path, size, image_column, label_column)
     train, test = source.train, source.test
-    broken = train.broken + (test.broken if test else [])
+    parts = [train] if test is None else [train, test]
+    broken = [file for part in parts for file in part.broken]
+    told = list(source.warnings)
     if broken:
-        total = len(train.labels) + (len(test.labels) if test else 0) + len(broken)
-        warnings.warn(
-            f"{len(broken)} of {total} images of {name} can't be read and are skipped: "
-            f"{list_broken(broken)}",
-            stacklevel=2,
-        )
+        total = sum(len(part.labels) for part in parts) + len(broken)
+        told.append(f"{len(broken)} of {total} images of {name} can't be read and are skipped: "
+                    f"{list_broken(broken)}")  # fmt: skip
+    told += _even_depth(name, parts)
     # a test set, if there is none
-    if test is None:
+    notes = list(source.notes)
+    if test is None and whole:
+        test = train
+    elif test is None:
         rest, held = stratified(train.labels, len(train.labels) // 5, 0, source.classes)
         test = Labelled(train.images[held], train.labels[held], [])
         train = Labelled(train.images[rest], train.labels[rest], [])
+        notes.append("there is no test set: a fifth of each class is kept back as one")
     # one number of channels
     channels = max(train.images.shape[1], test.images.shape[1])
     sets = [_tensors(part, channels) for part in (train, test)]
+    # pictures that are there twice
+    if kind.may_repeat and test is not train:
+        told += describe_duplicates(*((hash_images(images), labels) for images, labels in sets))
+    for line in told:
+        warnings.warn(line, stacklevel=2)
     # mean and std
     mean, std = mean_std(sets[0][0])
     train_set, test_set = (ImageSet(images, labels, mean, std) for images, labels in sets)
-    skipped = tuple(file for file, _ in broken)
+    if test is train:
+        test_set = train_set
     return ImageData(
-        name, train_set, test_set, classes=source.classes, mean=mean, std=std, skipped=skipped
-    )
+        name, train_set, test_set, classes=source.classes, mean=mean, std=std,
+        skipped=tuple(file for file, _ in broken), notes=tuple(notes),
+    )  # fmt: skip
 
 
-def _read(place: Place, size: PixelSize, *columns: str | None) -> tuple[str, Source]:
-    """The data set's name, and what the first source that recognises `place` reads there."""
+def _even_depth(name: str, parts: list[Labelled]) -> list[str]:
+    """Give all 16-bit pictures the same white, in place; what the user should know about it."""
+    deep = [(part.images, part.whites) for part in parts if part.whites is not None]
+    white = share_white(deep)
+    if not 0 < white < WHITES[-1]:
+        return []
+    count = sum(int((whites > 0).sum()) for _, whites in deep)
+    return [describe_depth(f"{count:,} pictures of {name} have", white)]
+
+
+def _read(place: Place, size: PixelSize, *columns: str | None) -> tuple[DataSource, str, Source]:
+    """The first row of the table that recognises `place`, the data set's name, and its source."""
     name = os.fspath(place)
     kind = next((kind for kind in DATA_SOURCES if kind.recognises(place)), None)
     if kind is None:
@@ -157,7 +191,7 @@ def _read(place: Place, size: PixelSize, *columns: str | None) -> tuple[str, Sou
     if any(columns) and not kind.has_columns:
         raise ValueError(f"{name} takes no columns: leave out image_column and label_column")
     source = kind.read(place, size, *columns) if kind.has_columns else kind.read(place, size)
-    return _path(place).resolve().name if kind.is_folder else name, source
+    return kind, _path(place).resolve().name if kind.is_folder else name, source
 
 
 def _why_unknown(place: Place) -> str:

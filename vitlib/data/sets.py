@@ -15,6 +15,8 @@ from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vitlib.wording import first_few
+
 
 class ImageSet(Dataset[tuple[Tensor, int]]):
     """Images and labels. `image_set[i]` is (normalised float32 image (C, H, W), int label).
@@ -91,7 +93,8 @@ def _per_channel(values: tuple[float, ...], like: Tensor) -> Float[Tensor, "C 1 
 class ImageData:
     """A data set: train and test images, class names, and train's mean and std, used for both.
 
-    `skipped` names the files that could not be read.
+    `skipped` names the files that could not be read; `notes` say where the images were found, what
+    was taken for what, and what was passed over. `summary()` is all of that in words.
     Raises ValueError for fewer than two classes, for labels outside the classes, for an empty part,
     if train and test differ in channels or size, and if one of them has another mean or std.
     """
@@ -103,6 +106,7 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
@@ -133,6 +137,27 @@ class ImageData:
                     f"{part} has mean {image_set.mean} and std {image_set.std}, the data set "
                     f"{self.mean} and {self.std}: both parts must be normalised in the same way"
                 )
+
+    def summary(self, most: int = 12) -> str:
+        """What the data set holds, a line for each fact: sizes, classes, images per class, notes.
+
+        Of more than `most` classes, only the first are listed.
+        """
+        channels, height, width = self.train.images.shape[1:]
+        train, test = (
+            torch.bincount(part.labels, minlength=len(self.classes)).tolist()
+            for part in (self.train, self.test)
+        )
+        counts = [f"{c} {a:,} + {b:,}" for c, a, b in zip(self.classes, train, test, strict=True)]
+        lines = [
+            f"{self.name}: {len(self.train):,} training and {len(self.test):,} test images, "
+            f"{height}×{width}, {channels} channel{'s' if channels > 1 else ''}, "
+            f"{len(self.classes)} classes",
+            f"classes, training + test images: {first_few(counts, most)}",
+        ]
+        if len(self.classes) > most:
+            lines.append(f"from {min(train):,} to {max(train):,} training images per class")
+        return "\n".join([*lines, *self.notes])
 
     def split(self, fraction: float, seed: int = 0) -> tuple[ImageSet, ImageSet]:
         """The training images in two parts: (all others, `fraction` of them), for validation.

@@ -1,6 +1,6 @@
 """What every reader of a data source returns: images as bytes, class numbers, class names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,20 +11,30 @@ Size = tuple[int, int] | None  # (height, width) that images are resized to; Non
 
 @dataclass
 class Labelled:
-    """Images with their class numbers, and (name, reason) of the files that could not be read."""
+    """Images with their class numbers, and (name, reason) of the files that could not be read.
+
+    `whites` (n,) are as in `Pictures`; None if all images have 8 bits.
+    """
 
     images: np.ndarray  # (n, C, H, W), uint8
     labels: np.ndarray  # (n,), int64
     broken: list[tuple[str, str]]
+    whites: np.ndarray | None = None
 
 
 @dataclass
 class Source:
-    """A data set as it was read; if `test` is None, a test set still has to be split off."""
+    """A data set as it was read; if `test` is None, a test set still has to be split off.
+
+    `notes` say what was taken for what and what was passed over; `warnings`, what a user should see
+    at once.
+    """
 
     train: Labelled
     test: Labelled | None
     classes: tuple[str, ...]
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def labelled(pictures: Pictures, labels: np.ndarray, classes: tuple[str, ...] = ()) -> Labelled:
@@ -36,7 +46,7 @@ def labelled(pictures: Pictures, labels: np.ndarray, classes: tuple[str, ...] = 
     gone = [name for k, name in enumerate(classes) if k not in set(labels.tolist())]
     if gone:
         raise ValueError(f"no image of class {gone[0]!r} can be read")
-    return Labelled(pictures.images, labels, pictures.broken)
+    return Labelled(pictures.images, labels, pictures.broken, pictures.whites)
 
 
 def refuse_different_classes(train: set[str], test: set[str]) -> None:

@@ -5,6 +5,7 @@
 The columns are found by their types and names, unless the user names them.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -14,27 +15,50 @@ import numpy as np
 
 from vitlib.checkpoints.hub import quiet_hub
 from vitlib.data.decode import read_images
-from vitlib.data.folders import TEST
 from vitlib.data.source import Size, Source, labelled, refuse_different_classes
+from vitlib.data.splits import choose_splits, parse_split
+from vitlib.wording import first_few
 
 
 def read_parquet(root: Path, size: Size, image: str | None, label: str | None) -> Source:
-    """Read `root`, which holds train*.parquet and test*.parquet (or val*.parquet).
+    """Read `root`, which holds parquet files whose names tell the split, such as train-0.parquet.
 
-    `image` and `label` name columns; None means the only one that can be meant. The files have the
-    schema in which the Hub stores images. Raises ValueError for files that are missing or broken,
-    for columns that are not there, and for rows without a label.
+    The names are those of splits.py; a test set goes before a validation set. `image` and `label`
+    name columns; None means the only one that can be meant. The files have the schema in which the
+    Hub stores images. Raises ValueError for files that are missing or broken, for columns that are
+    not there, and for rows without a label.
     """
     found = sorted(root.glob("*.parquet"))
-    train = [path for path in found if path.name.startswith("train")]
-    test = [path for path in found if path.name.startswith("test")]
-    test = test or [path for path in found if path.name.startswith("val")]
-    for files, missing in ((train, "train*.parquet"), (test, "test*.parquet (or val*.parquet)")):
-        if not files:
+    train, test = choose_splits(_without_shard(path) for path in found)
+    for names, missing in ((train, "train*.parquet"), (test, "test*.parquet (or val*.parquet)")):
+        if not names:
             have = ", ".join(path.name for path in found)
             raise ValueError(f"{root} has no {missing}, only {have}")
-    splits = {"train": _parquet_table(train), "test": _parquet_table(test)}
-    return _read_splits(root.name, splits, size, image=image, label=label)
+    if len(train) > 1:
+        raise ValueError(
+            f"{root} has parquet files of {first_few(train)}, which all look like training sets: "
+            "move all but one away"
+        )
+    splits = {}
+    for split, name in (("train", train[0]), ("test", test[0])):
+        splits[split] = _parquet_table([path for path in found if _without_shard(path) == name])
+    source = _read_splits(root.name, splits, size, image=image, label=label)
+    source.notes.append(f"training images from {train[0]}, test images from {test[0]}")
+    unused = [path.name for path in found if _without_shard(path) not in (train[0], test[0])]
+    return _note_unused(source, unused)
+
+
+def _without_shard(path: Path) -> str:
+    """The name without its ending and the numbers of a part, such as "-00000-of-00002"."""
+    return re.sub(r"[-_. ]?\d+([-_. ]?of[-_. ]?\d+)?$", "", path.stem) or path.stem
+
+
+def _note_unused(source: Source, names: list[str]) -> Source:
+    known = [name for name in names if parse_split(name)]
+    for some, where in ((known, source.notes), (set(names) - set(known), source.warnings)):
+        if some:
+            where.append(f"not used: {first_few(sorted(some))}")
+    return source
 
 
 def _parquet_table(files: Sequence[Path]) -> Any:
@@ -70,11 +94,15 @@ def read_hub(name: str, size: Size, image: str | None, label: str | None) -> Sou
             f"can't be reached ({type(error).__name__}: {error}). Check the name and the "
             "connection; or download its parquet files, and give the path of their folder."
         ) from error
-    if "train" not in found:
+    train, test = choose_splits(found)
+    if "train" not in found and len(train) != 1:
         raise ValueError(f"data set {name!r} has no split 'train', only {', '.join(found)}")
-    test = next((split for split in TEST if split in found), None)
-    splits = {split: found[split] for split in ("train", test) if split}
-    return _read_splits(name, splits, size, image=image, label=label)
+    chosen = ["train" if "train" in found else train[0], *test[:1]]
+    splits = {split: found[split] for split in chosen}
+    source = _read_splits(name, splits, size, image=image, label=label)
+    roles = zip(("training", "test"), chosen, strict=False)
+    source.notes.append(", ".join(f"{role} images from {split}" for role, split in roles))
+    return _note_unused(source, [split for split in found if split not in chosen])
 
 
 def _import_datasets(instead: str = "") -> ModuleType:

@@ -1,0 +1,110 @@
+"""Pictures with 16 bits per channel -> bytes.
+
+Cameras of 8, 10, 12 or 14 bits write their values into 16, and by 65535 such a picture is nearly
+black. So the smallest of these ranges that holds a picture's values is taken for its white; over a
+data set, it is the largest white of its pictures that counts (`share_white`).
+"""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+from PIL import Image, ImageFile
+
+WHITES = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
+_OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+
+
+def raw_mode(opened: ImageFile.ImageFile) -> str:
+    """How pixels lie in the file, in Pillow's words, such as "RGB;16B"; known before loading."""
+    args = opened.tile[0][3] if opened.tile else ""
+    return str(args if isinstance(args, str) else next(iter(args or ("",))))
+
+
+def read_low_bytes(opened: ImageFile.ImageFile) -> None:
+    """Make `opened`, a picture in 16-bit colours, load the low bytes instead of the high ones."""
+
+    tiles: list[Any] = []
+    for part in opened.tile:  # a tuple, in later versions of Pillow a named one
+        args: Any = part[3]
+        swapped = _low_mode(args) if isinstance(args, str) else (_low_mode(args[0]), *args[1:])
+        rest = (*part[:3], swapped)
+        tiles.append(type(part)(*rest) if hasattr(part, "_fields") else rest)
+    opened.tile = tiles
+
+
+def _low_mode(mode: str) -> str:
+    # "LA;16L" does not exist; read as four bytes, the grey value's low one is the second.
+    return "RGBA" if mode == "LA;16B" else mode[:-1] + _OTHER_BYTE[mode[-1]]
+
+
+def to_8_bits(
+    image: Image.Image, mode: str, load_low_bytes: Callable[[], Image.Image]
+) -> tuple[Image.Image, int]:
+    """The image with 8 bits per channel, and the 16-bit value that is white, 0 if it had 8 bits.
+
+    Pillow loads 16-bit grey whole, but of 16-bit colours the high bytes only, which is enough for
+    true 16 bits. `load_low_bytes` reads the file again, for the others.
+    Raises ValueError for pixels without a fixed range.
+    """
+    if image.mode == "F" or image.mode == "I" or image.mode.startswith("I;16"):
+        values = np.asarray(image)
+        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+            kind = "floating-point" if image.mode == "F" else "32-bit"
+            raise ValueError(
+                f"{kind} pixels, here from {values.min():g} to {values.max():g}, have no fixed "
+                "range; save it as 8 or 16 bit"
+            )
+        white = white_of(int(values.max()))
+        return Image.fromarray(scale(values, white)), white
+    if not re.fullmatch(r"(RGB[AXa]?|LA);16[BLN]", mode):
+        return image, 0
+    if mode.startswith("LA"):
+        image = image.convert("LA")
+    bands = image.split()
+    colours = 1 if image.mode == "LA" else 3
+    high = np.stack([np.asarray(band) for band in bands[:colours]], -1).astype(np.uint16)
+    if high.max() > WHITES[-2] >> 8:
+        return image, WHITES[-1]
+    loaded = load_low_bytes().split()
+    lower = loaded[1:2] if colours == 1 else loaded[:3]
+    values = high * 256 + np.stack([np.asarray(band) for band in lower], -1)
+    white = white_of(int(values.max()))
+    scaled = [Image.fromarray(band) for band in np.moveaxis(scale(values, white), -1, 0)]
+    return Image.merge(image.mode, [*scaled, *bands[colours:]]), white
+
+
+def white_of(peak: int) -> int:
+    """The smallest white that is at least `peak`; 65535 for a picture that is all black."""
+    return next(white for white in WHITES if peak <= white) if peak else WHITES[-1]
+
+
+def scale(values: Integer[np.ndarray, "*any"], white: int) -> UInt8[np.ndarray, "*any"]:
+    """Values from 0 to `white` as bytes, rounded."""
+    return ((values.astype(np.int64) * 255 + white // 2) // white).astype(np.uint8)
+
+
+def share_white(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:
+    """Bring all 16-bit pictures to the largest white among them, in place; returns it, or 0.
+
+    `parts` are images (n, C, H, W) and the white of each (n,), 0 for those of 8 bits. Pictures that
+    were read by a smaller white are scaled down, which costs at most one grey level.
+    """
+    white = max((int(whites.max(initial=0)) for _, whites in parts), default=0)
+    for images, whites in parts:
+        for number in np.flatnonzero((whites > 0) & (whites < white)):
+            values = images[number].astype(np.int64) * int(whites[number])
+            images[number] = (values + white // 2) // white
+    return white
+
+
+def describe_depth(who: str, white: int) -> str:
+    """The words about values of less than 16 bits: whose they are, and what is taken for white."""
+    bits = white.bit_length()
+    return (
+        f"{who} 16 bits per channel but no value above {white:,}: taken as {bits} bits, so that "
+        f"{white:,} is white"
+    )

@@ -23,6 +23,7 @@ def test_train_then_eval(capsys):
     code, out, err = run(capsys, "train", "--data", "digits", *QUICK)
     assert code == 0
     assert "digits: 1,437 training and 360 test images, 8×8, 1 channel, 10 classes" in out
+    assert "training + test images per class: 0: 142 + 36, 1: 145 + 37, 2: 142 + 35, 3: " in out
     assert "patches of 2×2, 16 of them" in out
     assert "3/3" in err  # the progress bar
     assert "validation accuracy" in out
@@ -32,7 +33,11 @@ def test_train_then_eval(capsys):
     assert load_checkpoint(path).img_size == (8, 8)
 
     code, out, err = run(capsys, "eval", "--checkpoint", str(path), "--data", "digits")
-    assert (code, out, err) == (0, f"{result}\n", "")
+    assert (code, err) == (0, "")
+    assert out.startswith(
+        "digits: 1,437 training and 360 test images, 8×8, 1 channel, 10 classes\n"
+    )
+    assert out.endswith(f"\nevaluating the 360 test images\n{result}\n")
 
     code, out, _ = run(capsys, "train", "--data", "digits", "--quiet", *QUICK)
     assert f"continuing {path} (--fresh starts anew)" in out

@@ -9,12 +9,7 @@ from vitlib.train import Evaluation, History
 
 def describe_data(data: ImageData) -> str:
     """Its name, numbers of images, size, channels and classes."""
-    channels, height, width = data.train.images.shape[1:]
-    return (
-        f"{data.name}: {len(data.train):,} training and {len(data.test):,} test images, "
-        f"{height}×{width}, {channels} channel{'s' if channels > 1 else ''}, "
-        f"{len(data.classes)} classes"
-    )
+    return data.summary().partition("\n")[0]
 
 
 def describe_model(name: str, model: VisionTransformer) -> str:

@@ -1,12 +1,17 @@
 """`vitlib eval`: the accuracy and loss of a checkpoint on a data set."""
 
 import argparse
+import sys
+import warnings
 from pathlib import Path
 
-from vitlib.checkpoints import load_checkpoint
+import torch
+
+from vitlib.checkpoints import load_checkpoint, read_checkpoint
 from vitlib.cli.describe import describe_data, describe_model, describe_pixels, describe_result
 from vitlib.cli.options import add_data, add_device
-from vitlib.data import load_data
+from vitlib.data import ImageData, ImageSet, load_data
+from vitlib.data.contents import among, hash_images
 from vitlib.files import check_output_path
 from vitlib.matching import as_vision_transformer, match_model
 from vitlib.report import Report, write_report
@@ -30,28 +35,70 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def evaluate_checkpoint(args: argparse.Namespace) -> None:
-    """Print a checkpoint's accuracy and loss on the test images of a data set."""
+    """Print a checkpoint's accuracy and loss on the test images of a data set; if it is not divided
+    into training and test images, on all of them that the checkpoint was not trained on.
+    """
     device = pick_device(args.device)
     if args.report is not None:
         check_output_path(args.report, checkpoint=args.checkpoint)
     model = as_vision_transformer(load_checkpoint(args.checkpoint))
-    data = load_data(args.data, img_size=model.img_size)
-    if model.classes is not None and model.classes != data.classes:
-        raise ValueError(
-            f"the model has the classes {first_few(model.classes)}, but {data.name} has "
-            f"{first_few(data.classes)}"
-        )
+    data = load_data(args.data, img_size=model.img_size, whole=True)
+    _check_classes(model.classes, data)
+    print(data.summary())
+    is_whole = data.train is data.test
     data = match_model(data, model)
+    images = _choose_images(data, is_whole, args.checkpoint)
+    sys.stdout.flush()
     model.to(device)
-    result = evaluate(model, data.test, args.batch_size)
+    result = evaluate(model, images, args.batch_size)
     print(describe_result(result))
     if args.report is not None:
         name = args.checkpoint.name
         settings = {"data": describe_data(data), "model": describe_model(name, model)}
         settings |= {"input": describe_pixels(data), "command": args.command_line}
         page = Report(
-            title=f"{data.name}: {name}", classes=data.classes, images=data.test, result=result,
+            title=f"{data.name}: {name}", classes=data.classes, images=images, result=result,
             settings=settings,
         )  # fmt: skip
         write_report(args.report, page, model)
         print(f"report {args.report}")
+
+
+def _check_classes(classes: tuple[str, ...] | None, data: ImageData) -> None:
+    if classes is None or classes == data.classes:
+        return
+    only = [
+        f"only {who} has {first_few(names)}"
+        for who, names in (
+            ("the model", [name for name in classes if name not in data.classes]),
+            (data.name, [name for name in data.classes if name not in classes]),
+        )
+        if names
+    ]
+    raise ValueError(
+        f"the model has the classes {first_few(classes)}, but {data.name} has "
+        f"{first_few(data.classes)}: {'; '.join(only) or 'the order differs'}"
+    )
+
+
+def _choose_images(data: ImageData, is_whole: bool, checkpoint: Path) -> ImageSet:
+    """The images to evaluate on; prints which they are, and warns if they were trained on."""
+    images, count = data.test, f"{len(data.test):,}"
+    training = read_checkpoint(checkpoint).training
+    known = None if training is None else training.tensors.get("images")
+    seen = torch.zeros(len(images), dtype=torch.bool)
+    if known is not None:
+        seen = among(hash_images(images.images), known)
+    trained = f"{int(seen.sum()):,} of {count} images"
+    if is_whole and seen.any() and not seen.all():
+        rest = images.subset((~seen).nonzero()[:, 0])
+        print(
+            f"{trained} were training images of this checkpoint: evaluating the other {len(rest):,}"
+        )
+        return rest
+    if seen.any():
+        warnings.warn(f"{trained} were training images of this checkpoint", stacklevel=1)
+    print(f"evaluating all {count} images" if is_whole else f"evaluating the {count} test images")
+    if known is None:
+        print("the checkpoint does not say on which images it was trained")
+    return images

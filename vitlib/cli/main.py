@@ -5,6 +5,7 @@ Results go to stdout, progress and errors to stderr. Exit codes: 0; 2 for an err
 """
 
 import argparse
+import io
 import shlex
 import sys
 import warnings
@@ -27,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return 0
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a console that can't show every class's name
+        sys.stdout.reconfigure(errors="backslashreplace")
     args.command_line = shlex.join(["vitlib", *(sys.argv[1:] if argv is None else argv)])
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning

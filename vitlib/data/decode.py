@@ -185,8 +185,11 @@ def to_grey_or_rgb(image: Image.Image) -> Image.Image:
 
 
 def list_broken(broken: list[tuple[str, str]], most: int = 5) -> str:
-    """The first few of the (name, reason) pairs, for a message."""
-    return first_few([f"{name} ({reason})" for name, reason in broken], most, "; ")
+    """The first few of the (name, reason) pairs, for a message; each reason is given once."""
+    names: dict[str, list[str]] = {}
+    for name, reason in broken:
+        names.setdefault(reason, []).append(name)
+    return first_few([f"{first_few(some, 3)} ({why})" for why, some in names.items()], most, "; ")
 
 
 def _reason(error: Exception) -> str:

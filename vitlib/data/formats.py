@@ -43,7 +43,7 @@ _STARTS = {
 }  # fmt: skip
 # Formats that Pillow reads with another package: module that is imported, and what to install.
 _PLUGINS = {
-    "HEIF": ("pillow_heif", "pillow-heif"),
+    "HEIC": ("pillow_heif", "pillow-heif"),
     "AVIF": ("pillow_avif", "pillow-avif-plugin"),
     "JPEG XL": ("pillow_jxl", "pillow-jxl-plugin"),
 }
@@ -81,7 +81,7 @@ def format_of(start: bytes) -> str | None:
         brands = [start[k : k + 4] for k in range(8, len(start), 4)]  # the third is a version
         if b"avif" in brands or b"avis" in brands:
             return "AVIF"
-        return "HEIF" if brands[0] in _HEIF_BRANDS else "video"
+        return "HEIC" if brands[0] in _HEIF_BRANDS else "video"
     if start.startswith(b"RIFF"):
         return {b"WEBP": "WebP", b"AVI ": "video"}.get(start[8:12])
     if start[:2] in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6") and start[2:3] in (b" ", b"\n"):

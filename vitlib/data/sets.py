@@ -144,19 +144,25 @@ class ImageData:
         Of more than `most` classes, only the first are listed.
         """
         channels, height, width = self.train.images.shape[1:]
-        train, test = (
-            torch.bincount(part.labels, minlength=len(self.classes)).tolist()
-            for part in (self.train, self.test)
-        )
-        counts = [f"{c} {a:,} + {b:,}" for c, a, b in zip(self.classes, train, test, strict=True)]
-        lines = [
-            f"{self.name}: {len(self.train):,} training and {len(self.test):,} test images, "
-            f"{height}×{width}, {channels} channel{'s' if channels > 1 else ''}, "
-            f"{len(self.classes)} classes",
-            f"classes, training + test images: {first_few(counts, most)}",
+        parts = [self.train] if self.train is self.test else [self.train, self.test]
+        counts = [
+            torch.bincount(part.labels, minlength=len(self.classes)).tolist() for part in parts
         ]
+        sizes, which = f"{len(self.train):,} images", "images"
+        if len(parts) > 1:
+            sizes = f"{len(self.train):,} training and {len(self.test):,} test images"
+            which = "training + test images"
+        lines = [
+            f"{self.name}: {sizes}, {height}×{width}, {channels} channel"
+            f"{'s' if channels > 1 else ''}, {len(self.classes)} classes"
+        ]
+        each = [
+            f"{name}: {' + '.join(f'{count:,}' for count in images)}"
+            for name, *images in zip(self.classes, *counts, strict=True)
+        ]
+        lines.append(f"{which} per class: {first_few(each, most)}")
         if len(self.classes) > most:
-            lines.append(f"from {min(train):,} to {max(train):,} training images per class")
+            lines.append(f"images per class: from {min(counts[0]):,} to {max(counts[0]):,}")
         return "\n".join([*lines, *self.notes])
 
     def split(self, fraction: float, seed: int = 0) -> tuple[ImageSet, ImageSet]:

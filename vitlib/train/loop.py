@@ -64,8 +64,9 @@ def fit(
     With `checkpoint`, the run is saved there every `checkpoint_every` steps, at the end, and when
     it is interrupted from the keyboard (after the current step; a second Ctrl-C stops at once). The
     file is a checkpoint of the averaged weights, for `load_checkpoint`; and with `resume`, the same
-    call continues the run. A resumed run equals an uninterrupted one bit for bit, on the same
-    machine and with the same number of threads. A finished run returns its history at once.
+    call continues the run, on the same training images only. A resumed run equals an uninterrupted
+    one bit for bit, on the same machine and with the same number of threads. A finished run returns
+    its history at once.
 
     A distilled model that is trained without `distillation` learns the labels with the mean of its
     two heads.

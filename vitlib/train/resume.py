@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from vitlib.checkpoints import (
     save_checkpoint,
 )
 from vitlib.data import ImageData
+from vitlib.data.contents import describe_changes, hash_images
 from vitlib.files import refuse_non_file
 from vitlib.train.distillation import DistillationLoss
 from vitlib.train.history import History, TrainConfig
@@ -45,6 +47,9 @@ class ResumableRun:
     steps. A new object continues from `config.checkpoint` if that file exists and `config.resume`
     is on.
 
+    The file also holds a hash and the label of each training image, since a run continues on the
+    same data only. Files of earlier versions do not: they are continued, with a warning.
+
     Raises CannotContinue for a file that is the checkpoint of another run, or of none, and OSError
     if the folder of the checkpoint cannot be made.
     """
@@ -66,6 +71,8 @@ class ResumableRun:
         self._device = next(model.parameters()).device
         if config.checkpoint is None:
             return
+        self._images = {"images": hash_images(data.train.images), "labels": data.train.labels.cpu()}
+        self._classes, self._mean_std = data.classes, [list(data.mean), list(data.std)]
         path = Path(config.checkpoint)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)  # better to fail now than when saving
@@ -98,10 +105,13 @@ class ResumableRun:
             tensors = {f"weights/{name}": tensor for name, tensor in weights.items()}
         for name, state in zip(self._parameter_names(), self._moments(), strict=True):
             tensors |= {f"optimizer/{key}/{name}": value for key, value in state.items()}
-        tensors |= {"order": self.order, "rng": torch.get_rng_state()}
+        tensors |= {"order": self.order, "rng": torch.get_rng_state()} | self._images
         if self._device.type == "cuda":
             tensors["rng_cuda"] = torch.cuda.get_rng_state(self._device)
-        info = {"history": self.history.to_dict(), "facts": self._description}
+        info = {
+            "history": self.history.to_dict(), "facts": self._description,
+            "mean and std": self._mean_std,
+        }  # fmt: skip
         save_checkpoint(averaged, self.config.checkpoint, training=TrainingState(tensors, info))
 
     def _restore(self, path: Path) -> None:
@@ -118,6 +128,7 @@ class ResumableRun:
             for name, value in self._description.items()
             if info["facts"].get(name) != value
         ]
+        differences += self._compare_images(path, run)
         if differences:
             raise CannotContinue(f"{path} belongs to another run: {'; '.join(differences)}")
         averaged = self.model if self.ema is None else self.ema.module
@@ -131,6 +142,21 @@ class ResumableRun:
         if self._device.type == "cuda" and "rng_cuda" in tensors:
             torch.cuda.set_rng_state(tensors["rng_cuda"], self._device)
         self.history = replace(history, config=self.config)
+
+    def _compare_images(self, path: Path, run: TrainingState) -> list[str]:
+        """How the training images differ from those of the run in `path`, in one line or none."""
+        if not self._images.keys() <= run.tensors.keys():
+            warnings.warn(
+                f"{path} is from an earlier version and does not say on which images it was "
+                "trained: it is continued as if they were the same",
+                stacklevel=1,
+            )
+            return []
+        there, here = ((t["images"], t["labels"]) for t in (run.tensors, self._images))
+        changes = describe_changes(there, here, self._classes)
+        if not changes and (before := run.info["mean and std"]) != self._mean_std:
+            changes = f"mean and std of the images {before} there, {self._mean_std} here"
+        return [changes] if changes else []
 
     def _parameter_names(self) -> list[str]:
         """Names of the trained parameters, in the optimiser's order."""

@@ -53,8 +53,10 @@ class Exercise:
     name: as in `check.<name>`. chapter: the notebook. task: the call, and what it must return.
     reference: the right answer. cases: given an answer, yields pairs of a label ("two wide images,
     P = 4") and a function that runs the answer and returns what is to be compared. mutants: name ->
-    (wrong answer, diagnosis). accepted: right answers that are written differently. probe: for the
-    tests, what the task asks for on other inputs than those of the cases (probing.py).
+    (wrong answer, diagnosis). accepted: right answers that are written differently. excluded: full
+    names of functions that the task asks to do without, such as "torch.nn.functional.layer_norm".
+    probe: for the tests, what the task asks for on other inputs than those of the cases
+    (probing.py).
     """
 
     name: str
@@ -64,6 +66,7 @@ class Exercise:
     cases: Callable[[Answer], Cases]
     mutants: Mapping[str, tuple[Answer, str]]
     accepted: Sequence[Answer] = ()
+    excluded: Sequence[str] = ()
     probe: Callable[[Answer], list[Callable[[], Any]]] | None = None
 
     def __call__(self, answer: Any) -> Report:
@@ -187,10 +190,11 @@ def numbers(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> T
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def call(answer: Answer, *inputs: Any, **options: Any) -> Any:
+def call(answer: Answer, *inputs: Any, may_change: Sequence[str] = (), **options: Any) -> Any:
     """What the answer returns for clones of these inputs; a class is built first, from nothing.
 
-    Refuses an answer that changes a tensor it was given.
+    Refuses an answer that changes a tensor it was given. may_change: what the task lets an answer
+    leave changed in a module that it is given, such as ["mode"], beside what the reference changes.
     """
     given = [value.clone() if isinstance(value, Tensor) else value for value in inputs]
     function = answer() if isinstance(answer, type) else answer

@@ -26,6 +26,17 @@ def make_folder(root: Path, classes: dict[str, int], mode: str = "RGB", **keywor
     return root
 
 
+def make_folders(root: Path, counts: dict[str, int]) -> Path:
+    """`counts`: folder below `root` -> number of pictures in it, no two of them alike."""
+    for name, count in counts.items():
+        folder = root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for k in range(count):
+            path = folder / f"{name.replace('/', '-').strip('.')}{k}.png"
+            noise(crc32(f"{root}{path}".encode())).save(path)
+    return root
+
+
 def table(
     labels: list, names: list[str] | None = None, seed: int = 0, image: str = "image"
 ) -> datasets.Dataset:

@@ -24,7 +24,7 @@ def test_a_folder_of_only_broken_images_is_refused(tmp_path):
             (tmp_path / name / f"{k}.png").write_text("no image")
     with pytest.raises(
         ValueError,
-        match=r"8 of 8 images .* cat/0.png, cat/1.png, cat/2.png and 5 more \(Unidentified\w+: [^(]*\)$",
+        match=r"8 of 8 images .* cat/0.png, cat/1.png, cat/2.png and 5 more \(Unident\w+: [^(]*\)$",
     ):
         load_data(tmp_path)
 

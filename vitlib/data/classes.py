@@ -1,7 +1,7 @@
 """Class folders: the pictures of each, checked, without what only belongs to them."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,8 +35,9 @@ class Folder:
 
     @property
     def split(self) -> SplitName | None:
-        """The split that its name speaks of."""
-        return parse_split(self.name)
+        """The split that its name speaks of; none for "train_masks"."""
+        found = parse_split(self.name)
+        return None if found and any(map(is_side_name, found.rest)) else found
 
     @property
     def classes(self) -> Classes:
@@ -79,12 +80,17 @@ def names_of(folders: Sequence[Folder]) -> str:
 
 
 def from_class_folders(root: Path, folders: Sequence[Folder], passed: PassedOver) -> Classes:
-    """The classes, if each folder is one, but not folders of masks for the pictures in others."""
-    stems = {main_stem(path) for f in folders if not is_side_name(f.name) for path in f.pictures}
+    """The classes, if each folder is one, but not folders of masks for the pictures in others.
+
+    Such a folder is known by its name, and because each picture in it has the name of exactly one
+    picture elsewhere; "mask" may be a class, too, beside "no mask".
+    """
+    main = [f for f in folders if not is_side_name(f.name)]
+    stems = Counter(main_stem(path) for f in main for path in f.pictures)
     side = [
         f
         for f in folders
-        if is_side_name(f.name) and all(main_stem(path) in stems for path in f.pictures)
+        if is_side_name(f.name) and all(stems[main_stem(path)] == 1 for path in f.pictures)
     ]
     if len(folders) - len(side) >= 2:
         passed.add("folders of masks, annotations or thumbnails", (f.path for f in side))

@@ -53,6 +53,16 @@ def find_layout(root: Path) -> Layout:
     for splits with different classes, and for what may be a split as well as a class.
     """
     passed = PassedOver(root)
+    try:
+        layout = _find(root, passed)
+    except ValueError as error:  # what was passed over may be the cause
+        raise ValueError(". ".join([str(error).rstrip("."), *passed.lines(loud=True)])) from None
+    layout.notes += passed.lines(loud=False)
+    layout.warnings += passed.lines(loud=True)
+    return layout
+
+
+def _find(root: Path, passed: PassedOver) -> Layout:
     folders = [Folder(path, pictures_below(path, passed)) for path in visible_folders(root, passed)]
     if folders:
         loose = (path for path in root.iterdir() if path.is_file() and path.name[0] != ".")
@@ -67,8 +77,7 @@ def find_layout(root: Path) -> Layout:
         layout.warnings += _describe_equal_inner_folders(folders)
     for classes in (layout.train, layout.test or {}):
         leave_out_side_pictures(classes, passed)
-    layout.notes += _describe_inner_folders(root, layout) + passed.lines(loud=False)
-    layout.warnings += passed.lines(loud=True)
+    layout.notes += _describe_inner_folders(root, layout)
     if layout.test is not None and layout.test.keys() != layout.train.keys():
         refuse_different_classes(set(layout.train), set(layout.test))
     return layout
@@ -177,8 +186,8 @@ def _each_class_is_split(root: Path, folders: Sequence[Folder]) -> bool:
         return False
     if whole := [f for f in full if f not in divided]:
         raise ValueError(
-            f"{names_of(divided)} of {root} is divided into training and test images, but "
-            f"{names_of(whole)} is not. Divide all classes in the same way, or none"
+            f"{root}: divided into training and test images: {names_of(divided)}; not divided: "
+            f"{names_of(whole)}. Divide all classes in the same way, or none"
         )
     return True
 

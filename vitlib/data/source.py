@@ -57,5 +57,7 @@ def refuse_different_classes(train: set[str], test: set[str]) -> None:
         if names
     ]
     raise ValueError(
-        "train and test have different classes; " + ("; ".join(only) or "their order differs")
+        "train and test have different classes; "
+        + ("; ".join(only) or "their order differs")
+        + ". Both need the same: add what is missing, or remove what only one of them has"
     )

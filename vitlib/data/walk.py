@@ -19,11 +19,11 @@ _SYSTEM = re.compile(
 )
 # Folders of these words hold what belongs to the pictures of a class, but no pictures of the class.
 _SIDE_WORDS = {
-    *("mask", "masks", "segmentation", "segmentations", "seg", "gt", "groundtruth", "ground"),
+    *("mask", "masks", "segmentation", "segmentations", "gt", "groundtruth", "truth"),
     *("annotation", "annotations", "label", "labels", "bbox", "bboxes", "keypoints"),
     *("thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"),
 }
-_BESIDE_SIDE_WORDS = {"image", "images", "img", "imgs", "of", "truth", "files"}
+_BESIDE_SIDE_WORDS = {"image", "images", "img", "imgs", "of", "ground", "files"}
 _SIDE_ENDING = re.compile(
     r"(.+?)[ _.-]+\(?(?:mask|masks|seg|segmentation|gt|label|labels|annotation|annotated|thumb|"
     r"thumbnail)(?:[ _.-]*\d+)?\)?",

@@ -5,6 +5,7 @@ telephone's HEIC is called .jpg. So a file with an ending that is not listed her
 """
 
 import importlib
+import re
 from pathlib import Path
 
 PICTURE = "picture"
@@ -84,7 +85,7 @@ def format_of(start: bytes) -> str | None:
         return "HEIC" if brands[0] in _HEIF_BRANDS else "video"
     if start.startswith(b"RIFF"):
         return {b"WEBP": "WebP", b"AVI ": "video"}.get(start[8:12])
-    if start[:2] in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6") and start[2:3] in (b" ", b"\n"):
+    if re.match(rb"P[1-6]\s+[#\d]", start):
         return "PNM"
     if start.startswith(b"BM") and start[6:10] == bytes(4):  # reserved: text does not hold zeros
         return "BMP"

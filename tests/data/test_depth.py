@@ -1,0 +1,146 @@
+"""Pictures of 16 bits per channel: what becomes white, in one picture and in a data set."""
+
+import struct
+import zlib
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitlib.data import load_data
+from vitlib.data.decode import decode
+from vitlib.data.depth import share_white, white_of
+
+
+def values(bits: int, channels: int = 1, seed: int = 0) -> np.ndarray:
+    """Random values (5, 4) or (5, 4, channels) of so many bits, the greatest among them."""
+    made = np.random.default_rng(seed).integers(0, 2**bits, (5, 4, channels), dtype=np.uint16)
+    made[0, 0] = 2**bits - 1
+    return made if channels > 1 else made[..., 0]
+
+
+def expected(array: np.ndarray, white: int) -> np.ndarray:
+    """The bytes (C, H, W), rounded."""
+    scaled = np.floor(array * 255.0 / white + 0.5).astype(int)
+    return scaled[None] if scaled.ndim == 2 else scaled.transpose(2, 0, 1)
+
+
+def png(array: np.ndarray) -> bytes:
+    """A PNG of 16 bits per channel, which Pillow writes in grey only."""
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[array.shape[2] if array.ndim == 3 else 1]
+    height, width = array.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)), (b"IEND", b""),
+    )  # fmt: skip
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
+def tiff(array: np.ndarray, order: str = "<", deflate: bool = False) -> bytes:
+    """A TIFF of one strip, in either byte order."""
+    data = array.astype(array.dtype.newbyteorder(order)).tobytes()
+    data = zlib.compress(data) if deflate else data
+    channels = array.shape[2] if array.ndim == 3 else 1
+    kind = 3 if array.dtype.kind == "f" else 1
+    bits = 8 * array.dtype.itemsize
+    entries = [(256, 4, array.shape[1]), (257, 4, array.shape[0]), (258, 3, bits),
+               (259, 3, 8 if deflate else 1), (262, 3, 2 if channels > 1 else 1), (273, 4, 0),
+               (277, 3, channels), (278, 4, array.shape[0]), (279, 4, len(data)),
+               (339, 3, kind)]  # fmt: skip
+    at = 8 + 2 + 12 * len(entries) + 4
+    body = b""
+    for tag, type_, value in entries:
+        if tag in (258, 339) and channels > 1:
+            body += struct.pack(order + "HHII", tag, 3, channels, at + (6 if tag == 339 else 0))
+        elif tag == 273:
+            body += struct.pack(order + "HHII", tag, 4, 1, at + 12)
+        else:
+            short = type_ == 3
+            body += struct.pack(order + ("HHIHH" if short else "HHII"), tag, type_, 1, value,
+                                *([0] if short else []))  # fmt: skip
+    lists = struct.pack(order + "6H", *[bits] * 3, *[kind] * 3)
+    start = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
+    return start + struct.pack(order + "H", len(entries)) + body + bytes(4) + lists + data
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("file", ["png", "tiff <", "tiff >", "tiff < deflate", "tiff > deflate"])
+@pytest.mark.filterwarnings("ignore:a picture has 16 bits")
+def test_16_bits_become_bytes(bits, channels, file):
+    array = values(bits, channels)
+    kind, *rest = file.split()
+    content = png(array) if kind == "png" else tiff(array, rest[0], "deflate" in rest)
+    pixels = decode(content, None).astype(int)
+    # Of 16-bit colours, Pillow keeps the high byte: it rounds down.
+    within = 1 if bits == 16 and channels == 3 else 0
+    assert np.abs(pixels - expected(array, 2**bits - 1)).max() <= within
+
+
+@pytest.mark.filterwarnings("ignore:a picture has 16 bits")
+def test_12_bits_with_transparency():
+    """What is transparent becomes white; alpha has its own range."""
+    opaque, clear = np.full((5, 4, 1), 65535, np.uint16), np.zeros((5, 4, 1), np.uint16)
+    for array in (values(12)[..., None], values(12, 3)):
+        pixels = decode(png(np.concatenate([array, opaque], -1)), None)
+        plain = array[..., 0] if array.shape[-1] == 1 else array
+        assert (pixels == expected(plain, 4095)).all()
+        assert (decode(png(np.concatenate([array, clear], -1)), None) == 255).all()
+
+
+def test_a_single_picture_of_12_bits_is_told_of():
+    with pytest.warns(UserWarning, match=r"no value above 4,095: taken as 12 bits, .* is white"):
+        decode(png(values(12)), None)
+
+
+def test_all_pictures_of_a_data_set_have_the_same_white(tmp_path):
+    """A dark picture stays dark beside bright ones, in training and test images alike."""
+    for part in ("train", "test"):
+        for name, bits in (("bright", 12 if part == "train" else 10), ("dark", 8)):
+            (tmp_path / part / name).mkdir(parents=True)
+            array = values(bits, seed=bits)
+            Image.fromarray(array).save(tmp_path / part / name / "0.png")
+            Image.fromarray((values(8) // 2).astype(np.uint8)).save(
+                tmp_path / part / name / f"{name}8bit.png"
+            )
+    match = "4 pictures of .* have 16 bits per channel but no value above 4,095: taken as 12 bits"
+    with pytest.warns(UserWarning, match=match):
+        data = load_data(tmp_path)
+    for part, bits in ((data.train, (12, 8)), (data.test, (10, 8))):
+        for k, deep in enumerate(bits):
+            got = part.images[2 * k].numpy().astype(int)
+            assert np.abs(got - expected(values(deep, seed=deep), 4095)).max() <= 1
+            assert torch.equal(part.images[2 * k + 1][0], torch.from_numpy(values(8) // 2).byte())
+
+
+def test_whites():
+    assert [white_of(peak) for peak in (0, 1, 255, 256, 1023, 4095, 4096, 16384, 65535)] == [
+        65535, 255, 255, 1023, 1023, 4095, 16383, 65535, 65535,
+    ]  # fmt: skip
+    assert share_white([(np.zeros((2, 1, 1, 1), np.uint8), np.zeros(2, np.int64))]) == 0
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (values(12).astype(np.float32), "floating-point pixels, here from .* to 4095"),
+        (values(8).astype(np.float32) / 255, "floating-point pixels, here from .* to 1, have no"),
+        (values(16).astype(np.int32) * 9, "32-bit pixels, here from .* to 589815, have no fixed"),
+        (values(8).astype(np.int32) - 9, "32-bit pixels, here from -.* to 246, have no fixed"),
+    ],
+)
+def test_pixels_without_a_range_are_refused_and_saved_as_8_bits_they_are_read(array, said):
+    buffer = BytesIO()
+    Image.fromarray(array).save(buffer, "TIFF")
+    with pytest.raises(ValueError, match=said + ".*save it as 8 or 16 bit"):
+        decode(buffer.getvalue(), None)
+    scaled = ((array - array.min()) * 255 / np.ptp(array)).astype(np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(scaled).save(buffer, "TIFF")
+    assert (decode(buffer.getvalue(), None)[0] == scaled).all()

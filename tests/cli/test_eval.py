@@ -1,12 +1,15 @@
 """`vitlib eval`: what it refuses, and grey images for a model of colour."""
 
+import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from cli.running import refused, run
+from data.pictures import make_folders
 
 import vitlib
-from vitlib.checkpoints import save_checkpoint
+from vitlib.checkpoints import load_checkpoint, save_checkpoint
 
 
 def test_eval_refuses(capsys, tmp_path):
@@ -19,6 +22,7 @@ def test_eval_refuses(capsys, tmp_path):
     error = refused(capsys, "eval", "--checkpoint", "pets", "--data", "digits")
     assert "cat, dog" in error
     assert "digits has 0, 1, 2, 3, 4, 5 and 4 more" in error
+    assert "only the model has cat, dog; only digits has 0, 1, 2, 3, 4, 5 and 4 more" in error
     model.classes = None
     save_checkpoint(model, "pets")
     error = refused(capsys, "eval", "--checkpoint", "pets", "--data", "digits")
@@ -45,3 +49,73 @@ def test_eval_repeats_grey_images_for_a_model_of_colour(capsys):
     ]
     assert said[0] == said[1]
     assert said[0][0] == 0
+
+
+QUICK = ["--steps", 2, "--warmup-steps", 1, "--batch-size", 8, "--augment", "none", "--quiet",
+         "--device", "cpu", "--patch-size", 4, "--out", "m.safetensors"]  # fmt: skip
+
+
+@pytest.fixture
+def trained(capsys, tmp_path) -> Path:
+    """A folder of 10 cats and 15 dogs, on 20 of which m.safetensors was trained."""
+    make_folders(tmp_path / "pets", {"cat": 10, "dog": 15})
+    assert run(capsys, "train", "--data", "pets", *QUICK)[0] == 0
+    return tmp_path / "pets"
+
+
+def evaluate(capsys, place: object, **expected: str) -> list[str]:
+    """What is printed, line by line, without the first line on the size and the last one."""
+    code, out, err = run(capsys, "eval", "--data", place, "--checkpoint", "m.safetensors")
+    assert (code, err) == (0, expected.get("err", ""))
+    lines = out.splitlines()
+    assert f" of {expected['of']}), loss " in lines[-1]
+    return lines[1:-1]
+
+
+def test_eval_takes_all_of_a_plain_folder(capsys, trained, tmp_path):
+    make_folders(tmp_path / "new", {"cat": 4, "dog": 1})
+    assert evaluate(capsys, "new", of="5") == [
+        "images per class: cat: 4, dog: 1", "evaluating all 5 images",
+    ]  # fmt: skip
+
+
+def test_eval_of_the_runs_own_folder_leaves_its_training_images_out(capsys, trained):
+    assert evaluate(capsys, trained, of="5") == [
+        "images per class: cat: 10, dog: 15",
+        "20 of 25 images were training images of this checkpoint: evaluating the other 5",
+    ]
+    result = run(capsys, "train", "--data", trained, *QUICK)[1].splitlines()[-2]
+    out = run(capsys, "eval", "--data", trained, "--checkpoint", "m.safetensors")[1]
+    assert out.splitlines()[-1] == result  # the five that training kept for testing
+    make_folders(trained, {"dog/later": 3})  # of a folder that has changed since, too
+    assert "20 of 28 images were" in evaluate(capsys, trained, of="8")[-1]
+
+
+def test_eval_says_if_the_model_was_trained_on_the_test_images(capsys, trained, tmp_path):
+    make_folders(tmp_path / "split", {"train/cat": 2, "train/dog": 2, "test/cat": 1, "test/dog": 1})
+    lines = evaluate(capsys, "split", of="2")
+    assert lines[1:] == ["training images from train, test images from test",
+                         "evaluating the 2 test images"]  # fmt: skip
+    for path in trained.glob("cat/*"):
+        shutil.copy(path, tmp_path / "split" / "test" / "cat" / path.name)
+    said = "vitlib: warning: 8 of 12 images were training images of this checkpoint\n"
+    assert evaluate(capsys, "split", of="12", err=said)[-1] == "evaluating the 12 test images"
+
+
+def test_eval_says_if_the_checkpoint_does_not_know_its_images(capsys, trained):
+    save_checkpoint(load_checkpoint("m.safetensors"), "m.safetensors")
+    assert evaluate(capsys, trained, of="25")[-2:] == [
+        "evaluating all 25 images", "the checkpoint does not say on which images it was trained",
+    ]  # fmt: skip
+
+
+def test_eval_refuses_other_classes_by_name(capsys, trained, tmp_path):
+    make_folders(tmp_path / "new", {"cat": 2, "dog": 2, "猫": 2})
+    command = ["eval", "--data", "new", "--checkpoint", "m.safetensors"]
+    assert "the model has the classes cat, dog, but new has cat, dog, 猫: only new has 猫" in (
+        refused(capsys, *command)
+    )
+    shutil.rmtree(tmp_path / "new" / "dog")
+    assert "only the model has dog; only new has 猫" in refused(capsys, *command)
+    (tmp_path / "new" / "猫").rename(tmp_path / "new" / "dog")
+    assert evaluate(capsys, "new", of="4")[-1] == "evaluating all 4 images"

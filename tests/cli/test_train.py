@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 from building import ROOT
 from cli.running import QUICK, refused, run
+from data.pictures import make_folders
 
 from vitlib import TrainConfig, create_model, load_data
 from vitlib.checkpoints import load_checkpoint, read_checkpoint
@@ -166,6 +168,45 @@ def test_a_run_with_other_settings_is_not_overwritten(capsys):
     code, _, _ = run(capsys, "train", "--data", "digits", "--fresh", "--lr", "0.1", *QUICK)
     assert code == 0
     assert path.read_bytes() != before
+
+
+FOLDER = [*QUICK, "--batch-size", "8", "--patch-size", "4", "--quiet"]
+
+
+def test_another_folder_of_the_same_name_does_not_share_a_run(capsys, tmp_path):
+    for place in ("a", "b"):
+        make_folders(tmp_path / place / "pets", {"cat": 10, "dog": 10})
+    out = run(capsys, "train", "--data", "a/pets", *FOLDER)[1]
+    assert "training + test images per class: cat: 8 + 2, dog: 8 + 2\n" in out
+    shutil.copytree("a/pets", "c/pets")
+    assert run(capsys, "train", "--data", "c/pets", *FOLDER)[0] == 0  # the same pictures elsewhere
+    error = refused(capsys, "train", "--data", "b/pets", *FOLDER)
+    assert "16 of its training images are gone (of cat, dog) and 16 of its training" in error
+    assert error.endswith("--fresh starts over, or choose another --out\n")
+    assert run(capsys, "train", "--data", "b/pets", *FOLDER, "--out", "b.safetensors")[0] == 0
+    assert run(capsys, "train", "--data", "b/pets", *FOLDER, "--fresh")[0] == 0
+
+
+def test_changed_labels_do_not_continue_a_run(capsys, tmp_path):
+    make_folders(tmp_path / "pets", {"cat": 10, "dog": 10})
+    run(capsys, "train", "--data", "pets", *FOLDER)
+    for old, new in (("cat", "x"), ("dog", "cat"), ("x", "dog")):
+        Path("pets", old).rename(Path("pets", new))
+    assert "of its training images" in refused(capsys, "train", "--data", "pets", *FOLDER)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
+def test_classes_of_any_script_are_printed(tmp_path, encoding):
+    """A console that can't show them shows their codes, and the run goes on."""
+    make_folders(tmp_path / "动物", {"猫": 5, "hund": 5, "🐕‍🦺": 5})
+    command = [sys.executable, "-m", "vitlib.cli", "train", "--data", "动物", *FOLDER]
+    command += ["--steps", "1", "--warmup-steps", "0"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    out = done.stdout.decode(encoding)
+    assert done.returncode == 0, done.stderr
+    expected = "hund: 4 + 1, 猫: 4 + 1, 🐕‍🦺: 4 + 1"
+    assert expected.encode(encoding, "backslashreplace").decode(encoding) in out
 
 
 @pytest.mark.parametrize(

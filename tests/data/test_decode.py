@@ -1,9 +1,13 @@
 """Picture files of any size, colour mode and orientation as bytes, and those that can't be read."""
 
+import struct
+import zlib
+from io import BytesIO
+
 import numpy as np
 import pytest
 from data.pictures import break_files, make_folder, noise
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vitlib.data import load_data
 from vitlib.data.decode import decode, read_images
@@ -116,3 +120,50 @@ def test_cmyk_becomes_rgb(tmp_path):
     red, green, blue = decode(tmp_path / "a.jpg", None)[:, 4, 4].tolist()
     assert red > 200
     assert max(green, blue) < 60
+
+
+def with_exif(format: str, exif: bytes) -> bytes:
+    """A red picture in `format` that holds these bytes as its EXIF; Pillow writes no bad PNG."""
+    buffer = BytesIO()
+    picture = Image.new("RGB", (20, 10), (200, 30, 30))
+    if format != "PNG":
+        picture.save(buffer, format, exif=exif)
+        return buffer.getvalue()
+    picture.save(buffer, format)
+    content, exif = buffer.getvalue(), exif.removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(exif)) + b"eXIf" + exif
+    return content[:33] + chunk + struct.pack(">I", zlib.crc32(b"eXIf" + exif)) + content[33:]
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize(
+    "exif",
+    [b"hello world", b"", b"b'Exif\\x00\\x00MM'", b"II*\0\xff\xff\xff\xff",
+     b"MM\0*\0\0\0\x08\0\x05", b"II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x01\0\0\0x\0\0\0\0\0\0\0"],
+    ids=["text", "empty", "printed", "offset beyond the end", "cut off", "orientation in letters"],
+)  # fmt: skip
+def test_an_exif_that_cannot_be_read_is_ignored(format, exif):
+    for size in (None, (10, 20)):
+        pixels = decode(with_exif(format, b"Exif\0\0" + exif), size)
+        assert pixels.shape == (3, 10, 20)
+        assert np.abs(pixels[:, 5, 5].astype(int) - (200, 30, 30)).max() < 8
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "JPEG", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_upright(format, orientation):
+    """As ImageOps.exif_transpose does it."""
+    picture = Image.fromarray(np.arange(96, dtype=np.uint8).reshape(8, 12) * 2)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = BytesIO()
+    options = {"lossless": True} if format == "WEBP" else {}
+    picture.save(buffer, format, exif=exif, **options)
+    upright = ImageOps.exif_transpose(Image.open(buffer)).convert("RGB")
+    pixels = np.broadcast_to(decode(buffer.getvalue(), None), (3, upright.height, upright.width))
+    assert (pixels == np.asarray(upright).transpose(2, 0, 1)).all()
+
+
+def test_an_empty_file_is_called_empty():
+    with pytest.raises(ValueError, match="the file is empty"):
+        decode(b"", None)

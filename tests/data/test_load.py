@@ -1,12 +1,13 @@
 """load_data: what it takes a name or path for, and what it makes of all sources alike."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from data.pictures import break_files, make_folder, noise, table, write
+from data.pictures import break_files, make_folder, make_folders, noise, table, write
 
 from vitlib.cli import main
 from vitlib.data import DATA_SOURCES, load_data
@@ -88,6 +89,36 @@ def test_unknown_names_and_paths(tmp_path, monkeypatch):
     (tmp_path / "pets.zip").write_bytes(b"")
     with pytest.raises(ValueError, match=r"pets.zip is a file; load_data takes the folder"):
         load_data("pets.zip")
+
+
+# The whole of a data set, and the words about it
+
+
+def test_whole_splits_nothing_off(tmp_path):
+    root = make_folders(tmp_path, {"cat": 1, "dog": 4})
+    data = load_data(root, whole=True)
+    assert data.train is data.test
+    assert data.test.labels.bincount().tolist() == [1, 4]
+    assert data.summary().splitlines() == [
+        f"{root.name}: 5 images, 12×12, 3 channels, 2 classes", "images per class: cat: 1, dog: 4",
+    ]  # fmt: skip
+    make_folders(root, {"train/cat": 3, "train/dog": 3, "test/cat": 1, "test/dog": 1})
+    for name in ("cat", "dog"):
+        shutil.rmtree(root / name)
+    assert len(load_data(root, whole=True).test) == 2  # a test set of its own stays one
+
+
+def test_the_summary_says_what_was_found(tmp_path):
+    counts = {"train/cat": 3, "train/狗🐕": 4, "test/cat": 1, "test/狗🐕": 2}
+    root = make_folders(tmp_path / "pets", counts | {"val/cat": 1, "val/狗🐕": 1})
+    (root / "train" / "cat" / "notes.txt").write_text("notes")
+    assert load_data(root).summary() == (
+        "pets: 7 training and 3 test images, 12×12, 3 channels, 2 classes\n"
+        "training + test images per class: cat: 3 + 1, 狗🐕: 4 + 2\n"
+        "training images from train, test images from test\n"
+        "not used: val (2 pictures)\n"
+        "passed over: files that are no pictures, 1: train/cat/notes.txt"
+    )
 
 
 # The table

@@ -40,6 +40,21 @@ def test_parquet_without_metadata(tmp_path):
     assert data.train.images.shape == (4, 3, 8, 8)
 
 
+def test_splits_of_other_names_and_files_that_are_not_used(tmp_path):
+    for k, name in enumerate(("Training-00000-of-00001", "dev", "eval_0", "extra")):
+        write(table([0, 1], seed=10 * k), tmp_path / f"{name}.parquet")
+    with pytest.warns(UserWarning, match="^not used: extra.parquet$"):
+        data = load_data(tmp_path)
+    assert (len(data.train), len(data.test)) == (2, 2)
+    assert data.notes == ("training images from Training, test images from eval",
+                          "not used: dev.parquet")  # fmt: skip
+    expected = np.asarray(noise(20)).transpose(2, 0, 1)
+    assert np.array_equal(data.test.images[0].numpy(), expected)
+    write(table([0, 1]), tmp_path / "train_more.parquet")
+    with pytest.raises(ValueError, match="of Training, train_more, which all look like training"):
+        load_data(tmp_path)
+
+
 def test_labels_may_be_words(tmp_path):
     write(table(["owl", "cat", "owl"]), tmp_path / "train.parquet")
     write(table(["owl"]), tmp_path / "test.parquet")

@@ -13,9 +13,10 @@ import torch
 from building import ROOT
 from train.tiny import SHORT, tiny_data, tiny_model, weights_of
 
-from vitlib.checkpoints import load_checkpoint, read_checkpoint, save_checkpoint
+from vitlib.checkpoints import TrainingState, load_checkpoint, read_checkpoint, save_checkpoint
 from vitlib.data import ImageSet
 from vitlib.train import fit
+from vitlib.train.resume import CannotContinue
 
 # Everything that draws random numbers is on; 24 images in batches of 8 are 3 steps an epoch, so
 # that step 7, after the checkpoint of step 5, lies in another epoch than the checkpoint.
@@ -196,6 +197,65 @@ def test_resume_refuses_another_run(tmp_path):
     assert config.checkpoint.read_bytes() == before
     fit(tiny_model(), tiny_data(), replace(config, progress=True, eval_every=3))  # may change
     assert fit(tiny_model(), tiny_data(), replace(config, steps=2, resume=False)).steps == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("pixel", r"1 of its training images are gone \(of \w\) and 1 .* are new \(of \w\)"),
+        ("label", "1 of its training images have another label now"),
+        ("order", "its training images are in another order"),
+        ("mean", r"mean and std of the images \[\[0"),
+    ],
+)
+def test_resume_refuses_changed_data_by_the_difference(tmp_path, change, said):
+    """Their number, size, name and classes are the same."""
+    config = replace(SHORT, checkpoint=tmp_path / "run.safetensors")
+    data = tiny_data()
+    fit(tiny_model(), data, config)
+    before = config.checkpoint.read_bytes()
+    images, labels = data.train.images.clone(), data.train.labels.clone()
+    mean = data.mean
+    if change == "pixel":
+        images[3, 0, 0, 0] ^= 1
+    elif change == "label":
+        labels[3] = (labels[3] + 1) % len(data.classes)
+    elif change == "order":
+        images, labels = images.flip(0), labels.flip(0)
+    else:
+        mean = tuple(x + 0.25 for x in mean)
+    sets = (ImageSet(images, labels, mean, data.std),
+            ImageSet(data.test.images, data.test.labels, mean, data.std))  # fmt: skip
+    changed = replace(data, train=sets[0], test=sets[1], mean=mean)
+    with pytest.raises(CannotContinue, match=f"belongs to another run: {said}.*resume=False"):
+        fit(tiny_model(), changed, config)
+    assert config.checkpoint.read_bytes() == before
+    fit(tiny_model(), changed, replace(config, resume=False))  # the advice
+    fit(tiny_model(), changed, config)
+
+
+def test_test_images_may_change(tmp_path):
+    """`fit` does not see them."""
+    config = replace(SHORT, checkpoint=tmp_path / "run.safetensors")
+    data = tiny_data()
+    history = fit(tiny_model(), data, config)
+    other = replace(data, test=data.test.subset([0, 1]))
+    assert fit(tiny_model(), other, config).loss == history.loss
+
+
+def test_a_run_of_an_earlier_version_is_continued_with_a_warning(tmp_path):
+    """Its file does not say on which images it was trained."""
+    config = replace(SHORT, checkpoint=tmp_path / "run.safetensors")
+    history = fit(tiny_model(), tiny_data(), config)
+    found = read_checkpoint(config.checkpoint)
+    tensors = {k: t for k, t in found.training.tensors.items() if k not in ("images", "labels")}
+    info = {k: v for k, v in found.training.info.items() if k != "mean and std"}
+    model = load_checkpoint(config.checkpoint)
+    save_checkpoint(model, config.checkpoint, training=TrainingState(tensors, info))
+    with pytest.warns(
+        UserWarning, match="from an earlier version and does not say on which images"
+    ):
+        assert fit(tiny_model(), tiny_data(), config).loss == history.loss
 
 
 def test_resume_refuses_what_is_no_run(tmp_path):

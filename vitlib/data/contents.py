@@ -17,7 +17,7 @@ def hash_images(images: UInt8[Tensor, "n C H W"]) -> Int64[Tensor, "n"]:
     pixels = np.ascontiguousarray(images.cpu().numpy())
     shape = repr(pixels.shape[1:]).encode()
     digests = b"".join(blake2b(image, digest_size=8, salt=shape[:16]).digest() for image in pixels)
-    return torch.from_numpy(np.frombuffer(digests, np.int64).copy())
+    return torch.from_numpy(np.frombuffer(digests, "<i8").astype(np.int64))
 
 
 def among(hashes: Int64[Tensor, "n"], others: Int64[Tensor, "m"]) -> Tensor:
@@ -57,15 +57,14 @@ def describe_changes(
     for which, labels, what in ((gone, old_labels, "gone"), (added, new_labels, "new")):
         if which.any():
             some = [classes[k] for k in labels[which].unique().tolist() if k < len(classes)]
-            changes.append(f"{int(which.sum()):,} of its training images are {what}")
-            changes[-1] += f" (of {first_few(some)})" if some else ""
+            changes.append(
+                f"{int(which.sum()):,} {what}" + (f" ({first_few(some)})" if some else "")
+            )
     if not changes:
         label_of = dict(zip(old.tolist(), old_labels.tolist(), strict=True))
-        others = [k for k, label in zip(new.tolist(), new_labels.tolist(), strict=True)
-                  if label_of[k] != label]  # fmt: skip
-        changes.append(
-            f"{len(others):,} of its training images have another label now"
-            if others
-            else "its training images are in another order, or not as often"
-        )
-    return " and ".join(changes)
+        now_label = zip(new.tolist(), new_labels.tolist(), strict=True)
+        relabelled = sum(label_of[image] != label for image, label in now_label)
+        if not relabelled:
+            return "its training images are in another order, or not as often"
+        changes.append(f"{relabelled:,} with another label")
+    return f"its training images have changed: {', '.join(changes)}"

@@ -221,7 +221,7 @@ def test_no_exercise_is_hidden_by_a_file():
 def test_a_task_and_its_cases_are_told_plainly(exercise, unchecked):
     assert exercise.task in repr(exercise)
     observations = exercise._observe(exercise.reference)
-    labels = [label for label, _ in observations]
+    labels = [seen.label for seen in observations]
     assert len(set(labels)) == len(labels) >= 2
     assert all(label and not label.endswith(".") for label in labels)
 
@@ -237,7 +237,7 @@ def test_cases_are_the_same_every_time(exercise, unchecked):
 @each(EXERCISES)
 def test_checkers_are_small(exercise, unchecked):
     """How long one takes, benchmarks/checkers.py tells; this keeps what is compared small."""
-    observations = [seen for _, seen in exercise._observe(exercise.reference)]
+    observations = [seen.result for seen in exercise._observe(exercise.reference)]
     assert len(observations) <= 16
     assert sum(_size(seen) for seen in observations) < 100_000
 

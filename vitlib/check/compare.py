@@ -72,7 +72,7 @@ def difference(yours: Any, target: Any, path: str = "") -> Difference | None:
         return _first_found(difference(a, b, path + name) for name, a, b in pairs)
     if isinstance(target, Tensor):
         if not isinstance(yours, Tensor):
-            return Difference(f"{path}{_show_type(yours)} came back instead of a tensor")
+            return Difference(f"{path}{show_type(yours)} came back instead of a tensor")
         return _compare_tensors(yours.detach(), target.detach(), path)
     if isinstance(yours, Tensor | np.generic) and math.prod(yours.shape) == 1:
         yours = yours.item()
@@ -95,7 +95,7 @@ def _compare_errors(yours: Any, target: Any) -> str:
     expected = f"{_with_article(target.kind)} should be raised"
     if isinstance(yours, Raised):
         return f"{expected}, and {_with_article(yours.kind)} was: {yours.text}"
-    return f"{expected}, and {_show_type(yours)} came back"
+    return f"{expected}, and {show_type(yours)} came back"
 
 
 def _compare_scalars(yours: Any, target: float, path: str) -> Difference | None:
@@ -203,7 +203,7 @@ def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _show_type(value: Any) -> str:
+def show_type(value: Any) -> str:
     if value is None:
         return "None (is a `return` missing?)"
     if isinstance(value, Tensor):
@@ -220,4 +220,4 @@ def _show_value(value: Any) -> str:
         return SHORT.repr(value)
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.6g}" if isinstance(value, float) else _show_type(value)
+    return f"{value:.6g}" if isinstance(value, float) else show_type(value)

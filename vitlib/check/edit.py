@@ -47,29 +47,28 @@ class Entry:
 
         Raises ValueError where an old text is not there exactly once, or nothing bears the name.
         """
-        module = sys.modules[inspect.unwrap(self.base).__module__]
         if not self.changes:
+            module = sys.modules[inspect.unwrap(self.base).__module__]
             if not hasattr(module, self.name):
                 raise ValueError(f"{self.name} has no arrow, and {module.__name__} defines no such")
             return getattr(module, self.name)
-        source = _source_of(self.base)
+        source = source_of(self.base)
         for old, new in self.changes:
-            source = self._change(source, old, new)
-        names = dict(vars(module))
-        # a name of a file in vitlib: an error in it is not in the reader's own code
-        exec(compile(source, f"{module.__file__}, {self.name}", "exec"), names)
-        return names[self.base.__name__]
+            start, end, text = self.place(source, old, new)
+            source = source[:start] + text + source[end:]
+        return execute(self.base, source, self.name)
 
-    def _change(self, source: str, old: str, new: str) -> str:
+    def place(self, source: str, old: str, new: str) -> tuple[int, int, str]:
+        """Where in the source the old text stands, and the new one, indented as its place is."""
         if source.count(old) != 1:
             raise ValueError(
                 f"{self.name}: {old!r} stands {source.count(old)} times in "
                 f"{self.base.__name__}, and should stand there once"
             )
-        before, _, after = source.partition(old)
-        line = before.rpartition("\n")[2]
+        start = source.index(old)
+        line = source[:start].rpartition("\n")[2]
         indent = line[: len(line) - len(line.lstrip())]
-        return before + new.replace("\n", "\n" + indent) + after
+        return start, start + len(old), new.replace("\n", "\n" + indent)
 
 
 class Edits(Mapping):  # without [str, Mistake]: who checks types at run time would make a mistake
@@ -90,6 +89,14 @@ class Edits(Mapping):  # without [str, Mistake]: who checks types at run time wo
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def diagnosis(self, name: str) -> str:
+        """What is said of a mistake; nothing is made for it."""
+        return self._entries[name].diagnosis
+
+    def entries(self) -> list[Entry]:
+        """As they are written down."""
+        return list(self._entries.values())
 
     def __or__(self, other: "Edits") -> "Edits":
         if twice := self._entries.keys() & other._entries.keys():
@@ -145,5 +152,15 @@ def edits(base: Any, text: str) -> Edits:
 
 
 @cache
-def _source_of(answer: Any) -> str:
+def source_of(answer: Any) -> str:
+    """The source of a right answer, its first line not indented."""
     return textwrap.dedent(inspect.getsource(inspect.unwrap(answer)))
+
+
+def execute(base: Any, source: str, name: str) -> Any:
+    """What a changed source of `base` defines, in a copy of the names of its file."""
+    module = sys.modules[inspect.unwrap(base).__module__]
+    names = dict(vars(module))
+    # a name of a file in vitlib: an error in it is not in the reader's own code
+    exec(compile(source, f"{module.__file__}, {name}", "exec"), names)
+    return names[base.__name__]

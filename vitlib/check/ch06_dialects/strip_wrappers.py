@@ -76,7 +76,7 @@ def cases(answer) -> Cases:
         ("names with “module” in the middle, too", named("module.", *inside)),
         ("names with “module” in the middle only", named("", *inside)),
     ]:
-        yield label, partial(call, answer, checkpoint)
+        yield label, partial(call, answer, checkpoint, may_change=["inputs"])
 
 
 MUTANTS = edits(strip_wrappers, """

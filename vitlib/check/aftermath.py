@@ -1,0 +1,338 @@
+"""What an answer leaves behind: in the modules that it is given, and in what all code shares.
+
+    before = Modules([model])
+    answer(model)
+    before.changes()   # [Change("mode", "0.1", "..."), ...]
+
+A task may ask for a change. What the reference changes, in the same case and at the same place, an
+answer may change, too; for the rest there is `call(..., may_change=[kind])`. The kinds are "mode",
+"hooks", "requires_grad", "parameters" and "buffers" (their numbers), "grad", "submodules" (and
+parameters exchanged for new ones), "attributes", "inputs" and "shared state".
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+KINDS = (
+    "mode", "hooks", "requires_grad", "parameters", "buffers", "grad", "submodules", "attributes",
+    "inputs", "shared state",
+)  # fmt: skip
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_PLAIN = frozenset(vars(nn.Module()))  # what every module keeps, looked at by other means
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that is not as it was. Two are alike if they are of the same kind and place."""
+
+    kind: str
+    place: str
+    text: str = field(compare=False)
+
+
+def check_kinds(may_change: Sequence[str]) -> None:
+    """Raises ValueError for a kind that there is not."""
+    if unknown := set(may_change) - set(KINDS):
+        raise ValueError(f"may_change takes {', '.join(KINDS)}; got {', '.join(sorted(unknown))}")
+
+
+# --- modules
+
+
+def _nobody(*_: Any) -> None:
+    """A hook of somebody else, which should be there afterwards."""
+
+
+@dataclass
+class _State:
+    """One module of a tree, as it was."""
+
+    module: nn.Module
+    training: bool
+    parts: dict[str, Any]  # the parameters, buffers and submodules that it has itself
+    hooks: dict[str, dict[int, Any]]
+    attributes: dict[str, Any]
+
+
+@dataclass
+class _Numbers:
+    """A parameter or a buffer, as it was."""
+
+    tensor: Tensor
+    values: Tensor
+    requires_grad: bool
+    grad: Tensor | None
+
+
+class Modules:
+    """Some modules with all that is in them, as they are now; `changes` says what is different.
+
+    own: they are the answer's, which may keep in its attributes and buffers what it wants to.
+    """
+
+    def __init__(self, roots: Sequence[nn.Module], own: bool = False):
+        self._own = own
+        modules = {name: m for root in roots for name, m in root.named_modules()}
+        self._foreign = [] if own else [m.register_forward_hook(_nobody) for m in modules.values()]
+        self._states = {name: _state(m) for name, m in modules.items()}
+        self._numbers = {
+            name: [_numbers(t) for name_, t in _tensors(roots) if name_ == name]
+            for name in dict(_tensors(roots))
+        }
+
+    def changes(self) -> list[Change]:
+        """What is not as it was, one entry for each kind and place."""
+        found = [c for name, state in self._states.items() for c in _in_module(name, state)]
+        for name, several in self._numbers.items():
+            found += [change for numbers in several for change in _in_numbers(name, numbers)]
+        for handle in self._foreign:
+            handle.remove()
+        if self._own:
+            found = [c for c in found if c.kind in ("mode", "requires_grad", "parameters")]
+        return found
+
+
+def _tensors(roots: Sequence[nn.Module]) -> list[tuple[str, Tensor]]:
+    return [(n, t) for r in roots for n, t in [*r.named_parameters(), *r.named_buffers()]]
+
+
+def _state(module: nn.Module) -> _State:
+    parts = {**module._parameters, **module._buffers, **module._modules}
+    hooks = {kind: dict(getattr(module, kind)) for kind in HOOKS}
+    return _State(module, module.training, parts, hooks, _attributes(module))
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if name not in _PLAIN}
+
+
+def _numbers(tensor: Tensor) -> _Numbers:
+    grad = _grad(tensor)
+    kept = None if grad is None else grad.clone()
+    return _Numbers(tensor, tensor.detach().clone(), tensor.requires_grad, kept)
+
+
+def _grad(tensor: Tensor) -> Tensor | None:
+    return tensor.grad if tensor.is_leaf else None  # of another, PyTorch warns
+
+
+def _in_module(name: str, was: _State) -> Iterator[Change]:
+    module, at = was.module, f"`{name}`" if name else "the model"
+    if module.training is not was.training:
+        now, then = ("training", "eval") if module.training else ("eval", "training")
+        yield Change(
+            "mode", name,
+            f"{at} is in {now} mode afterwards, and it was in {then} mode before. Keep the mode at "
+            "the beginning, and restore it at the end",
+        )  # fmt: skip
+    for kind in HOOKS:
+        hooks = getattr(module, kind)
+        if any(hooks.get(key) is not hook for key, hook in was.hooks[kind].items()):
+            yield Change(
+                "hooks", f"{name} removed",
+                f"{at} had a hook of somebody else's, and it is gone. Keep what "
+                "register_forward_hook returns, and remove that one alone",
+            )  # fmt: skip
+        if hooks.keys() - was.hooks[kind].keys():
+            yield Change(
+                "hooks", name,
+                f"a hook is left on {at}. Keep what register_forward_hook returns, and call its "
+                "remove()",
+            )  # fmt: skip
+    now = {**module._parameters, **module._buffers, **module._modules}
+    for part in sorted(was.parts.keys() | now.keys()):
+        if was.parts.get(part) is not now.get(part) and part not in was.module._buffers:
+            where = f"{name}.{part}".strip(".")
+            yield Change("submodules", where, _exchanged(where, was.parts.get(part), now.get(part)))
+    after = _attributes(module)
+    for part in sorted(was.attributes.keys() | after.keys()):
+        before_, now_ = was.attributes.get(part), after.get(part)
+        if part not in was.attributes and _is_own_method(module, part, now_):
+            continue
+        if not _same(before_, now_):
+            yield Change("attributes", f"{name}.{part}".strip("."), _changed(at, part, was, after))
+
+
+def _exchanged(where: str, before: Any, after: Any) -> str:
+    if before is None:
+        return f"`{where}` is new in the model"
+    if after is None:
+        return f"`{where}` is gone from the model"
+    return f"`{where}` is not the one that was there, but a new one in its place"
+
+
+def _changed(at: str, name: str, was: _State, after: Mapping[str, Any]) -> str:
+    if name not in was.attributes:
+        return f"{at} has an attribute `{name}` afterwards that it did not have before"
+    if name not in after:
+        return f"the attribute `{name}` of {at} is gone"
+    before, now = was.attributes[name], after[name]
+    if isinstance(before, bool | int | float | str) and isinstance(now, bool | int | float | str):
+        return f"`{name}` of {at} is {now!r} afterwards, and it was {before!r}. Restore it"
+    return f"`{name}` of {at} is not what it was. Restore it"
+
+
+def _is_own_method(module: nn.Module, name: str, value: Any) -> bool:
+    """Whether it is the method of the class again, put back by `module.forward = before`."""
+    method = getattr(type(module), name, None)
+    return method is not None and value == method.__get__(module)
+
+
+def _same(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    plain = bool | int | float | str | tuple | torch.dtype
+    return isinstance(a, plain) and type(a) is type(b) and a == b
+
+
+def _in_numbers(name: str, was: _Numbers) -> Iterator[Change]:
+    tensor = was.tensor
+    what = "parameters" if isinstance(tensor, nn.Parameter) else "buffers"
+    if not same_bits(tensor.detach(), was.values):
+        yield Change(what, name, f"the numbers in `{name}` are not what they were")
+    if tensor.requires_grad is not was.requires_grad:
+        yield Change(
+            "requires_grad", name,
+            f"`{name}` has requires_grad={tensor.requires_grad} afterwards, and it had "
+            f"{was.requires_grad}. To compute without gradients, torch.no_grad() is enough",
+        )  # fmt: skip
+    grad = _grad(tensor)
+    if (grad is None) is not (was.grad is None) or (
+        grad is not None and was.grad is not None and not same_bits(grad, was.grad)
+    ):
+        now = "cleared" if grad is None else "changed" if was.grad is not None else "filled"
+        text = f"`{name}.grad` is {now} afterwards: it belongs to whoever trains the model"
+        yield Change("grad", name, text)
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, nan included, in the same shape and dtype."""
+    return a.shape == b.shape and a.dtype == b.dtype and bool(((a == b) | (a != a)).all())
+
+
+# --- what is inside of what an answer is given
+
+
+def modules_in(values: Sequence[Any]) -> list[nn.Module]:
+    """The modules among these values, and in lists, dictionaries and partial functions of them."""
+    return [value for value in _unpacked(values) if isinstance(value, nn.Module)]
+
+
+class Contents:
+    """The tensors in lists and dictionaries, and what these hold; a tensor by itself is not one."""
+
+    def __init__(self, values: Sequence[Any]):
+        inside = [v for v in _unpacked(values) if not any(v is value for value in values)]
+        self._tensors = [(t, t.detach().clone()) for t in inside if isinstance(t, Tensor)]
+        self._holders = [(v, _held(v)) for v in _unpacked(values) if isinstance(v, list | dict)]
+
+    def changes(self) -> list[Change]:
+        """What is not as it was."""
+        if any(not same_bits(tensor.detach(), before) for tensor, before in self._tensors):
+            text = "a tensor in what your code was given is changed: copy before you write into it"
+            return [Change("inputs", "tensor", text)]
+        for value, before in self._holders:
+            now = _held(value)
+            if now.keys() != before.keys() or any(now[k] is not before[k] for k in now):
+                kind = "dictionary" if isinstance(value, dict) else "list"
+                text = f"the {kind} that your code was given is changed: make a new one"
+                return [Change("inputs", kind, text)]
+        return []
+
+
+def _held(value: list | dict) -> dict[Any, Any]:
+    return dict(value) if isinstance(value, dict) else dict(enumerate(value))
+
+
+def _unpacked(values: Sequence[Any]) -> Iterator[Any]:
+    for value in values:
+        yield value
+        if isinstance(value, list | tuple):
+            yield from _unpacked(value)
+        elif isinstance(value, dict):
+            yield from _unpacked(list(value.values()))
+        elif isinstance(value, partial):
+            yield from _unpacked([*value.args, *value.keywords.values()])
+
+
+# --- what all code shares
+
+STAMP = 7_700_613  # a seed that nobody takes
+SHARED: dict[str, tuple[Callable[[], Any], str]] = {
+    "gradients": (
+        torch.is_grad_enabled,
+        "gradients are switched {} for good: the next loss.backward() fails, or memory fills up. "
+        "`with torch.no_grad():` switches them off for its block only",
+    ),
+    "dtype": (torch.get_default_dtype, "the default dtype is {} afterwards"),
+    "threads": (torch.get_num_threads, "PyTorch computes with {} threads afterwards"),
+    "autocast": (partial(torch.is_autocast_enabled, "cpu"), "autocast is {} afterwards"),
+    "deterministic": (
+        torch.are_deterministic_algorithms_enabled,
+        "torch.use_deterministic_algorithms is {} afterwards",
+    ),
+    "anomaly": (torch.is_anomaly_enabled, "autograd's anomaly detection is {} afterwards"),
+    "inference": (torch.is_inference_mode_enabled, "inference mode is {} afterwards"),
+}  # fmt: skip
+
+
+RESTORE: dict[str, Callable[[Any], Any]] = {  # the rest ends with the thread
+    "gradients": torch.set_grad_enabled,
+    "dtype": torch.set_default_dtype,
+    "threads": torch.set_num_threads,
+    "autocast": partial(torch.set_autocast_enabled, "cpu"),
+    "deterministic": torch.use_deterministic_algorithms,
+    "anomaly": torch.autograd.set_detect_anomaly,
+}
+
+
+class Shared:
+    """Grad mode, default dtype and the like, as they are now."""
+
+    def __init__(self) -> None:
+        self._before = {name: look() for name, (look, _) in SHARED.items()}
+
+    def changes(self) -> list[Change]:
+        """What is not as it was."""
+        found = []
+        for name, (look, text) in SHARED.items():
+            now = look()
+            if now != self._before[name]:
+                said = ("on" if now else "off") if isinstance(now, bool) else str(now)
+                restore = "" if name == "gradients" else f", and it was {_said(self._before[name])}"
+                found.append(Change("shared state", name, text.format(said) + restore))
+        return found
+
+    def restore(self) -> None:
+        """Make it as it was, for the next case."""
+        for name, before in self._before.items():
+            if SHARED[name][0]() != before and name in RESTORE:
+                RESTORE[name](before)
+
+
+def _said(value: Any) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+
+class Seed:
+    """The seed of PyTorch's random numbers, stamped so that any torch.manual_seed shows."""
+
+    def __init__(self) -> None:
+        state = torch.get_rng_state()
+        state[:8] = torch.tensor(list(STAMP.to_bytes(8, "little")), dtype=torch.uint8)
+        torch.set_rng_state(state)  # the numbers to come are the same
+
+    def changes(self) -> list[Change]:
+        """Whether somebody has set a seed."""
+        if torch.initial_seed() == STAMP:
+            return []
+        text = (
+            "torch.manual_seed was called: all random numbers of the program start again from "
+            "there. Use a torch.Generator of your own, or leave the seed to the caller"
+        )
+        return [Change("shared state", "seed", text)]

@@ -1,0 +1,120 @@
+"""Which known mistake, or which two of them, an answer makes: those that behave exactly like it."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vitlib.check.compare import difference
+from vitlib.check.edit import Edits
+from vitlib.check.observing import MakeCases, Observation, one, said
+from vitlib.check.pairs import Pair, pairs_of
+from vitlib.check.sandbox import OutOfTime, in_time, untouched_state
+
+PAIR_SECONDS = 8.0  # of computing, for all pairs
+LONGEST = 1.0  # of computing, for one pair: two mistakes may make an endless loop
+MOST = 2  # explanations by pairs that are told
+
+Mutants = Mapping[str, tuple[Any, str]]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One or two known mistakes that behave like an answer, and what the reader is told."""
+
+    names: tuple[str, ...]
+    text: str
+
+
+def explanations(
+    cases: MakeCases, mutants: Mutants, yours: Sequence[Observation], target: Sequence[Observation]
+) -> list[Explanation]:
+    """The known mistakes that behave like the answer; if there are none, the pairs of them.
+
+    yours and target: what was observed of the answer and of the reference. The changes that the
+    reference makes, too, are not in yours.
+    """
+
+    def like(answer: Any, changes: bool = True) -> bool:
+        return _behaves_like(cases, answer, yours, target, changes)
+
+    def matching(changes: bool = True) -> list[str]:
+        return [name for name, (mutant, _) in mutants.items() if like(mutant, changes)]
+
+    if names := in_time(matching):
+        return [Explanation((name,), mutants[name][1]) for name in names]
+    if isinstance(mutants, Edits):
+        pairs = _matching_pairs(mutants, like)
+        if pairs:
+            return _told(pairs, mutants)
+    left = [change for seen in yours for change in seen.changes]
+    if left and any(difference(a.result, b.result) for a, b in zip(yours, target, strict=True)):
+        names = in_time(lambda: matching(changes=False))
+        return [Explanation((n,), _two(mutants[n][1], _sentence(said(left)))) for n in names]
+    return []
+
+
+def _behaves_like(
+    cases: MakeCases,
+    answer: Any,
+    yours: Sequence[Observation],
+    target: Sequence[Observation],
+    changes: bool,
+) -> bool:
+    """Whether an answer gives what was observed, case for case; most differ on the first."""
+    with untouched_state():
+        for (label, run), mine, its in zip(cases(answer), yours, target, strict=True):
+            seen = one(label, run)
+            if difference(mine.result, seen.result) is not None:
+                return False
+            kinds = {change.kind for change in seen.changes if change not in its.changes}
+            if changes and kinds != {change.kind for change in mine.changes}:
+                return False
+    return True
+
+
+# --- two at once
+
+
+def _matching_pairs(mutants: Edits, like: Callable[[Any], bool]) -> list[Pair]:
+    """The pairs that behave like the answer, the smallest first, one for each two diagnoses."""
+    end = time.process_time() + PAIR_SECONDS
+    found: dict[frozenset[str], Pair] = {}
+    for pair in pairs_of(mutants):
+        if time.process_time() > end:
+            break
+        said = frozenset(mutants.diagnosis(name) for name in pair.names)
+        if len(said) == 2 and said not in found and _tried(pair, like):
+            found[said] = pair
+    return list(found.values())
+
+
+def _tried(pair: Pair, like: Callable[[Any], bool]) -> bool:
+    try:
+        return in_time(lambda: like(pair.make()), LONGEST)
+    except (Exception, OutOfTime):  # two edits need not make a program
+        return False
+
+
+def _told(pairs: Sequence[Pair], mutants: Edits) -> list[Explanation]:
+    """At most two pairs; what they have in common is said once."""
+    pairs = pairs[:MOST]
+    first = pairs[0].names[0]
+    texts = [_two(*(mutants.diagnosis(name) for name in pairs[0].names))]
+    for other in pairs[1:]:
+        common = set(pairs[0].names) & set(other.names)
+        different = [name for name in other.names if name not in common]
+        if common:
+            instead = "second" if first in common else "first"
+            texts.append(f"{instead.capitalize()}: {mutants.diagnosis(different[0])}")
+        else:
+            texts.append(_two(*(mutants.diagnosis(name) for name in other.names)))
+    return [Explanation(p.names, text) for p, text in zip(pairs, texts, strict=True)]
+
+
+def _two(first: str, second: str) -> str:
+    return f"Two things at once. First: {first}\n\nSecond: {second}"
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."

@@ -181,7 +181,7 @@ def test_another_folder_of_the_same_name_does_not_share_a_run(capsys, tmp_path):
     shutil.copytree("a/pets", "c/pets")
     assert run(capsys, "train", "--data", "c/pets", *FOLDER)[0] == 0  # the same pictures elsewhere
     error = refused(capsys, "train", "--data", "b/pets", *FOLDER)
-    assert "16 of its training images are gone (of cat, dog) and 16 of its training" in error
+    assert "its training images have changed: 16 gone (cat, dog), 16 new (cat, dog)" in error
     assert error.endswith("--fresh starts over, or choose another --out\n")
     assert run(capsys, "train", "--data", "b/pets", *FOLDER, "--out", "b.safetensors")[0] == 0
     assert run(capsys, "train", "--data", "b/pets", *FOLDER, "--fresh")[0] == 0
@@ -192,7 +192,9 @@ def test_changed_labels_do_not_continue_a_run(capsys, tmp_path):
     run(capsys, "train", "--data", "pets", *FOLDER)
     for old, new in (("cat", "x"), ("dog", "cat"), ("x", "dog")):
         Path("pets", old).rename(Path("pets", new))
-    assert "of its training images" in refused(capsys, "train", "--data", "pets", *FOLDER)
+    assert "its training images have changed: " in refused(
+        capsys, "train", "--data", "pets", *FOLDER
+    )
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])

@@ -202,8 +202,8 @@ def test_resume_refuses_another_run(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("pixel", r"1 of its training images are gone \(of \w\) and 1 .* are new \(of \w\)"),
-        ("label", "1 of its training images have another label now"),
+        ("pixel", r"its training images have changed: 1 gone \(dark\), 1 new \(dark\)"),
+        ("label", "its training images have changed: 1 with another label"),
         ("order", "its training images are in another order"),
         ("mean", r"mean and std of the images \[\[0"),
     ],

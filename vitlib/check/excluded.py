@@ -5,7 +5,9 @@ F.layer_norm, and a Tensor has methods of the same name. Calls of PyTorch pass t
 PyTorch's own; those of other Python functions, such as a method of vitlib, through a profiler.
 """
 
+import inspect
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pydoc import locate
 from types import CodeType, FrameType
@@ -15,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class Watch:
-    """Inside of it, `called` fills with those of the excluded functions that are called.
+    """Inside of it, `called` counts how often each of the excluded functions is called.
 
     excluded: full names, such as "torch.nn.functional.layer_norm". A function of PyTorch stands for
     all that bear its name: torch.softmax, F.softmax and Tensor.softmax are one. Raises ValueError
@@ -23,7 +25,7 @@ class Watch:
     """
 
     def __init__(self, excluded: Sequence[str]):
-        self.called: set[str] = set()
+        self.called: Counter[str] = Counter()
         codes = {_code(name): name for name in excluded}
         torchs = {_plain(n.rpartition(".")[2]): n for n in excluded if n.startswith("torch.")}
         self._codes = {code: name for code, name in codes.items() if code is not None}
@@ -41,13 +43,13 @@ class Watch:
 
     def _look(self, frame: FrameType, event: str, argument: object) -> None:
         if event == "call" and frame.f_code in self._codes:
-            self.called.add(self._codes[frame.f_code])
+            self.called[self._codes[frame.f_code]] += 1
 
 
 class _Calls(TorchFunctionMode):
     """Notes which functions of PyTorch are called from Python, by their bare names."""
 
-    def __init__(self, functions: dict[str, str], called: set[str]):
+    def __init__(self, functions: dict[str, str], called: Counter[str]):
         super().__init__()
         self._functions, self._called = functions, called
 
@@ -56,7 +58,7 @@ class _Calls(TorchFunctionMode):
     ) -> Any:
         name = self._functions.get(_plain(getattr(function, "__name__", "")))
         if name is not None:
-            self._called.add(name)
+            self._called[name] += 1
         return function(*args, **(kwargs or {}))
 
 
@@ -70,7 +72,7 @@ def _code(name: str) -> CodeType | None:
     if found is None:
         raise ValueError(f"there is no {name} to exclude")
     found = getattr(found, "__init__", found) if isinstance(found, type) else found
-    return getattr(found, "__code__", None)
+    return getattr(inspect.unwrap(found), "__code__", None)
 
 
 def short(name: str) -> str:

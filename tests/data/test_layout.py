@@ -62,6 +62,9 @@ def test_what_lies_beside_the_splits_is_said_to_be_unused(tmp_path):
     assert counts(data) == [[3, 4], [1, 2]]
     said = [str(warning.message) for warning in record]
     assert said == ["not used: copy (10 pictures)", "not used: seg_pred (5 pictures)"]
+    assert data.warned == tuple(said)
+    assert data.summary().splitlines()[-2:] == said
+    assert "seg_pred" not in data.summary(warned=False)
     assert "not used: seg_val (2 pictures)" in data.notes
 
 

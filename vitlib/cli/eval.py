@@ -44,7 +44,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     model = as_vision_transformer(load_checkpoint(args.checkpoint))
     data = load_data(args.data, img_size=model.img_size, whole=True)
     _check_classes(model.classes, data)
-    print(data.summary())
+    print(data.summary(warned=False))
     is_whole = data.train is data.test
     data = match_model(data, model)
     images = _choose_images(data, is_whole, args.checkpoint)

@@ -158,7 +158,7 @@ def train(args: argparse.Namespace) -> None:
 
     # train
     settings = {"data": describe_data(data), "model": describe_model(name, model)} | settings
-    print(data.summary(), *list(settings.values())[1:], sep="\n")
+    print(data.summary(warned=False), *list(settings.values())[1:], sep="\n")
     if out.exists() and not args.fresh:
         read_checkpoint(out)  # refuses a damaged file before we announce that it is continued
         print(f"continuing {out} (--fresh starts anew)")

@@ -168,7 +168,7 @@ def load_data(
         test_set = train_set
     return ImageData(
         name, train_set, test_set, classes=source.classes, mean=mean, std=std,
-        skipped=tuple(file for file, _ in broken), notes=tuple(notes),
+        skipped=tuple(file for file, _ in broken), notes=tuple(notes), warned=tuple(told),
     )  # fmt: skip
 
 

@@ -94,7 +94,8 @@ class ImageData:
     """A data set: train and test images, class names, and train's mean and std, used for both.
 
     `skipped` names the files that could not be read; `notes` say where the images were found, what
-    was taken for what, and what was passed over. `summary()` is all of that in words.
+    was taken for what, and what was passed over; `warned` is what `load_data` warned of. `summary()`
+    is all of that in words.
     Raises ValueError for fewer than two classes, for labels outside the classes, for an empty part,
     if train and test differ in channels or size, and if one of them has another mean or std.
     """
@@ -107,6 +108,7 @@ class ImageData:
     std: tuple[float, ...]
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    warned: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
@@ -138,10 +140,11 @@ class ImageData:
                     f"{self.mean} and {self.std}: both parts must be normalised in the same way"
                 )
 
-    def summary(self, most: int = 12) -> str:
+    def summary(self, most: int = 12, warned: bool = True) -> str:
         """What the data set holds, a line for each fact: sizes, classes, images per class, notes.
 
-        Of more than `most` classes, only the first are listed.
+        Of more than `most` classes, only the first are listed. The last lines are what `load_data`
+        warned of, unless `warned` is False.
         """
         channels, height, width = self.train.images.shape[1:]
         parts = [self.train] if self.train is self.test else [self.train, self.test]
@@ -163,7 +166,7 @@ class ImageData:
         lines.append(f"{which} per class: {first_few(each, most)}")
         if len(self.classes) > most:
             lines.append(f"images per class: from {min(counts[0]):,} to {max(counts[0]):,}")
-        return "\n".join([*lines, *self.notes])
+        return "\n".join([*lines, *self.notes, *(self.warned if warned else ())])
 
     def split(self, fraction: float, seed: int = 0) -> tuple[ImageSet, ImageSet]:
         """The training images in two parts: (all others, `fraction` of them), for validation.

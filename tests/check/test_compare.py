@@ -25,7 +25,16 @@ def with_value(value, count=2):
     ("yours", "target", "says"),
     [
         (X[:1], X, "the shape is (1, 3, 4) and should be (2, 3, 4)"),
-        (X.reshape(6, 4), X, "(6, 4) and should be (2, 3, 4): the same number of values, in other"),
+        (X.reshape(6, 4), X, "(6, 4) and should be (2, 3, 4): yours.reshape(2, 3, 4) would be"),
+        (X.mT.reshape(6, 4), X, "(6, 4) and should be (2, 3, 4): the same number of values, in"),
+        (X[:, 1:], X, "the rest is right, along axis 1 the first is missing"),
+        (X[..., :2], X, "the rest is right, along axis 2 the last 2 are missing"),
+        (X[:, 1:2], X, "along axis 1 the first and the last are missing"),
+        (X, X[:, :2], "the rest is right, along axis 1 the last is too many"),
+        (X[:, 2], X, "yours is the right one at index 2 of axis 1 alone"),
+        (X.mean(0), X, "yours is the mean of the right one along axis 0"),
+        (X.sum(-1), X, "yours is the sum of the right one along axis 2"),
+        (X[:, None], X, "(2, 1, 3, 4) and should be (2, 3, 4): yours.reshape(2, 3, 4) would be"),
         (X.transpose(1, 2), X, "should be (2, 3, 4): yours.permute(0, 2, 1) would be right"),
         (X.permute(1, 2, 0), X, "yours.permute(2, 0, 1) would be right"),
         (numbers(4, 4).T, numbers(4, 4), "should be: yours.permute(1, 0) would be right"),
@@ -39,7 +48,21 @@ def with_value(value, count=2):
         (X / 3, X, "every number is 0.3333 times the right one"),
         (X + 0.5, X, "every number is 0.5 away from the right one"),
         (X.flip(1), X, "the numbers are right, and run backwards along axis 1"),
+        (X.roll(1, 1), X, "the numbers are right, and shifted by 1 along axis 1, in a circle"),
+        (X.roll(-1, 2), X, "the numbers are right, and shifted by −1 along axis 2, in a circle"),
+        (X[:, [1, 0, 2]], X, "in another order along axis 1: at 0 stands what belongs at 1"),
+        (X.permute(0, 2, 1).reshape(2, 3, 4), X, "in the order of target.permute(0, 2, 1), and"),
         (X.flatten().roll(5).view(2, 3, 4), X, "the numbers are the right ones, in wrong places"),
+        (X - X.mean(1, keepdim=True), X, "a shift that is the same all along axis 1: "),
+        (X * X[:, :1], X, "what is wrong is a factor that is the same all along axis 1: "),
+        (X.abs(), X, "every number is the absolute value of the right one"),
+        (X.exp(), X, "every number is the exponential of the right one"),
+        (1 - X, X, "every number is 1 minus the right one"),
+        (X.abs().sqrt(), X.abs(), "every number is the square root of the right one"),
+        (torch.where(torch.arange(3)[:, None] == 1, 9.0, X), X, "right, all but those at index 1"),
+        (torch.tensor(6.0), torch.tensor(2.0), "it should be 2: 3 times too much"),
+        (torch.tensor(0.5), torch.tensor(2.0), "it should be 2: 1/4 of it"),
+        (torch.tensor(-2.0), torch.tensor(2.0), "it should be 2: the sign is wrong"),
         (with_value(7.0), X, "22 of 24 numbers are right; yours is 7 at [0, 0, 0], and it should"),
         (X.square() + 9, X, "no number is right: yours is"),
         (X + 1e-7 * X.flip(0), X, "off: right in float32, but these are float64"),
@@ -75,7 +98,8 @@ def with_value(value, count=2):
     ],
 )  # fmt: skip
 def test_a_difference_is_told_in_words(yours, target, says):
-    assert says in difference(yours, target).text
+    text = difference(yours, target).text
+    assert says in text, text
 
 
 @pytest.mark.parametrize(

@@ -124,11 +124,11 @@ def _grad(tensor: Tensor) -> Tensor | None:
 def _in_module(name: str, was: _State) -> Iterator[Change]:
     module, at = was.module, f"`{name}`" if name else "the model"
     if module.training is not was.training:
-        now, then = ("training", "eval") if module.training else ("eval", "training")
+        mode, then = ("training", "eval") if module.training else ("eval", "training")
         yield Change(
             "mode", name,
-            f"{at} is in {now} mode afterwards, and it was in {then} mode before. Keep the mode at "
-            "the beginning, and restore it at the end",
+            f"{at} is in {mode} mode afterwards, and it was in {then} mode before. Keep the mode "
+            "at the beginning, and restore it at the end",
         )  # fmt: skip
     for kind in HOOKS:
         hooks = getattr(module, kind)

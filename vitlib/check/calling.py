@@ -64,7 +64,12 @@ def call(answer: Answer, *inputs: Any, may_change: Sequence[str] = (), **options
     if isinstance(function, partial):
         handed += [*function.args, *function.keywords.values()]
     own = [function] if isinstance(function, nn.Module) else []
-    watched = [Modules(modules_in(handed)), Modules(own, own=True), Contents(handed), Seed()]
+    watched: list[Any] = [
+        Modules(modules_in(handed)),
+        Modules(own, own=True),
+        Contents(handed),
+        Seed(),
+    ]
     try:
         result = _run(function, given, options)
     finally:

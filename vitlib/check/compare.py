@@ -3,7 +3,6 @@
 `difference(yours, target)` is None, or a `Difference`, which says in words where they part.
 """
 
-import itertools
 import math
 import re
 import reprlib
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from vitlib.check.relations import count_right, other_shape, same_shape
 
 SHORT = reprlib.Repr()
 SHORT.maxstring = 300  # an answer may be a text of any length
@@ -118,11 +119,7 @@ def _compare_tensors(yours: Tensor, target: Tensor, path: str) -> Difference | N
     shape, wanted_shape = tuple(yours.shape), tuple(target.shape)
     if shape != wanted_shape:
         text = f"{path}the shape is {shape} and should be {wanted_shape}"
-        if sorted(shape) == sorted(wanted_shape):
-            text += _as_permuted(yours, target)
-        elif yours.numel() == target.numel():
-            text += ": the same number of values, in other axes"
-        return Difference(text)
+        return Difference(text + other_shape(yours, target))
     if yours.dtype != target.dtype:
         mine, wanted = _dtype_name(yours.dtype), _dtype_name(target.dtype)
         text = f"{path}the dtype is {mine} and should be {wanted}"
@@ -131,72 +128,11 @@ def _compare_tensors(yours: Tensor, target: Tensor, path: str) -> Difference | N
         return Difference(text)
     if not target.is_floating_point():
         equal = bool((yours == target).all())
-        return None if equal else Difference(f"{path}{_count_right(yours, target)}", yours, target)
+        return None if equal else Difference(f"{path}{count_right(yours, target)}", yours, target)
     rough = 1e-9 if target.dtype == torch.float64 else 1e-4
     if torch.allclose(yours, target, rtol=rough, atol=rough, equal_nan=True):
         return None
-    return Difference(f"{path}{_relation(yours, target)}", yours, target)
-
-
-def _relation(yours: Tensor, target: Tensor) -> str:
-    """How wrong numbers relate to the right ones, where that says more than how far they are."""
-    if torch.allclose(yours, target, rtol=1e-6, atol=1e-6, equal_nan=True):
-        far = (yours - target).abs().nan_to_num().max()
-        return f"the numbers are up to {far:.1g} off: right in float32, but these are float64"
-    if yours.isnan().any() and not target.isnan().any():
-        return f"{int(yours.isnan().sum())} of {yours.numel()} numbers are nan"
-    if yours.isinf().any() and not target.isinf().any():
-        return f"{int(yours.isinf().sum())} of {yours.numel()} numbers are infinite"
-    if (yours == 0).all():
-        return "all numbers are zero"
-    if _close(yours, -target):
-        return "the numbers have the wrong sign"
-    ratio = (yours / target)[target.abs() > 1e-6]
-    if ratio.numel() > 1 and _close(yours, ratio[0] * target):
-        return f"every number is {ratio[0]:.4g} times the right one"
-    offset = yours - target
-    if offset.numel() > 1 and _close(offset, offset.flatten()[0].expand_as(offset)):
-        return f"every number is {offset.flatten()[0]:.4g} away from the right one"
-    swapped = _as_permuted(yours, target)
-    if swapped:
-        return "the axes are not where they should be" + swapped
-    for axis in range(yours.ndim):
-        if yours.shape[axis] > 1 and _close(yours.flip(axis), target):
-            return f"the numbers are right, and run backwards along axis {axis}"
-    if yours.numel() > 1 and _close(*(t.flatten().sort().values for t in (yours, target))):
-        return "the numbers are the right ones, in wrong places"
-    return _count_right(yours, target)
-
-
-def _count_right(yours: Tensor, target: Tensor) -> str:
-    """How many numbers are right, and the first that is wrong."""
-    a, b = yours.double(), target.double()
-    whole = not target.is_floating_point()
-    same = a == b if whole else torch.isclose(a, b, rtol=1e-6, atol=1e-6, equal_nan=True)
-    place = (~same).nonzero()[0].tolist() if yours.ndim else []
-    at = f" at {place}" if place else ""
-    values = f"yours is {a[tuple(place)]:.4g}{at}, and it should be {b[tuple(place)]:.4g}"
-    if not same.any():
-        return f"no number is right: {values}"
-    return f"{int(same.sum())} of {same.numel()} numbers are right; {values}"
-
-
-def _as_permuted(yours: Tensor, target: Tensor) -> str:
-    """Which axes to swap so that yours becomes the target; empty if none do."""
-    if not 2 <= yours.ndim <= 4 or yours.dtype != target.dtype:
-        return ""
-    for order in itertools.permutations(range(yours.ndim)):
-        moved = yours.permute(order)
-        unmoved = order == tuple(range(yours.ndim))
-        if not unmoved and moved.shape == target.shape and _close(moved, target):
-            return f": yours.permute{order} would be right"
-    return ""
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    if not a.is_floating_point():
-        return bool((a == b).all())
-    return torch.allclose(a, b, rtol=1e-5, atol=1e-7)
+    return Difference(f"{path}{same_shape(yours, target)}", yours, target)
 
 
 def _dtype_name(dtype: torch.dtype) -> str:

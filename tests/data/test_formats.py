@@ -45,6 +45,7 @@ def test_pictures_are_known_by_their_contents(tmp_path, format, name):
         (b"P5 12 12 255\n", PICTURE), (b"P2\n# made by hand\n", PICTURE),
         (b"RIFF\0\0\0\0AVI LIST", "video"), (b"\x1aE\xdf\xa3", "video"), (b"%PDF-1", "PDF"),
         (b"\0\0\0\x14ftypqt  \0\0\0\0", "video"), (b"<?xml?><svg>", "vector drawing"),
+        (bytes(128) + b"DICM", "medical or scientific file"), (b"PK\3\4", None),
         (HEIC, PICTURE), (b"\0\0\0\x1cftypmif1\0\0\0\0avif", PICTURE), (b"\xff\x0a", PICTURE),
     ],
 )  # fmt: skip
@@ -57,6 +58,16 @@ def test_a_jpeg_that_is_called_raw_or_video_is_a_picture(tmp_path):
     for name, kind in (("a.dng", PICTURE), ("a.mp4", PICTURE), ("b.dng", "camera raw file")):
         (tmp_path / name).write_bytes(write("JPEG" if name[0] == "a" else "TIFF"))
         assert kind_of(str(tmp_path / name)) == kind
+
+
+def test_of_several_frames_or_pages_the_first_is_used_with_a_word(tmp_path):
+    root = make_folders(tmp_path, {"cat": 4, "dog": 4})
+    for k, format in enumerate(("GIF", "TIFF")):
+        first, second = Image.new("RGB", (12, 12), (9, 9, k)), Image.new("RGB", (12, 12), "white")
+        first.save(root / "cat" / f"{k}.x", format, save_all=True, append_images=[second])
+    with pytest.warns(UserWarning, match="the first is used, 2: cat/0.x, cat/1.x$"):
+        data = load_data(root, whole=True)
+    assert [image[:, 3, 3].tolist() for image in data.train.images[:2]] == [[9, 9, 0], [9, 9, 1]]
 
 
 @pytest.fixture

@@ -52,6 +52,16 @@ def test_splits_inside_each_class(tmp_path):
         load_data(tmp_path)
 
 
+def test_pictures_beside_the_splits_of_a_class_are_refused(tmp_path):
+    make_folders(tmp_path, {"cat/train": 3, "cat/test": 1, "cat": 2, "dog/train": 3, "dog/test": 2})
+    match = r"'cat' and 'dog' have folders .* beside these lie 2 pictures, such as cat/cat0.png: move them"
+    with pytest.raises(ValueError, match=match):
+        load_data(tmp_path)
+    for path in (tmp_path / "cat").glob("*.png"):
+        path.rename(tmp_path / "cat" / "train" / path.name)
+    assert counts(load_data(tmp_path)) == [[5, 3], [1, 2]]
+
+
 def test_what_lies_beside_the_splits_is_said_to_be_unused(tmp_path):
     root = make_folders(tmp_path, {
         **halves("seg_train/seg_train", "seg_test/seg_test"), "seg_pred/seg_pred": 5,

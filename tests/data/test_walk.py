@@ -79,14 +79,18 @@ def test_what_might_hold_pictures_is_passed_over_with_advice(tmp_path):
     root = make_folders(tmp_path, {"cat": 4, "dog": 4})
     for name, content in {
         "a.svg": b"<svg/>", "b.CR2": b"II*\0", "c.nef": b"", "d.mp4": b"", "e": b"%PDF-1.7",
-        "f": b"\0\0\0\x18ftypisom\0\0\0\0", "notes.txt": b"notes", "zero": b"",
+        "f": b"\0\0\0\x18ftypisom\0\0\0\0", "g.dcm": b"", "h.zip": b"PK", "i.psb": b"",
+        "notes.txt": b"notes", "zero": b"",
     }.items():  # fmt: skip
         (root / "dog" / name).write_bytes(content)
     with pytest.warns(UserWarning, match="passed over") as record:
         data = load_data(root)
     assert [str(warning.message) for warning in record] == [
         "passed over: PDFs, 1: dog/e (export their pages as PNG)",
+        "passed over: archives, 1: dog/h.zip (unpack them)",
         "passed over: camera raw files, 2: dog/b.CR2, dog/c.nef (export them as JPEG)",
+        "passed over: drawing program's files, 1: dog/i.psb (export them as PNG)",
+        "passed over: medical or scientific files, 1: dog/g.dcm (convert them to PNG or TIFF)",
         "passed over: vector drawings, 1: dog/a.svg (export them as PNG)",
         "passed over: videos, 2: dog/d.mp4, dog/f (save single frames as JPEG)",
     ]

@@ -99,6 +99,6 @@ def _choose_images(data: ImageData, is_whole: bool, checkpoint: Path) -> ImageSe
     if seen.any():
         warnings.warn(f"{trained} were training images of this checkpoint", stacklevel=1)
     print(f"evaluating all {count} images" if is_whole else f"evaluating the {count} test images")
-    if known is None:
+    if known is None and is_whole:
         print("the checkpoint does not say on which images it was trained")
     return images

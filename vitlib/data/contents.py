@@ -56,7 +56,8 @@ def describe_changes(
     changes = []
     for which, labels, what in ((gone, old_labels, "gone"), (added, new_labels, "new")):
         if which.any():
-            some = [classes[k] for k in labels[which].unique().tolist() if k < len(classes)]
+            known = range(len(classes))
+            some = [classes[k] for k in labels[which].unique().tolist() if k in known]
             changes.append(
                 f"{int(which.sum()):,} {what}" + (f" ({first_few(some)})" if some else "")
             )

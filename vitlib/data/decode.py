@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -25,6 +26,7 @@ _TURNS = {
     6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
+_ANIMATED = ("GIF", "PNG", "TIFF", "WEBP", "AVIF")
 
 
 @dataclass
@@ -35,6 +37,7 @@ class Pictures:
     whites: np.ndarray  # (n,) the 16-bit value that became 255, 0 for images of 8 bits
     kept: np.ndarray  # (n,) indices into the files, increasing
     broken: list[tuple[str, str]]
+    first_only: list[str]  # files of which only the first frame or page was read
 
 
 def read_images(
@@ -54,12 +57,13 @@ def read_images(
     first = ""
     kept: list[int] = []
     whites: list[int] = []
+    first_only: list[str] = []
     broken: list[tuple[str, str]] = []
     for number, (name, source) in enumerate(
         tqdm(files, desc=f"reading {what}", total=count, delay=2, leave=False)
     ):
         try:
-            pixels, white = decode_with_white(source, size)
+            pixels, white, holds_more = decode_fully(source, size)
         except MemoryError:
             raise
         except Exception as error:  # a broken file can raise nearly anything in a decoder
@@ -77,13 +81,15 @@ def read_images(
         images[len(kept)] = pixels
         kept.append(number)
         whites.append(white)
+        if holds_more:
+            first_only.append(name)
 
     if images is None or len(broken) > len(kept):
         raise ValueError(
             f"{len(broken)} of {count} images of {what} can't be read, more than half: "
             f"{list_broken(broken)}"
         )
-    return Pictures(images[: len(kept)], np.array(whites), np.array(kept), broken)
+    return Pictures(images[: len(kept)], np.array(whites), np.array(kept), broken, first_only)
 
 
 def _allocate(count: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -106,38 +112,50 @@ def decode(source: Path | bytes, size: tuple[int, int] | None) -> UInt8[np.ndarr
     Raises whatever Pillow raises for a file that it can't read, and ValueError for an empty file,
     for one that needs a plug-in, and for pixels without a fixed range.
     """
-    pixels, white = decode_with_white(source, size)
-    if 0 < white < WHITES[-1]:
-        warnings.warn(describe_depth("a picture has", white), stacklevel=2)
-    return pixels
+    decoded = decode_fully(source, size)
+    if 0 < decoded.white < WHITES[-1]:
+        warnings.warn(describe_depth("a picture has", decoded.white), stacklevel=2)
+    return decoded.pixels
 
 
-def decode_with_white(
-    source: Path | bytes, size: tuple[int, int] | None
-) -> tuple[UInt8[np.ndarray, "C H W"], int]:
-    """The pixels as in `decode`, and the 16-bit value that became 255, or 0 for an 8-bit image."""
-    image, mode = _load(source, size)
+class Decoded(NamedTuple):
+    """The pixels (C, H, W) as in `decode`, and what else is to be known about the file."""
+
+    pixels: np.ndarray
+    white: int  # the 16-bit value that became 255, 0 for an 8-bit image
+    holds_more: bool  # further frames or pages
+
+
+def decode_fully(source: Path | bytes, size: tuple[int, int] | None) -> Decoded:
+    """As `decode`, without its warning."""
+    image, mode, holds_more = _load(source, size)
     image, white = to_8_bits(image, mode, lambda: _load(source, size, low_bytes=True)[0])
     image = to_grey_or_rgb(image)
     if size and (image.height, image.width) != size:
         image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
     pixels = np.asarray(image)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), white
+    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return Decoded(pixels, white, holds_more)
 
 
 def _load(
     source: Path | bytes, size: tuple[int, int] | None, low_bytes: bool = False
-) -> tuple[Image.Image, str]:
-    """The image, upright and in memory, and its raw mode; of 16-bit colours, the high bytes."""
+) -> tuple[Image.Image, str, bool]:
+    """The image, upright and in memory, its raw mode, and whether there are more in the file.
+
+    16-bit colours come as their high bytes, or as the others with `low_bytes`.
+    """
     with _open(source) as opened:
         mode = raw_mode(opened)
+        # A telephone's MPO and HEIC hold previews besides.
+        animated = opened.format in _ANIMATED and getattr(opened, "is_animated", False)
         if low_bytes:
             read_low_bytes(opened)
         if size:  # a JPEG far larger than needed is decoded at a half, a quarter or an eighth
             opened.draft(None, (2 * max(size), 2 * max(size)))
         opened.load()  # before the file is closed
         turn = _TURNS.get(_orientation(opened))
-        return opened if turn is None else opened.transpose(turn), mode
+        return opened if turn is None else opened.transpose(turn), mode, animated
 
 
 def _open(source: Path | bytes) -> ImageFile.ImageFile:

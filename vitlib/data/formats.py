@@ -31,9 +31,16 @@ UNREADABLE = {
         "save single frames as JPEG",
     ),
     "vector drawing": (_endings("ai emf eps ps svg svgz wmf"), "export them as PNG"),
+    "drawing program's file": (_endings("indd kra psb xcf"), "export them as PNG"),
     "PDF": (_endings("pdf"), "export their pages as PNG"),
+    "medical or scientific file": (
+        _endings("czi dcm dicom exr fit fits hdr lif mat mha nd2 nii npy npz nrrd svs"),
+        "convert them to PNG or TIFF",
+    ),
+    "archive": (_endings("7z bz2 gz rar tar tgz xz zip zst"), "unpack them"),
 }
 _UNREADABLE_ENDINGS = {end: kind for kind, (ends, _) in UNREADABLE.items() for end in ends}
+_LOOK_AT = 160  # bytes; DICOM names itself after 128
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _STARTS = {
     b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF8": "GIF", b"II*\0": "TIFF",
@@ -65,10 +72,10 @@ def kind_of(path: str) -> str | None:
 def first_bytes(source: Path | str | bytes) -> bytes:
     """The beginning of a file or content; nothing if the file can't be opened."""
     if isinstance(source, bytes):
-        return source[:64]
+        return source[:_LOOK_AT]
     try:
         with open(source, "rb") as file:
-            return file.read(64)
+            return file.read(_LOOK_AT)
     except OSError:
         return b""
 
@@ -85,6 +92,8 @@ def format_of(start: bytes) -> str | None:
         return "HEIC" if brands[0] in _HEIF_BRANDS else "video"
     if start.startswith(b"RIFF"):
         return {b"WEBP": "WebP", b"AVI ": "video"}.get(start[8:12])
+    if start[128:132] == b"DICM":
+        return "medical or scientific file"
     if re.match(rb"P[1-6]\s+[#\d]", start):
         return "PNM"
     if start.startswith(b"BM") and start[6:10] == bytes(4):  # reserved: text does not hold zeros

@@ -26,10 +26,15 @@ from vitlib.data.classes import (
     leave_out_side_pictures,
     names_of,
 )
-from vitlib.data.formats import PICTURE, kind_of
 from vitlib.data.source import refuse_different_classes
 from vitlib.data.splits import choose_splits, parse_split
-from vitlib.data.walk import PassedOver, count_pictures, pictures_below, visible_folders
+from vitlib.data.walk import (
+    PassedOver,
+    count_pictures,
+    loose_pictures,
+    pictures_below,
+    visible_folders,
+)
 from vitlib.wording import first_few
 
 
@@ -65,19 +70,20 @@ def find_layout(root: Path) -> Layout:
 def _find(root: Path, passed: PassedOver) -> Layout:
     folders = [Folder(path, pictures_below(path, passed)) for path in visible_folders(root, passed)]
     if folders:
-        loose = (path for path in root.iterdir() if path.is_file() and path.name[0] != ".")
-        pictures = [path for path in sorted(loose) if kind_of(str(path)) == PICTURE]
-        passed.add("pictures in no class folder", pictures)
-    if splits := _find_splits(root, folders):
+        passed.add("pictures in no class folder", loose_pictures(root, passed))
+    splits = _find_splits(root, folders)
+    split_inside = not splits and _each_class_is_split(root, folders)
+    if splits:
         layout = _from_splits(root, splits, folders, passed)
-    elif _each_class_is_split(root, folders):
+    elif split_inside:
         layout = _from_split_classes(root, folders)
     else:
         layout = Layout(from_class_folders(root, folders, passed))
         layout.warnings += _describe_equal_inner_folders(folders)
+    if not split_inside:
+        layout.notes += _describe_inner_folders(root, layout)
     for classes in (layout.train, layout.test or {}):
         leave_out_side_pictures(classes, passed)
-    layout.notes += _describe_inner_folders(root, layout)
     if layout.test is not None and layout.test.keys() != layout.train.keys():
         refuse_different_classes(set(layout.train), set(layout.test))
     return layout
@@ -179,11 +185,17 @@ def _each_class_is_split(root: Path, folders: Sequence[Folder]) -> bool:
     full = [f for f in folders if f.pictures]
     divided = []
     for f in full:
-        inner = [parse_split(name) for name in group(f.path, f.pictures)]
+        inner = [parse_split(name) for name in group(f.path, f.pictures) if name]
         if all(inner) and len({found.split for found in inner if found}) > 1:
             divided.append(f)
     if not divided or len(full) < 2:
         return False
+    if loose := [path for f in divided for path in group(f.path, f.pictures).get("", [])]:
+        raise ValueError(
+            f"{root}: {names_of(divided)} have folders for training and test images, but beside "
+            f"these lie {count_pictures(len(loose))}, such as {loose[0].relative_to(root)}: move "
+            "them into one of the folders"
+        )
     if whole := [f for f in full if f not in divided]:
         raise ValueError(
             f"{root}: divided into training and test images: {names_of(divided)}; not divided: "
@@ -231,7 +243,7 @@ def _describe_inner_folders(root: Path, layout: Layout) -> list[str]:
         for classes in (layout.train, layout.test or {})
         for name, files in classes.items()
         for path in files
-        if normalize("NFC", path.parent.name) != name and not parse_split(path.parent.name)
+        if normalize("NFC", path.parent.name) != name
     }
     if not deep:
         return []

@@ -28,7 +28,7 @@ from vitlib.data.source import Labelled, Source
 from vitlib.data.source import Size as PixelSize
 from vitlib.data.tables import read_hub, read_parquet
 from vitlib.patch import Size, pair
-from vitlib.wording import did_you_mean
+from vitlib.wording import did_you_mean, first_few
 
 Place = str | os.PathLike[str]
 
@@ -144,6 +144,9 @@ def load_data(
         told.append(f"{len(broken)} of {total} images of {name} can't be read and are skipped: "
                     f"{list_broken(broken)}")  # fmt: skip
     told += _even_depth(name, parts)
+    if first_only := [file for part in parts for file in part.first_only]:
+        told.append(f"files of several frames or pages, of which the first is used, "
+                    f"{len(first_only):,}: {first_few(first_only, 3)}")  # fmt: skip
     # a test set, if there is none
     notes = list(source.notes)
     if test is None and whole:

@@ -94,8 +94,8 @@ class ImageData:
     """A data set: train and test images, class names, and train's mean and std, used for both.
 
     `skipped` names the files that could not be read; `notes` say where the images were found, what
-    was taken for what, and what was passed over; `warned` is what `load_data` warned of. `summary()`
-    is all of that in words.
+    was taken for what, and what was passed over; `warned` is what `load_data` warned of.
+    `summary()` is all of that in words.
     Raises ValueError for fewer than two classes, for labels outside the classes, for an empty part,
     if train and test differ in channels or size, and if one of them has another mean or std.
     """

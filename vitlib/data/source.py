@@ -13,13 +13,14 @@ Size = tuple[int, int] | None  # (height, width) that images are resized to; Non
 class Labelled:
     """Images with their class numbers, and (name, reason) of the files that could not be read.
 
-    `whites` (n,) are as in `Pictures`; None if all images have 8 bits.
+    `whites` (n,) and `first_only` are as in `Pictures`; None means that all images have 8 bits.
     """
 
     images: np.ndarray  # (n, C, H, W), uint8
     labels: np.ndarray  # (n,), int64
     broken: list[tuple[str, str]]
     whites: np.ndarray | None = None
+    first_only: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -46,7 +47,7 @@ def labelled(pictures: Pictures, labels: np.ndarray, classes: tuple[str, ...] = 
     gone = [name for k, name in enumerate(classes) if k not in set(labels.tolist())]
     if gone:
         raise ValueError(f"no image of class {gone[0]!r} can be read")
-    return Labelled(pictures.images, labels, pictures.broken, pictures.whites)
+    return Labelled(pictures.images, labels, pictures.broken, pictures.whites, pictures.first_only)
 
 
 def refuse_different_classes(train: set[str], test: set[str]) -> None:

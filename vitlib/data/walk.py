@@ -82,23 +82,33 @@ def pictures_below(folder: Path, passed: PassedOver) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise OSError(f"cannot list {error.filename}: {error.strerror}") from error
 
-    kinds: dict[str, list[Path]] = defaultdict(list)
+    found: list[str] = []
     seen: set[str] = set()  # a link to a folder above must not loop for ever
     for here, inner, names in os.walk(folder, followlinks=True, onerror=refuse):
         real = os.path.realpath(here)
         system = [] if real in seen else [name for name in inner if _SYSTEM.fullmatch(name)]
         inner[:] = [] if real in seen else sorted(set(inner) - set(system))
         passed.add(HIDDEN_FOLDERS, (Path(here, name) for name in system))
-        for name in [] if real in seen else names:
-            path = os.path.join(here, name)
-            if name.startswith("."):
-                kind = HIDDEN_FILES
-            elif not (os.path.isfile(path) or os.path.islink(path)):
-                kind = NO_PICTURES  # a pipe, for instance, which must not be opened
-            else:
-                kind = kind_of(path) or NO_PICTURES
-            kinds[kind].append(Path(path))
+        found += [] if real in seen else [os.path.join(here, name) for name in names]
         seen.add(real)
+    return _pictures_among(found, passed)
+
+
+def loose_pictures(folder: Path, passed: PassedOver) -> list[Path]:
+    """The picture files directly in `folder`, sorted; the other files are recorded."""
+    return _pictures_among([str(path) for path in folder.iterdir() if not path.is_dir()], passed)
+
+
+def _pictures_among(files: Iterable[str], passed: PassedOver) -> list[Path]:
+    kinds: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        if os.path.basename(path).startswith("."):
+            kind = HIDDEN_FILES
+        elif not (os.path.isfile(path) or os.path.islink(path)):
+            kind = NO_PICTURES  # a pipe, for instance, which must not be opened
+        else:
+            kind = kind_of(path) or NO_PICTURES
+        kinds[kind].append(Path(path))
     pictures = sorted(kinds.pop(PICTURE, []))
     for kind, paths in sorted(kinds.items()):
         passed.add(kind if kind in _QUIET else f"{kind}s", sorted(paths))

@@ -24,7 +24,7 @@ from vitlib.checkpoints import (
 from vitlib.data import ImageData
 from vitlib.data.contents import describe_changes, hash_images
 from vitlib.files import refuse_non_file
-from vitlib.train.distillation import DistillationLoss
+from vitlib.train.distillation import UNLABELLED, DistillationLoss, PartlyLabelled
 from vitlib.train.history import History, TrainConfig
 
 
@@ -72,6 +72,8 @@ class ResumableRun:
         if config.checkpoint is None:
             return
         self._images = {"images": hash_images(data.train.images), "labels": data.train.labels.cpu()}
+        if isinstance(data.train, PartlyLabelled):
+            self._images["labels"] = data.train.labels.where(data.train.has_label, UNLABELLED)
         self._classes, self._mean_std = data.classes, [list(data.mean), list(data.std)]
         path = Path(config.checkpoint)
         try:

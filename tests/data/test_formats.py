@@ -89,6 +89,15 @@ def test_a_telephones_photos_need_a_plug_in(no_plugin, tmp_path):
     assert len(load_data(tmp_path).train) == 4
 
 
+def test_a_class_of_a_telephones_photos_beside_others(no_plugin, tmp_path):
+    root = make_folders(tmp_path, {"cat": 4, "dog": 0})
+    for k in range(3):
+        (root / "dog" / f"{k}.HEIC").write_bytes(HEIC)
+    match = r"no image of class 'dog' can be read: dog/0.HEIC, .* pip install pillow-heif"
+    with pytest.raises(ValueError, match=match):
+        load_data(root)
+
+
 def test_jpeg_xl_needs_a_plug_in(no_plugin):
     with pytest.raises(ValueError, match="JPEG XL needs a plug-in: pip install pillow-jxl-plugin"):
         decode(b"\xff\x0a" + bytes(100), None)

@@ -54,7 +54,7 @@ def test_splits_inside_each_class(tmp_path):
 
 def test_pictures_beside_the_splits_of_a_class_are_refused(tmp_path):
     make_folders(tmp_path, {"cat/train": 3, "cat/test": 1, "cat": 2, "dog/train": 3, "dog/test": 2})
-    match = r"'cat' and 'dog' have folders .* beside these lie 2 pictures, such as cat/cat0.png: move them"
+    match = r"'cat' and 'dog' have folders .* these lie 2 pictures, such as cat/cat0.png: move them"
     with pytest.raises(ValueError, match=match):
         load_data(tmp_path)
     for path in (tmp_path / "cat").glob("*.png"):
@@ -117,6 +117,14 @@ def test_one_split_beside_another_folder_may_be_a_class(tmp_path, beside, said):
         assert load_data(tmp_path / "b").classes == (other, "trains")
         shutil.rmtree(root / other)
         assert load_data(root).classes == ("cat", "dog")
+
+
+def test_a_test_set_beside_a_training_set_of_an_unknown_name(tmp_path):
+    make_folders(tmp_path, halves("Trainning", "Testing"))
+    with pytest.raises(ValueError, match="If that is the training set, rename it to 'train'"):
+        load_data(tmp_path)
+    (tmp_path / "Trainning").rename(tmp_path / "train")
+    assert counts(load_data(tmp_path)) == [[3, 4], [1, 2]]
 
 
 def test_a_class_may_have_a_splits_word_in_its_name(tmp_path):
@@ -198,6 +206,14 @@ def test_names_in_two_forms_of_unicode_are_one_class(tmp_path):
     if len(list((tmp_path / "train").iterdir())) == 3:  # a file system that keeps them apart
         with pytest.raises(ValueError, match="names that look the same"):
             load_data(tmp_path)
+
+
+def test_the_folder_may_be_the_one_where_one_is(tmp_path, monkeypatch):
+    make_folders(tmp_path / "pets", halves("train", "test"))
+    for here, place in ((tmp_path, "pets"), (tmp_path / "pets", "."), (tmp_path / "pets", "./")):
+        monkeypatch.chdir(here)
+        data = load_data(place)
+        assert (data.name, counts(data)) == ("pets", [[3, 4], [1, 2]])
 
 
 def test_the_summary_of_many_classes_is_short(tmp_path):

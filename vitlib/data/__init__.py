@@ -3,8 +3,12 @@
     load.py          load_data, and the table of what it reads (DATA_SOURCES)
     packaged.py, folders.py, tables.py
                      the readers: digits that come with packages; class folders; parquet and the Hub
-    decode.py        a picture file of any kind, size and colour mode -> bytes (C, H, W)
+    layout.py, splits.py, classes.py, walk.py
+                     what a folder holds: splits, by their names; classes; which files are pictures
+    decode.py, formats.py, depth.py
+                     a picture file of any kind, size, colour mode and depth -> bytes (C, H, W)
     source.py        what each of these readers returns
+    contents.py      images that are there twice, or have changed since a run
     sets.py          ImageSet and ImageData: bytes with labels, and batches of floats
     augmentation.py  augment, mixup, cutmix
 

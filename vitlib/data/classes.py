@@ -39,7 +39,7 @@ class Folder:
         found = parse_split(self.name)
         return None if found and any(map(is_side_name, found.rest)) else found
 
-    @property
+    @cached_property
     def classes(self) -> Classes:
         """If it is a split, its class folders that hold pictures; else nothing."""
         return {name: files for name, files in group(self.inner, self.pictures).items() if name}

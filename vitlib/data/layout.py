@@ -132,9 +132,10 @@ def _is_flat_split(folder: Folder) -> bool:
 def _refuse_split_or_class(root: Path, folder: Folder, others: Sequence[Folder]) -> None:
     same = [f for f in others if f.agrees_with(folder)]
     if same:
+        missing = ("test", "test") if _split(folder) == "train" else ("training", "train")
         advice = (
-            f"{names_of(same)} has the same classes. If that is the test set, rename it to 'test'; "
-            "if not, move it away"
+            f"{names_of(same)} has the same classes. If that is the {missing[0]} set, rename it to "
+            f"{missing[1]!r}; if not, move it away"
         )
     else:
         advice = (

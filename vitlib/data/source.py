@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vitlib.data.decode import Pictures
+from vitlib.data.decode import Pictures, list_broken
 
 Size = tuple[int, int] | None  # (height, width) that images are resized to; None leaves them
 
@@ -46,7 +46,9 @@ def labelled(pictures: Pictures, labels: np.ndarray, classes: tuple[str, ...] = 
     labels = labels[pictures.kept].astype(np.int64)
     gone = [name for k, name in enumerate(classes) if k not in set(labels.tolist())]
     if gone:
-        raise ValueError(f"no image of class {gone[0]!r} can be read")
+        raise ValueError(
+            f"no image of class {gone[0]!r} can be read: {list_broken(pictures.broken)}"
+        )
     return Labelled(pictures.images, labels, pictures.broken, pictures.whites, pictures.first_only)
 
 

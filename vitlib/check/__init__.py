@@ -7,9 +7,13 @@ In a notebook:
     check.patchify(my_patchify)   # a Report, which shows itself
     check.EXERCISES               # name -> Exercise(reference, mutants, accepted, ...)
 
-    exercise.py  how an answer is checked        sandbox.py  how it is run, safely
-    compare.py   how two results are compared    report.py   how the outcome is shown
-    edit.py      how known mistakes are written  probing.py  how the tests try an exercise
+    exercise.py   an exercise, and how it answers     report.py     how the outcome is shown
+    observing.py  what comes of its cases             compare.py    how two results are compared
+    calling.py    what cases are written with         relations.py  how wrong numbers relate
+    aftermath.py  what an answer leaves behind        shared.py     ... and in what all code shares
+    naming.py     which mistake it is                 edit.py       how known mistakes are written
+    pairs.py      two of them at once                 excluded.py   functions that a task forbids
+    sandbox.py    how an answer is run, safely        probing.py    how the tests try an exercise
 
 The exercises are in one folder per chapter, one file each, and are found by walking the folders.
 """

@@ -1,4 +1,4 @@
-"""What an answer leaves behind: in the modules that it is given, and in what all code shares.
+"""What an answer leaves behind in the modules, lists and dictionaries that it is given.
 
     before = Modules([model])
     answer(model)
@@ -7,10 +7,10 @@
 A task may ask for a change. What the reference changes, in the same case and at the same place, an
 answer may change, too; for the rest there is `call(..., may_change=[kind])`. The kinds are "mode",
 "hooks", "requires_grad", "parameters" and "buffers" (their numbers), "grad", "submodules" (and
-parameters exchanged for new ones), "attributes", "inputs" and "shared state".
+parameters exchanged for new ones), "attributes", "inputs" and "shared state" (shared.py).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -258,81 +258,3 @@ def _unpacked(values: Sequence[Any]) -> Iterator[Any]:
             yield from _unpacked(list(value.values()))
         elif isinstance(value, partial):
             yield from _unpacked([*value.args, *value.keywords.values()])
-
-
-# --- what all code shares
-
-STAMP = 7_700_613  # a seed that nobody takes
-SHARED: dict[str, tuple[Callable[[], Any], str]] = {
-    "gradients": (
-        torch.is_grad_enabled,
-        "gradients are switched {} for good: the next loss.backward() fails, or memory fills up. "
-        "`with torch.no_grad():` switches them off for its block only",
-    ),
-    "dtype": (torch.get_default_dtype, "the default dtype is {} afterwards"),
-    "threads": (torch.get_num_threads, "PyTorch computes with {} threads afterwards"),
-    "autocast": (partial(torch.is_autocast_enabled, "cpu"), "autocast is {} afterwards"),
-    "deterministic": (
-        torch.are_deterministic_algorithms_enabled,
-        "torch.use_deterministic_algorithms is {} afterwards",
-    ),
-    "anomaly": (torch.is_anomaly_enabled, "autograd's anomaly detection is {} afterwards"),
-    "inference": (torch.is_inference_mode_enabled, "inference mode is {} afterwards"),
-}  # fmt: skip
-
-
-RESTORE: dict[str, Callable[[Any], Any]] = {  # the rest ends with the thread
-    "gradients": torch.set_grad_enabled,
-    "dtype": torch.set_default_dtype,
-    "threads": torch.set_num_threads,
-    "autocast": partial(torch.set_autocast_enabled, "cpu"),
-    "deterministic": torch.use_deterministic_algorithms,
-    "anomaly": torch.autograd.set_detect_anomaly,
-}
-
-
-class Shared:
-    """Grad mode, default dtype and the like, as they are now."""
-
-    def __init__(self) -> None:
-        self._before = {name: look() for name, (look, _) in SHARED.items()}
-
-    def changes(self) -> list[Change]:
-        """What is not as it was."""
-        found = []
-        for name, (look, text) in SHARED.items():
-            now = look()
-            if now != self._before[name]:
-                said = ("on" if now else "off") if isinstance(now, bool) else str(now)
-                restore = "" if name == "gradients" else f", and it was {_said(self._before[name])}"
-                found.append(Change("shared state", name, text.format(said) + restore))
-        return found
-
-    def restore(self) -> None:
-        """Make it as it was, for the next case."""
-        for name, before in self._before.items():
-            if SHARED[name][0]() != before and name in RESTORE:
-                RESTORE[name](before)
-
-
-def _said(value: Any) -> str:
-    return ("on" if value else "off") if isinstance(value, bool) else str(value)
-
-
-class Seed:
-    """The seed of PyTorch's random numbers, stamped so that any torch.manual_seed shows."""
-
-    def __init__(self) -> None:
-        state = torch.get_rng_state()
-        state[:8] = torch.tensor(list(STAMP.to_bytes(8, "little")), dtype=torch.uint8)
-        torch.set_rng_state(state)  # the numbers to come are the same
-
-    def changes(self) -> list[Change]:
-        """Whether somebody has set a seed."""
-        if torch.initial_seed() == STAMP:
-            return []
-        text = (
-            "torch.manual_seed was called: all random numbers of the program start again from "
-            "there. Use a torch.Generator of your own, or leave the seed to the caller"
-        )
-        return [Change("shared state", "seed", text)]

@@ -13,12 +13,12 @@ from vitlib.check.aftermath import (
     Change,
     Contents,
     Modules,
-    Seed,
     check_kinds,
     modules_in,
     same_bits,
 )
 from vitlib.check.sandbox import where
+from vitlib.check.shared import Seed
 
 Answer = Callable[..., Any]  # a function, a module, or a class of either
 

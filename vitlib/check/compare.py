@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitlib.check.relations import count_right, other_shape, same_shape
+from vitlib.check.relations import count_right, one_number, other_shape, pattern, same_shape
 
 SHORT = reprlib.Repr()
 SHORT.maxstring = 300  # an answer may be a text of any length
@@ -70,7 +70,8 @@ def difference(yours: Any, target: Any, path: str = "") -> Difference | None:
             (f"{names[i] if i < 4 else i + 1} result: ", a, b)
             for i, (a, b) in enumerate(zip(yours, target, strict=True))
         ]
-        return _first_found(difference(a, b, path + name) for name, a, b in pairs)
+        found = _first_found(difference(a, b, path + name) for name, a, b in pairs)
+        return _with_pattern(found, yours, target)
     if isinstance(target, Tensor):
         if not isinstance(yours, Tensor):
             return Difference(f"{path}{show_type(yours)} came back instead of a tensor")
@@ -86,6 +87,18 @@ def difference(yours: Any, target: Any, path: str = "") -> Difference | None:
 
 def _first_found(differences: Any) -> Difference | None:
     return next((found for found in differences if found is not None), None)
+
+
+def _with_pattern(found: Difference | None, yours: Any, target: Any) -> Difference | None:
+    """The difference of two lists, and what all of it has in common if they hold numbers."""
+    plain = [isinstance(value, int | float) for value in (*yours, *target)]
+    if found is None or len(yours) < 3 or not all(plain):
+        return found
+    said = pattern(*(torch.tensor(list(values), dtype=torch.float64) for values in (yours, target)))
+    if not said:
+        return found
+    first = next((a, b) for a, b in zip(yours, target, strict=True) if difference(a, b))
+    return Difference(f"{found.text.removesuffix(one_number(*first))}; {said}")
 
 
 def _compare_errors(yours: Any, target: Any) -> str:
@@ -109,10 +122,7 @@ def _compare_scalars(yours: Any, target: float, path: str) -> Difference | None:
     if isinstance(target, float) and math.isclose(yours, target, rel_tol=1e-6, abs_tol=1e-9):
         return None
     text = f"{path}{_show_value(yours)} came back, and {_show_value(target)} should"
-    ratio = yours / target if target else math.nan
-    if math.isfinite(ratio) and ratio >= 2 and abs(ratio - round(ratio)) < 1e-9:
-        text += f": {ratio:.0f} times too much"
-    return Difference(text)
+    return Difference(text + one_number(yours, target))
 
 
 def _compare_tensors(yours: Tensor, target: Tensor, path: str) -> Difference | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vitlib.check.aftermath import Change, Shared
+from vitlib.check.aftermath import Change
 from vitlib.check.calling import NOTES, Answer, Notes, Refused
 from vitlib.check.compare import Difference, Raised, difference, show_type
 from vitlib.check.sandbox import (
@@ -21,6 +21,7 @@ from vitlib.check.sandbox import (
     untouched_state,
     where,
 )
+from vitlib.check.shared import Shared
 
 Cases = Iterator[tuple[str, Callable[[], Any]]]
 MakeCases = Callable[[Answer], Cases]

@@ -26,22 +26,28 @@ def same_shape(yours: Tensor, target: Tensor) -> str:
     if (yours == 0).all():
         return "all numbers are zero"
     if yours.ndim == 0:
-        return _one_number(yours.item(), target.item())
+        one, other = yours.item(), target.item()
+        return f"yours is {one:.4g}, and it should be {other:.4g}" + one_number(one, other)
+    return pattern(yours, target) or count_right(yours, target)
+
+
+def pattern(yours: Tensor, target: Tensor) -> str:
+    """What all the numbers have in common; empty if nothing is found."""
     looks = (_all_alike, _reordered, _along_axes, _functions)
-    return next((found for look in looks for found in look(yours, target)), "") or count_right(
-        yours, target
-    )
+    return next((found for look in looks for found in look(yours, target)), "")
 
 
-def _one_number(yours: float, target: float) -> str:
-    text = f"yours is {yours:.4g}, and it should be {target:.4g}"
-    ratio = yours / target if target else math.nan
+def one_number(yours: float, target: float) -> str:
+    """How one number relates to the right one, beginning with a colon; empty if it does not."""
+    ratio = yours / target if target and math.isfinite(yours) else 0.0
     if math.isclose(ratio, -1, rel_tol=1e-5):
-        return f"{text}: the sign is wrong"
-    for factor, words in ((ratio, "{} times too much"), (1 / (ratio or math.nan), "1/{} of it")):
+        return ": the sign is wrong"
+    for factor, words in ((ratio, "{} times too much"), (1 / (ratio or math.inf), "1/{} of it")):
         if factor > 1.5 and math.isclose(factor, round(factor), rel_tol=1e-5):
-            return f"{text}: {words.format(round(factor))}"
-    return text
+            return f": {words.format(round(factor))}"
+    if isinstance(target, int) and abs(yours - target) == 1:
+        return ": 1 too many" if yours > target else ": 1 too few"
+    return ""
 
 
 def _all_alike(yours: Tensor, target: Tensor) -> Iterator[str]:
@@ -72,14 +78,14 @@ def _reordered(yours: Tensor, target: Tensor) -> Iterator[str]:
                 yield f"the numbers are right, and shifted by {far} along axis {axis}, in a circle"
         if order := _order(yours, target, axis):
             yield (
-                f"the numbers are right, in another order along axis {axis}: at {order[0]} stands "
-                f"what belongs at {order[1]}"
+                f"the numbers are right, in another order along axis {axis}: index {order[0]} "
+                f"holds what belongs at index {order[1]}"
             )
     for axes in itertools.permutations(range(yours.ndim)) if yours.ndim <= 4 else ():
         if close(target.permute(axes).reshape(target.shape), yours):
             yield (
-                f"the numbers are the right ones, in the order of target.permute{axes}, and the "
-                "shape is the target's: somewhere, a reshape stands for a swap of axes"
+                "the numbers are the right ones, but laid out as "
+                f"target.permute{axes}.reshape{tuple(target.shape)} would"
             )
     yield "the numbers are the right ones, in wrong places"
 
@@ -97,23 +103,28 @@ def _order(yours: Tensor, target: Tensor, axis: int) -> tuple[int, int] | None:
 
 def _along_axes(yours: Tensor, target: Tensor) -> Iterator[str]:
     """A factor or a shift that differs along some axes and is the same along the others."""
-    if yours.ndim < 2:
+    if yours.ndim < 2 or torch.isclose(yours, target, rtol=1e-6, atol=1e-6).any():
         return
-    offset, ratio = yours - target, yours / target
-    known = bool((target.abs() > 1e-6).all())
-    for axis, size in enumerate(yours.shape):
-        if size < 3 or yours.numel() == size:
-            continue
-        if close(offset, offset.narrow(axis, 0, 1).expand_as(offset), target):
-            yield (
-                f"what is wrong is a shift that is the same all along axis {axis}: "
-                f"{_some(offset.select(axis, 0))}"
-            )
-        if known and close(yours, ratio.narrow(axis, 0, 1) * target):
-            yield (
-                f"what is wrong is a factor that is the same all along axis {axis}: "
-                f"{_some(ratio.select(axis, 0))}"
-            )
+    yield from _pattern("minus", yours - target, target)
+    if (target.abs() > 1e-6).all():
+        yield from _pattern("divided by", yours / target, torch.ones(1))
+
+
+def _pattern(verb: str, values: Tensor, scale: Tensor) -> Iterator[str]:
+    """Along which axes these values, of yours and the target, are all the same."""
+    axes = range(values.ndim)
+    same = [a for a in axes if close(values, values.narrow(a, 0, 1).expand_as(values), scale)]
+    if math.prod(values.shape[axis] for axis in same) < 3:
+        return
+    shown = values
+    for axis in same:
+        shown = shown.narrow(axis, 0, 1)
+    differ = [axis for axis in axes if axis not in same and values.shape[axis] > 1]
+    if len(differ) == 1:
+        where = f"depend on axis {differ[0]} alone"
+    else:
+        where = f"are the same at every index of axis {' and '.join(map(str, same))}"
+    yield f"your numbers {verb} the right ones {where}: {_some(shown)}"
 
 
 def _some(values: Tensor) -> str:
@@ -168,6 +179,8 @@ def other_shape(yours: Tensor, target: Tensor) -> str:
     if yours.dtype != target.dtype:
         return ""
     if yours.numel() == target.numel():
+        if yours.squeeze().shape == target.squeeze().shape:
+            return f": an axis of size 1 is {'missing' if yours.ndim < target.ndim else 'too many'}"
         if close(yours.reshape(target.shape), target):
             return f": yours.reshape{tuple(target.shape)} would be right"
         return ": the same number of values, in other axes"

@@ -11,7 +11,7 @@ from typing import Any
 
 from vitlib.check.calling import Answer, Refused, build, call, fill, numbers, single, twin
 from vitlib.check.excluded import Watch, short
-from vitlib.check.naming import explanations
+from vitlib.check.naming import explanations, joined
 from vitlib.check.observing import (
     Cases,
     NotAttempted,
@@ -75,7 +75,7 @@ class Exercise:
             return self._report(f"Task: {self.task}", diagnosis=NOT_ATTEMPTED)
 
         named = explanations(self.cases, self.mutants, yours, target)
-        diagnosis = "\n\nOr: ".join(explanation.text for explanation in named)
+        diagnosis = joined(named)
         label, seen = found
         verb = "Your code raised an error" if "\n    " in seen.text else "Seen"
         evidence = f"{verb} on {label}: {seen.text}{_stop(seen.text)}"

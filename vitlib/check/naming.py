@@ -24,6 +24,7 @@ class Explanation:
 
     names: tuple[str, ...]
     text: str
+    joint: str = "Or: "  # what comes before it, if it is not the first
 
 
 def explanations(
@@ -98,18 +99,26 @@ def _tried(pair: Pair, like: Callable[[Any], bool]) -> bool:
 
 def _told(pairs: Sequence[Pair], mutants: Edits) -> list[Explanation]:
     """At most two pairs; what they have in common is said once."""
-    pairs = pairs[:MOST]
-    first = pairs[0].names[0]
-    texts = [_two(*(mutants.diagnosis(name) for name in pairs[0].names))]
-    for other in pairs[1:]:
-        common = set(pairs[0].names) & set(other.names)
-        different = [name for name in other.names if name not in common]
-        if common:
-            instead = "second" if first in common else "first"
-            texts.append(f"{instead.capitalize()}: {mutants.diagnosis(different[0])}")
+
+    def whole(pair: Pair) -> Explanation:
+        return Explanation(pair.names, _two(*(mutants.diagnosis(name) for name in pair.names)))
+
+    first, *others = pairs[:MOST]
+    told = [whole(first)]
+    for other in others:
+        new = [name for name in other.names if name not in first.names]
+        if len(new) == 2:
+            told.append(whole(other))
         else:
-            texts.append(_two(*(mutants.diagnosis(name) for name in other.names)))
-    return [Explanation(p.names, text) for p, text in zip(pairs, texts, strict=True)]
+            place = "second" if first.names[0] in other.names else "first"
+            told.append(Explanation(other.names, mutants.diagnosis(new[0]), f"Or, {place}: "))
+    return told
+
+
+def joined(explanations: Sequence[Explanation]) -> str:
+    """What the reader is told of all of them."""
+    later = "".join(f"\n\n{e.joint}{e.text}" for e in explanations[1:])
+    return explanations[0].text + later if explanations else ""
 
 
 def _two(first: str, second: str) -> str:

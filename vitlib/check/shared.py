@@ -1,4 +1,4 @@
-"""What an answer leaves behind in what all code shares: grad mode, default dtype, seed and the like."""
+"""What an answer leaves behind in what all code shares: grad mode, default dtype, seed."""
 
 from collections.abc import Callable
 from functools import partial

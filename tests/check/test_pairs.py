@@ -1,0 +1,187 @@
+"""Two known mistakes at once are composed from their edits, and both are named."""
+
+import random
+import time
+
+import pytest
+import torch
+
+from vitlib import check
+from vitlib.check.edit import Edits, edits
+from vitlib.check.exercise import Exercise, call, numbers
+from vitlib.check.pairs import pairs_of
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # what torch thinks of nonsense
+
+
+@torch.no_grad()
+def scaled(x):
+    y = x.mean(dim=1)
+    y = y * 3
+    return y + 1
+
+
+def other(x):
+    return x.sum(dim=1) * 3 / x.shape[1] + 1
+
+
+MUTANTS = edits(scaled, """
+wrong_axis: dim=1 → dim=0
+    The mean is taken over the wrong axis.
+sum_for_mean: mean → sum
+    It is the sum.
+kept: dim=1) → dim=1, keepdim=True)
+    The axis is kept.
+no_factor: y * 3 → y
+    The factor is missing.
+no_shift:  + 1 →
+    The shift is missing.
+with_gradients: @torch.no_grad() →
+and:  + 1 → + 2
+    Gradients are recorded, and the shift is 2.
+by_hand:
+    It is done by hand.
+""") | edits(other, """
+halved: + 1 → + 0.5
+    The shift is halved.
+""")  # fmt: skip
+
+
+def by_hand(x):
+    return x * 0
+
+
+def cases(answer):
+    yield "4 × 4", lambda: call(answer, numbers(4, 4))
+    yield "3 × 5", lambda: call(answer, numbers(3, 5))
+
+
+EXERCISE = Exercise("scaled", "0", "scaled(x)", scaled, cases, MUTANTS, accepted=[other])
+
+
+def sources(*names):
+    return [p.source for p in pairs_of(MUTANTS) if set(p.names) == set(names)]
+
+
+def test_two_edits_of_one_place_are_made_together_if_they_do_not_overlap():
+    (source,) = sources("wrong_axis", "kept")
+    assert "x.mean(dim=0, keepdim=True)" in source
+    (source,) = sources("sum_for_mean", "no_factor")
+    assert "y = x.sum(dim=1)\n    y = y\n" in source
+    assert sources("no_shift", "with_gradients") == []  # both change the 1
+    assert not [p for p in pairs_of(MUTANTS) if {"by_hand", "halved"} & set(p.names)]
+
+
+def test_what_both_drop_is_dropped_once_and_what_both_insert_is_tried_in_both_orders():
+    found = edits(scaled, """
+first: @torch.no_grad() →
+and: y * 3 → y * 4
+    One.
+second: @torch.no_grad() →
+and: + 1 → + 2
+    Two.
+third: y * 3 → y * 3 / 2
+    Three.
+fourth: y * 3 → y * 3 - 2
+    Four.
+""")  # fmt: skip
+    by_names = {}
+    for pair in pairs_of(found):
+        by_names.setdefault(frozenset(pair.names), []).append(pair.source)
+    (source,) = by_names[frozenset({"first", "second"})]
+    assert source.lstrip().startswith("def scaled")
+    assert "y * 4\n    return y + 2" in source
+    both = by_names[frozenset({"third", "fourth"})]
+    assert {s.split("y = y * 3")[1].split("\n")[0] for s in both} == {" / 2 - 2", " - 2 / 2"}
+
+
+def test_both_mistakes_are_named_in_the_order_of_the_source():
+    assert EXERCISE(lambda x: x.sum(0) * 3 + 1).mutants == ("sum_for_mean", "wrong_axis")
+    assert EXERCISE(lambda x: x.sum(1)).mutants == ()  # three mistakes
+    report = EXERCISE(lambda x: x.mean(0) * 3)
+    assert report.mutants == ("wrong_axis", "no_shift")
+    said = "The mean is taken over the wrong axis.\n\nSecond: The shift is missing."
+    assert report.diagnosis == f"Two things at once. First: {said}"
+    assert report.message.startswith(report.diagnosis)
+    assert "Seen on 4 × 4: " in report.message
+
+
+def test_one_mistake_is_never_told_as_two():
+    for name, (mutant, diagnosis) in MUTANTS.items():
+        assert EXERCISE(mutant).diagnosis == diagnosis, name
+
+
+def test_pairs_that_look_alike_are_at_most_two():
+    alike = edits(scaled, """
+a: y * 3 → y * 3 * 1
+and: + 1 → + 2
+    A.
+b: dim=1 → dim=0
+    B.
+c: y * 3 → 3 * y
+and: + 1 → + 2.0
+    C.
+d: y * 3 → y * 3.0
+and: + 1 → + 2 * 1
+    D.
+""")  # fmt: skip
+    exercise = Exercise("scaled", "0", "scaled(x)", scaled, cases, alike)
+    report = exercise(lambda x: x.mean(0) * 3 + 2)
+    assert report.diagnosis == "Two things at once. First: B.\n\nSecond: A.\n\nOr, second: C."
+    assert report.mutants == ("b", "a", "c")
+
+
+def test_pairs_end_in_time(monkeypatch):
+    endless = edits(scaled, """
+grows: y * 3 → y
+→ while y.abs().sum() > 0:
+→     y = y
+    It never ends.
+wrong_axis: dim=1 → dim=0
+    The wrong axis.
+no_shift:  + 1 →
+    No shift.
+""")  # fmt: skip
+    monkeypatch.setattr("vitlib.check.naming.LONGEST", 0.2)
+    never = endless._entries.pop("grows")
+    mutants = Edits(endless._entries)
+    mutants._entries["grows"] = never
+    mutants._made["grows"] = by_hand  # alone, it would never end either
+    exercise = Exercise("scaled", "0", "scaled(x)", scaled, cases, mutants)
+    started = time.process_time()
+    assert exercise(lambda x: x.mean(0) * 3).mutants == ("wrong_axis", "no_shift")
+    assert time.process_time() - started < 4
+    monkeypatch.setattr("vitlib.check.naming.PAIR_SECONDS", 0.0)
+    assert exercise(lambda x: x.mean(0) * 3).mutants == ()
+
+
+def test_a_right_answer_composes_nothing(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("composed in vain")
+
+    monkeypatch.setattr("vitlib.check.naming.pairs_of", refuse)
+    assert EXERCISE(other)
+    assert EXERCISE(MUTANTS["wrong_axis"][0]).mutants == ("wrong_axis",)
+
+
+# --- all exercises
+
+WITH_EDITS = [name for name, e in check.EXERCISES.items() if isinstance(e.mutants, Edits)]
+
+
+@pytest.mark.parametrize("name", WITH_EDITS)
+def test_two_mistakes_are_both_named(name, unchecked):
+    """Or what behaves as the two do: one that hides the other, or others that look alike."""
+    exercise = check.EXERCISES[name]
+    pairs = pairs_of(exercise.mutants)
+    tried = random.Random(name).sample(pairs, min(3, len(pairs)))
+    for pair in tried:
+        try:
+            answer = pair.make()
+        except Exception:  # no program at all
+            continue
+        report = exercise(answer)
+        assert report.passed or report.mutants, f"{pair.names} are not named: {report}"
+        if report.diagnosis.startswith("Two things at once. First: "):
+            assert "\n\nSecond: " in report.diagnosis
+            assert 2 <= len(report.mutants) <= 4

@@ -65,7 +65,7 @@ def _behaves_like(
     """Whether an answer gives what was observed, case for case; most differ on the first."""
     with untouched_state():
         for (label, run), mine, its in zip(cases(answer), yours, target, strict=True):
-            seen = one(label, run)
+            seen = one(cases, label, run)
             if difference(mine.result, seen.result) is not None:
                 return False
             kinds = {change.kind for change in seen.changes if change not in its.changes}

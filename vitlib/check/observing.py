@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import CodeType
 from typing import Any
+
+import torch
 
 from vitlib.check.aftermath import Change
 from vitlib.check.calling import NOTES, Answer, Notes, Refused
@@ -80,7 +83,7 @@ def _observe(
         nonlocal label
         with watch or nullcontext():
             for label, run in cases(answer):
-                observations.append(one(label, run))
+                observations.append(one(cases, label, run))
 
     with untouched_state():
         try:
@@ -90,13 +93,13 @@ def _observe(
     return observations
 
 
-def one(label: str, run: Callable[[], Any]) -> Observation:
+def one(cases: MakeCases, label: str, run: Callable[[], Any]) -> Observation:
     """What comes of one case; what all code shares is put back afterwards."""
     reseed(0)
     notes, shared = Notes(), Shared()
     token = NOTES.set(notes)
     try:
-        result = _outcome(run, notes)
+        result = _outcome(cases, run, notes)
     finally:
         NOTES.reset(token)
         changes = shared.changes()
@@ -104,7 +107,7 @@ def one(label: str, run: Callable[[], Any]) -> Observation:
     return Observation(label, result, (*notes.changes, *changes))
 
 
-def _outcome(run: Callable[[], Any], notes: Notes) -> Any:
+def _outcome(cases: MakeCases, run: Callable[[], Any], notes: Notes) -> Any:
     """The result of one case, or the error as an observation."""
     try:
         result = run()
@@ -113,7 +116,7 @@ def _outcome(run: Callable[[], Any], notes: Notes) -> Any:
     except (Exception, SystemExit) as error:
         if says_not_implemented(error) or is_unfilled(error):
             raise NotAttempted from None
-        if _is_the_checkers(error):
+        if _is_the_checkers(error, cases):
             return _unusable(notes.result, error)
         return Raised(type(error).__name__, str(error), where(error))
     parts = result if isinstance(result, tuple | list) else [result]
@@ -122,20 +125,28 @@ def _outcome(run: Callable[[], Any], notes: Notes) -> Any:
     return result
 
 
-_HERE = str(Path(__file__).parent)
 _STUMBLES = (AttributeError, TypeError, ValueError, LookupError)
-_ENGINE = {str(path) for path in Path(__file__).parent.glob("*.py")}
+_HERE = Path(__file__).parent
+_TORCH = str(Path(torch.__file__).parent)
+_MODULES = str(Path(torch.nn.__file__).parent / "modules")  # an answer may be one of these
 
 
-def _is_the_checkers(error: BaseException) -> bool:
+def _is_the_checkers(error: BaseException, cases: MakeCases) -> bool:
     """Whether a case stumbled over what the answer gave, and not the answer over its input."""
-    if not isinstance(error, _STUMBLES) or hasattr(error, "of_the_answer") or where(error):
+    if not isinstance(error, _STUMBLES) or hasattr(error, "of_the_answer"):
         return False
     codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
-    ours = [code for code in codes if code.co_filename.startswith(_HERE)]
-    return codes[-1] in ours and all(
-        code.co_filename in _ENGINE or code.co_qualname.startswith("cases.") for code in ours
-    )
+    return all(_is_ours(code, cases) for code in codes)
+
+
+def _is_ours(code: CodeType, cases: MakeCases) -> bool:
+    """Whether it is code of the cases, of the engine, or of PyTorch's functions."""
+    file = code.co_filename
+    if file == cases.__code__.co_filename:
+        return code.co_qualname.startswith(f"{cases.__qualname__}.<locals>.")
+    if file.startswith(str(_HERE)):  # a name with an underscore: what a chapter's exercises share
+        return Path(file).parent == _HERE or Path(file).name.startswith("_")
+    return file.startswith(_TORCH) and not file.startswith(_MODULES)
 
 
 def _unusable(result: Any, error: BaseException) -> Raised:

@@ -3,13 +3,16 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from cli.running import refused, run
 from data.pictures import make_folders
+from PIL import Image
 
 import vitlib
 from vitlib.checkpoints import load_checkpoint, save_checkpoint
+from vitlib.train import evaluate as evaluate_with
 
 
 def test_eval_refuses(capsys, tmp_path):
@@ -119,3 +122,37 @@ def test_eval_refuses_other_classes_by_name(capsys, trained, tmp_path):
     assert "only the model has dog; only new has 猫" in refused(capsys, *command)
     (tmp_path / "new" / "猫").rename(tmp_path / "new" / "dog")
     assert evaluate(capsys, "new", of="4")[-1] == "evaluating all 4 images"
+
+
+def test_eval_takes_the_white_of_the_training_images(capsys, tmp_path):
+    """Dark pictures of 12 bits stay dark, though none of them has more than 10."""
+    shades = np.random.default_rng(0)
+
+    def save(place: str, low: int, high: int) -> None:
+        Path(place).mkdir(parents=True)
+        for k in range(10):
+            Image.fromarray(shades.integers(low, high, (12, 12), np.uint16)).save(
+                f"{place}/{k}.png"
+            )
+
+    save("pets/dark", 0, 900)
+    save("pets/light", 3000, 4096)
+    save("new/dark", 0, 900)
+    save("new/light", 600, 900)
+    assert "taken as 12 bits" in run(capsys, "train", "--data", "pets", *QUICK)[2]
+    images = []
+
+    def remember(model, image_set, batch_size):
+        images.append(image_set.images)
+        return evaluate_with(model, image_set, batch_size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vitlib.cli.eval.evaluate", remember)
+        err = run(capsys, "eval", "--data", "new", "--checkpoint", "m.safetensors")[2]
+    assert "20 pictures of new have 16 bits per channel but no value above 4,095" in err
+    assert images[0].max() <= 900 * 255 // 4095 + 1
+    shutil.rmtree("new")
+    save("new/dark", 0, 900)
+    save("new/light", 60000, 65536)
+    err = run(capsys, "eval", "--data", "new", "--checkpoint", "m.safetensors")[2]
+    assert "4,095 of 16 bits was white; here it is 65,535" in err

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from vitlib.checkpoints import load_checkpoint, read_checkpoint
+from vitlib.checkpoints import TrainingState, load_checkpoint, read_checkpoint
 from vitlib.cli.describe import describe_data, describe_model, describe_pixels, describe_result
 from vitlib.cli.options import add_data, add_device
 from vitlib.data import ImageData, ImageSet, load_data
@@ -42,12 +42,20 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     if args.report is not None:
         check_output_path(args.report, checkpoint=args.checkpoint)
     model = as_vision_transformer(load_checkpoint(args.checkpoint))
-    data = load_data(args.data, img_size=model.img_size, whole=True)
+    training = read_checkpoint(args.checkpoint).training or TrainingState()
+    white = training.info.get("white", 0)
+    data = load_data(args.data, img_size=model.img_size, whole=True, white=white)
+    if 0 < white < data.white:
+        warnings.warn(
+            f"in the training images, {white:,} of 16 bits was white; here it is {data.white:,}, "
+            "since there are greater values: these images may be darker",
+            stacklevel=1,
+        )
     _check_classes(model.classes, data)
     print(data.summary(warned=False))
     is_whole = data.train is data.test
     data = match_model(data, model)
-    images = _choose_images(data, is_whole, args.checkpoint)
+    images = _choose_images(data, is_whole, training.tensors.get("images"))
     sys.stdout.flush()
     model.to(device)
     result = evaluate(model, images, args.batch_size)
@@ -81,11 +89,12 @@ def _check_classes(classes: tuple[str, ...] | None, data: ImageData) -> None:
     )
 
 
-def _choose_images(data: ImageData, is_whole: bool, checkpoint: Path) -> ImageSet:
-    """The images to evaluate on; prints which they are, and warns if they were trained on."""
+def _choose_images(data: ImageData, is_whole: bool, known: torch.Tensor | None) -> ImageSet:
+    """The images to evaluate on; prints which they are, and warns if they were trained on.
+
+    `known` are the hashes of the training images, if the checkpoint has them.
+    """
     images, count = data.test, f"{len(data.test):,}"
-    training = read_checkpoint(checkpoint).training
-    known = None if training is None else training.tensors.get("images")
     seen = torch.zeros(len(images), dtype=torch.bool)
     if known is not None:
         seen = among(hash_images(images.images), known)

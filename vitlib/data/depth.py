@@ -87,13 +87,16 @@ def scale(values: Integer[np.ndarray, "*any"], white: int) -> UInt8[np.ndarray, 
     return ((values.astype(np.int64) * 255 + white // 2) // white).astype(np.uint8)
 
 
-def share_white(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:
-    """Bring all 16-bit pictures to the largest white among them, in place; returns it, or 0.
+def share_white(parts: Sequence[tuple[np.ndarray, np.ndarray]], least: int = 0) -> int:
+    """Bring all 16-bit pictures to one white, in place, and return it; 0 if all have 8 bits.
+
+    It is the largest among them, and at least `least`.
 
     `parts` are images (n, C, H, W) and the white of each (n,), 0 for those of 8 bits. Pictures that
     were read by a smaller white are scaled down, which costs at most one grey level.
     """
     white = max((int(whites.max(initial=0)) for _, whites in parts), default=0)
+    white = max(white, least) if white else 0
     for images, whites in parts:
         for number in np.flatnonzero((whites > 0) & (whites < white)):
             values = images[number].astype(np.int64) * int(whites[number])

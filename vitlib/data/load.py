@@ -109,6 +109,7 @@ def load_data(
     image_column: str | None = None,
     label_column: str | None = None,
     whole: bool = False,
+    white: int = 0,
 ) -> ImageData:
     """Load a whole data set into memory, with the mean and std of its training images.
 
@@ -127,6 +128,10 @@ def load_data(
     three (RGB). `image_column` and `label_column` name the columns of parquet files and of the Hub;
     they are needed if more than one column could be meant.
 
+    Of 16-bit pictures, the smallest of 255, 1023, 4095, 16383 and 65535 that none of their values
+    exceeds becomes white, but no smaller one than `white`: give that of the training images to
+    evaluate a model on others.
+
     A file that can't be read is skipped, with a warning that names it, and is listed in `.skipped`.
     Warnings also tell of pictures that are not used, of test images that are training images, too,
     and of 16-bit pictures that are taken for 8 to 14 bits.
@@ -143,7 +148,8 @@ def load_data(
         total = sum(len(part.labels) for part in parts) + len(broken)
         told.append(f"{len(broken)} of {total} images of {name} can't be read and are skipped: "
                     f"{list_broken(broken)}")  # fmt: skip
-    told += _even_depth(name, parts)
+    white, depth = _even_depth(name, parts, white)
+    told += depth
     if first_only := [file for part in parts for file in part.first_only]:
         told.append(f"files of several frames or pages, of which the first is used, "
                     f"{len(first_only):,}: {first_few(first_only, 3)}")  # fmt: skip
@@ -172,17 +178,18 @@ def load_data(
     return ImageData(
         name, train_set, test_set, classes=source.classes, mean=mean, std=std,
         skipped=tuple(file for file, _ in broken), notes=tuple(notes), warned=tuple(told),
+        white=white,
     )  # fmt: skip
 
 
-def _even_depth(name: str, parts: list[Labelled]) -> list[str]:
-    """Give all 16-bit pictures the same white, in place; what the user should know about it."""
+def _even_depth(name: str, parts: list[Labelled], least: int) -> tuple[int, list[str]]:
+    """Give all 16-bit pictures one white, in place; return it, and what to tell the user of it."""
     deep = [(part.images, part.whites) for part in parts if part.whites is not None]
-    white = share_white(deep)
+    white = share_white(deep, least)
     if not 0 < white < WHITES[-1]:
-        return []
+        return white, []
     count = sum(int((whites > 0).sum()) for _, whites in deep)
-    return [describe_depth(f"{count:,} pictures of {name} have", white)]
+    return white, [describe_depth(f"{count:,} pictures of {name} have", white)]
 
 
 def _read(place: Place, size: PixelSize, *columns: str | None) -> tuple[DataSource, str, Source]:

@@ -95,7 +95,8 @@ class ImageData:
 
     `skipped` names the files that could not be read; `notes` say where the images were found, what
     was taken for what, and what was passed over; `warned` is what `load_data` warned of.
-    `summary()` is all of that in words.
+    `summary()` is all of that in words. `white` is the value that became 255 in 16-bit pictures, 0
+    if there are none.
     Raises ValueError for fewer than two classes, for labels outside the classes, for an empty part,
     if train and test differ in channels or size, and if one of them has another mean or std.
     """
@@ -109,6 +110,7 @@ class ImageData:
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     warned: tuple[str, ...] = ()
+    white: int = 0
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:

@@ -75,6 +75,7 @@ class ResumableRun:
         if isinstance(data.train, PartlyLabelled):
             self._images["labels"] = data.train.labels.where(data.train.has_label, UNLABELLED)
         self._classes, self._mean_std = data.classes, [list(data.mean), list(data.std)]
+        self._white = data.white  # `vitlib eval` wants to know it
         path = Path(config.checkpoint)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)  # better to fail now than when saving
@@ -112,7 +113,7 @@ class ResumableRun:
             tensors["rng_cuda"] = torch.cuda.get_rng_state(self._device)
         info = {
             "history": self.history.to_dict(), "facts": self._description,
-            "mean and std": self._mean_std,
+            "mean and std": self._mean_std, "white": self._white,
         }  # fmt: skip
         save_checkpoint(averaged, self.config.checkpoint, training=TrainingState(tensors, info))
 

@@ -62,6 +62,12 @@ def add_to_the_gradient(model):
     model[0].weight.grad += deepcopy(model)(numbers(4, 3)).sum().item()
 
 
+def fill_gradients(model):
+    copied = deepcopy(model).eval()
+    copied(numbers(4, 3)).sum().backward()
+    model[0].bias.grad = copied[0].bias.grad
+
+
 def exchange(model):
     model[2] = nn.Identity()
 
@@ -100,7 +106,8 @@ LEFT = {
     "batch norm": ("buffers", trains_batch_norm, "the numbers in `1.running_mean`"),
     "a cleared buffer": ("buffers", lambda m: m[1].running_var.zero_(), "`1.running_var`"),
     "no gradient": ("grad", lambda m: m.zero_grad(), "`0.weight.grad` is cleared"),
-    "a gradient": ("grad", add_to_the_gradient, "`0.weight.grad` is changed"),
+    "a gradient where none was": ("grad", fill_gradients, "`0.bias.grad` is not what it was"),
+    "a gradient": ("grad", add_to_the_gradient, "`0.weight.grad` is not what it was"),
     "a layer": ("submodules", exchange, "`2` is not the one that was there"),
     "a parameter": ("submodules", new_parameter, "`3.bias` is not the one that was there"),
     "one layer more": ("submodules", lambda m: m.append(nn.ReLU()), "`4` is new in the model"),
@@ -134,6 +141,14 @@ def put_back(model):
     hook = model[0].register_forward_hook(print)
     hook.remove()
     model[3].weight.requires_grad_(True).requires_grad_(False)
+
+
+def test_what_is_lent_for_the_time_of_a_call_is_taken_back():
+    given = model()
+    call(logits, given, numbers(5, 3))
+    assert given[0].bias.grad is None
+    assert not any(module._forward_hooks for module in given.modules())
+    assert given[0].weight.grad.equal(torch.ones(4, 3, dtype=torch.float64))
 
 
 def test_what_is_put_back_is_no_change():
@@ -254,6 +269,13 @@ left_in_eval: model.train(was) →
 negated: result = model → result = -model
     The sign is wrong.
 """)  # fmt: skip
+
+
+def test_what_a_right_answer_leaves_is_its_diagnosis():
+    report = exercise()(leaving(own_hook))
+    assert report.diagnosis.startswith("What comes back is right, but a hook is left on `3`.")
+    assert report.diagnosis in report.message
+    assert "Seen on a model with training=True." in report.message
 
 
 def test_a_known_mistake_is_named_beside_what_is_left():

@@ -48,6 +48,14 @@ def _nobody(*_: Any) -> None:
     """A hook of somebody else, which should be there afterwards."""
 
 
+def _lend_gradient(tensor: Tensor) -> bool:
+    """Whether a gradient of zeros was put where there was none, so that its loss shows."""
+    if not (tensor.is_leaf and tensor.requires_grad and tensor.grad is None):
+        return False
+    tensor.grad = torch.zeros_like(tensor)
+    return True
+
+
 @dataclass
 class _State:
     """One module of a tree, as it was."""
@@ -79,6 +87,7 @@ class Modules:
         self._own = own
         modules = {name: m for root in roots for name, m in root.named_modules()}
         self._foreign = [] if own else [m.register_forward_hook(_nobody) for m in modules.values()]
+        self._lent = [] if own else [p for _, p in _tensors(roots) if _lend_gradient(p)]
         self._states = {name: _state(m) for name, m in modules.items()}
         self._numbers = {
             name: [_numbers(t) for name_, t in _tensors(roots) if name_ == name]
@@ -92,6 +101,9 @@ class Modules:
             found += [change for numbers in several for change in _in_numbers(name, numbers)]
         for handle in self._foreign:
             handle.remove()
+        for parameter in self._lent:
+            if parameter.grad is not None and not parameter.grad.any():
+                parameter.grad = None
         if self._own:
             found = [c for c in found if c.kind in ("mode", "requires_grad", "parameters")]
         return found
@@ -127,8 +139,8 @@ def _in_module(name: str, was: _State) -> Iterator[Change]:
         mode, then = ("training", "eval") if module.training else ("eval", "training")
         yield Change(
             "mode", name,
-            f"{at} is in {mode} mode afterwards, and it was in {then} mode before. Keep the mode "
-            "at the beginning, and restore it at the end",
+            f"{at} is in {mode} mode afterwards, and it was in {then} mode before. Keep "
+            "model.training at the beginning, and give it to model.train(...) at the end",
         )  # fmt: skip
     for kind in HOOKS:
         hooks = getattr(module, kind)
@@ -205,7 +217,7 @@ def _in_numbers(name: str, was: _Numbers) -> Iterator[Change]:
     if (grad is None) is not (was.grad is None) or (
         grad is not None and was.grad is not None and not same_bits(grad, was.grad)
     ):
-        now = "cleared" if grad is None else "changed" if was.grad is not None else "filled"
+        now = "cleared" if grad is None else "not what it was"
         text = f"`{name}.grad` is {now} afterwards: it belongs to whoever trains the model"
         yield Change("grad", name, text)
 

@@ -91,7 +91,8 @@ def _first_found(differences: Any) -> Difference | None:
 
 def _with_pattern(found: Difference | None, yours: Any, target: Any) -> Difference | None:
     """The difference of two lists, and what all of it has in common if they hold numbers."""
-    plain = [isinstance(value, int | float) for value in (*yours, *target)]
+    both = (*yours, *target)
+    plain = [isinstance(v, int | float) and not isinstance(v, bool) for v in both]
     if found is None or len(yours) < 3 or not all(plain):
         return found
     said = pattern(*(torch.tensor(list(values), dtype=torch.float64) for values in (yours, target)))

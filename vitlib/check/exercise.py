@@ -19,6 +19,7 @@ from vitlib.check.observing import (
     Stopped,
     changes_beyond,
     first_difference,
+    first_left,
     observe,
 )
 from vitlib.check.report import NOT_ATTEMPTED, Report
@@ -68,20 +69,25 @@ class Exercise:
             return self._report(str(stopped))
         target = self._observe(self.reference)
         yours = changes_beyond(yours, target)
-        found = first_difference(yours, target)
-        if found is None:
+        found, left = first_difference(yours, target), first_left(yours)
+        if found is None and left is None:
             return self._right(answer, target)
         if is_stub(answer):
             return self._report(f"Task: {self.task}", diagnosis=NOT_ATTEMPTED)
 
         named = explanations(self.cases, self.mutants, yours, target)
-        diagnosis = joined(named)
-        label, seen = found
-        verb = "Your code raised an error" if "\n    " in seen.text else "Seen"
-        evidence = f"{verb} on {label}: {seen.text}{_stop(seen.text)}"
-        message = f"{diagnosis}\n\n{evidence}" if named else f"{evidence}\n\nTask: {self.task}"
         names = tuple(dict.fromkeys(name for e in named for name in e.names))
-        return self._report(message, diagnosis=diagnosis, mutants=names, difference=seen)
+        diagnosis, seen = joined(named), None
+        if found is not None:
+            label, seen = found
+            verb = "Your code raised an error" if "\n    " in seen.text else "Seen"
+            evidence = f"{verb} on {label}: {seen.text}{_stop(seen.text)}"
+        else:
+            label, text = left or ("", "")
+            evidence = f"Seen on {label}" + f": {text}" * bool(diagnosis) + "."
+            diagnosis = diagnosis or f"What comes back is right, but {text}."
+        parts = [diagnosis, evidence] if diagnosis else [evidence, f"Task: {self.task}"]
+        return self._report("\n\n".join(parts), diagnosis=diagnosis, mutants=names, difference=seen)
 
     def __repr__(self) -> str:
         return f"check.{self.name}: {self.task}"

@@ -85,7 +85,7 @@ def _matching_pairs(mutants: Edits, like: Callable[[Any], bool]) -> list[Pair]:
         if time.process_time() > end:
             break
         said = frozenset(mutants.diagnosis(name) for name in pair.names)
-        if len(said) == 2 and said not in found and _tried(pair, like):
+        if said not in found and _tried(pair, like):
             found[said] = pair
     return list(found.values())
 
@@ -98,10 +98,14 @@ def _tried(pair: Pair, like: Callable[[Any], bool]) -> bool:
 
 
 def _told(pairs: Sequence[Pair], mutants: Edits) -> list[Explanation]:
-    """At most two pairs; what they have in common is said once."""
+    """At most two pairs; what they have in common is said once.
+
+    Two forms of one mistake have one diagnosis.
+    """
 
     def whole(pair: Pair) -> Explanation:
-        return Explanation(pair.names, _two(*(mutants.diagnosis(name) for name in pair.names)))
+        said = list(dict.fromkeys(mutants.diagnosis(name) for name in pair.names))
+        return Explanation(pair.names, _two(*said) if len(said) == 2 else said[0])
 
     first, *others = pairs[:MOST]
     told = [whole(first)]

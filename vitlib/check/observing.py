@@ -181,15 +181,17 @@ def changes_beyond(yours: list[Observation], target: list[Observation]) -> list[
 def first_difference(
     yours: Sequence[Observation], target: Sequence[Observation]
 ) -> tuple[str, Difference] | None:
-    """The first case whose result differs, and how; else the first that leaves something behind."""
+    """The first case whose result differs, and how; None if what came back is right."""
     for mine, its in zip(yours, target, strict=True):
         found = difference(mine.result, its.result)
         if found is not None:
             return mine.label, found
-    for mine in yours:
-        if mine.changes:
-            return mine.label, Difference(said(mine.changes))
     return None
+
+
+def first_left(yours: Sequence[Observation]) -> tuple[str, str] | None:
+    """The first case in which something is left behind, and what."""
+    return next(((seen.label, said(seen.changes)) for seen in yours if seen.changes), None)
 
 
 def said(changes: Sequence[Change]) -> str:

@@ -6,6 +6,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import tifffile  # which scikit-image needs, too
 import torch
 from PIL import Image
 
@@ -42,31 +43,13 @@ def png(array: np.ndarray) -> bytes:
     )
 
 
-def tiff(array: np.ndarray, order: str = "<", deflate: bool = False) -> bytes:
-    """A TIFF of one strip, in either byte order."""
-    data = array.astype(array.dtype.newbyteorder(order)).tobytes()
-    data = zlib.compress(data) if deflate else data
-    channels = array.shape[2] if array.ndim == 3 else 1
-    kind = 3 if array.dtype.kind == "f" else 1
-    bits = 8 * array.dtype.itemsize
-    entries = [(256, 4, array.shape[1]), (257, 4, array.shape[0]), (258, 3, bits),
-               (259, 3, 8 if deflate else 1), (262, 3, 2 if channels > 1 else 1), (273, 4, 0),
-               (277, 3, channels), (278, 4, array.shape[0]), (279, 4, len(data)),
-               (339, 3, kind)]  # fmt: skip
-    at = 8 + 2 + 12 * len(entries) + 4
-    body = b""
-    for tag, type_, value in entries:
-        if tag in (258, 339) and channels > 1:
-            body += struct.pack(order + "HHII", tag, 3, channels, at + (6 if tag == 339 else 0))
-        elif tag == 273:
-            body += struct.pack(order + "HHII", tag, 4, 1, at + 12)
-        else:
-            short = type_ == 3
-            body += struct.pack(order + ("HHIHH" if short else "HHII"), tag, type_, 1, value,
-                                *([0] if short else []))  # fmt: skip
-    lists = struct.pack(order + "6H", *[bits] * 3, *[kind] * 3)
-    start = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
-    return start + struct.pack(order + "H", len(entries)) + body + bytes(4) + lists + data
+def tiff(array: np.ndarray, order: str = "<", deflate: bool = False, **options: str) -> bytes:
+    """A TIFF in either byte order."""
+    buffer = BytesIO()
+    options = {"photometric": "rgb" if array.ndim == 3 else "minisblack"} | options
+    compression = "zlib" if deflate else None
+    tifffile.imwrite(buffer, array, byteorder=order, compression=compression, **options)
+    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
@@ -92,6 +75,23 @@ def test_12_bits_with_transparency():
         plain = array[..., 0] if array.shape[-1] == 1 else array
         assert (pixels == expected(plain, 4095)).all()
         assert (decode(png(np.concatenate([array, clear], -1)), None) == 255).all()
+
+
+@pytest.mark.filterwarnings("ignore:a picture has 16 bits")
+@pytest.mark.parametrize("bits", [12, 16])
+def test_in_some_tiffs_0_is_white(bits):
+    array = values(bits)
+    got = decode(tiff(array, photometric="miniswhite"), None).astype(int)
+    assert (got == 255 - expected(array, 2**bits - 1)).all()
+
+
+def test_16_bit_colours_in_planes_are_refused_and_read_when_saved_otherwise():
+    """Pillow reads them, but wrongly."""
+    array = values(16, 3)
+    with pytest.raises(ValueError, match="in separate planes can't be read; save it with interl"):
+        decode(tiff(array.transpose(2, 0, 1), planarconfig="separate"), None)
+    got = decode(tiff(array), None).astype(int)
+    assert np.abs(got - expected(array, 65535)).max() <= 1
 
 
 def test_a_single_picture_of_12_bits_is_told_of():

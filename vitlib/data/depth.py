@@ -15,13 +15,28 @@ from jaxtyping import Integer, UInt8
 from PIL import Image, ImageFile
 
 WHITES = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
+_BITS, _PHOTOMETRIC, _SAMPLES, _PLANES = 258, 262, 277, 284  # tags of TIFF
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
 def raw_mode(opened: ImageFile.ImageFile) -> str:
-    """How pixels lie in the file, in Pillow's words, such as "RGB;16B"; known before loading."""
+    """How pixels lie in the file, in Pillow's words, such as "RGB;16B"; known before loading.
+
+    At the end, ";I" means inverted: 0 is white. Of 16-bit TIFFs, Pillow does not heed that.
+    Raises ValueError for 16-bit colours in separate planes, which Pillow reads wrongly.
+    """
     args = opened.tile[0][3] if opened.tile else ""
-    return str(args if isinstance(args, str) else next(iter(args or ("",))))
+    mode = str(args if isinstance(args, str) else next(iter(args or ("",))))
+    tags = getattr(opened, "tag_v2", {})  # of TIFF
+    if max(tags.get(_BITS, (8,))) > 8:
+        if tags.get(_PLANES, 1) == 2 and tags.get(_SAMPLES, 1) > 1:
+            raise ValueError(
+                "16-bit colours in separate planes can't be read; save it with interleaved "
+                "channels, or as PNG"
+            )
+        if tags.get(_PHOTOMETRIC, 1) == 0:
+            mode += ";I"
+    return mode
 
 
 def read_low_bytes(opened: ImageFile.ImageFile) -> None:
@@ -59,7 +74,8 @@ def to_8_bits(
                 "range; save it as 8 or 16 bit"
             )
         white = white_of(int(values.max()))
-        return Image.fromarray(scale(values, white)), white
+        scaled = scale(values, white)
+        return Image.fromarray(255 - scaled if mode.endswith(";I") else scaled), white
     if not re.fullmatch(r"(RGB[AXa]?|LA);16[BLN]", mode):
         return image, 0
     if mode.startswith("LA"):
@@ -73,8 +89,8 @@ def to_8_bits(
     lower = loaded[1:2] if colours == 1 else loaded[:3]
     values = high * 256 + np.stack([np.asarray(band) for band in lower], -1)
     white = white_of(int(values.max()))
-    scaled = [Image.fromarray(band) for band in np.moveaxis(scale(values, white), -1, 0)]
-    return Image.merge(image.mode, [*scaled, *bands[colours:]]), white
+    planes = [Image.fromarray(band) for band in np.moveaxis(scale(values, white), -1, 0)]
+    return Image.merge(image.mode, [*planes, *bands[colours:]]), white
 
 
 def white_of(peak: int) -> int:

@@ -10,6 +10,11 @@ from data.pictures import make_folders, noise
 from vitlib.data import load_data
 
 
+def test_a_class_may_begin_with_a_sign(tmp_path):
+    names = ("@home", "#1", "$5", "~", "_x")
+    assert set(load_data(make_folders(tmp_path, dict.fromkeys(names, 2))).classes) == set(names)
+
+
 def count(data) -> int:
     return len(data.train) + len(data.test)
 

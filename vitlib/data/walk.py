@@ -14,7 +14,8 @@ from vitlib.wording import first_few
 
 # Folders that systems and tools put beside pictures, with thumbnails and deleted files in them.
 _SYSTEM = re.compile(
-    r"[.@].*|__.*|#recycle|#snapshot|\$recycle\.bin|lost\+found|system volume information",
+    r"\..*|__.*|@(eadir|recycle|recently-snapshot|tmp|__thumb|synoresource)|#recycle|#snapshot|"
+    r"\$recycle\.bin|lost\+found|system volume information",
     re.IGNORECASE,
 )
 # Folders of these words hold what belongs to the pictures of a class, but no pictures of the class.

@@ -80,6 +80,12 @@ times_sqrt_d: -0.5 → 0.5
 scaled_by_dim: q.shape[-1] → x.shape[-1]
     The scale is made from the whole width D. A score is a sum over one head, d = D / H products, so
     it is d ** -0.5. With D the maps come out too flat, by a factor √H in the scores.
+scaled_after_the_softmax: * q.shape[-1] ** -0.5 →
+and: dim=-1) @ v → dim=-1) * q.shape[-1] ** -0.5 @ v
+scaled_after_the_softmax_by_dim: * q.shape[-1] ** -0.5 →
+and: dim=-1) @ v → dim=-1) * x.shape[-1] ** -0.5 @ v
+    The weights are scaled, not the scores: their rows sum to less than 1, and the softmax is as
+    closed as without a scale. Multiply the scores by d ** -0.5, with d = D / H, before the softmax.
 softmax_over_queries: dim=-1 → dim=-2
     The softmax runs over the queries: the columns of the weights sum to 1, and the rows should. Use
     dim=-1.

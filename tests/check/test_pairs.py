@@ -185,3 +185,23 @@ def test_two_mistakes_are_both_named(name, unchecked):
         if report.diagnosis.startswith("Two things at once. First: "):
             assert "\n\nSecond: " in report.diagnosis
             assert 2 <= len(report.mutants) <= 4
+
+
+# --- errors
+
+
+def test_an_error_is_not_explained_by_two_edits_that_make_one():
+    broken = edits(scaled, """
+typo: mean → meen
+    The name is misspelled.
+kept: dim=1) → dim=1, keep=True)
+    The axis is kept.
+no_shift:  + 1 →
+    The shift is missing.
+""")  # fmt: skip
+    exercise = Exercise("scaled", "0", "scaled(x)", scaled, cases, broken)
+    assert exercise(lambda x: x.meen(1)).mutants == ("typo",)
+    assert exercise(lambda x: x.averaged(1)).mutants == ()
+    assert exercise(lambda x: x.mean(axis=1, keeps=True)).mutants == ("kept",)
+    assert exercise(lambda x: torch.relu("x")).mutants == ()
+    assert exercise(lambda x, y: x).mutants == ()

@@ -36,6 +36,21 @@ class Raised:
         if self.kind == "RuntimeError" and not self.reason:
             object.__setattr__(self, "reason", " ".join(re.findall(r"\d+", self.text)))
 
+    def alike(self, other: "Raised") -> bool:
+        """Whether two equal errors are of one mistake, too, as far as their texts tell.
+
+        The same attribute is missing, both are about how something is called or both are
+        not, or a RuntimeError that names no sizes has the same text.
+        """
+        return self == other and self._clue() == other._clue()
+
+    def _clue(self) -> str:
+        if self.kind in ("AttributeError", "NameError"):
+            return " ".join(re.findall(r"'([^']*)'", self.text)[-1:])
+        if self.kind == "TypeError":
+            return " ".join(re.findall(r"positional argument|unexpected keyword", self.text)[:1])
+        return self.text if self.kind == "RuntimeError" and not self.reason else ""
+
 
 @dataclass(frozen=True)
 class Difference:

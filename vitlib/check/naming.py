@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitlib.check.compare import difference
+from vitlib.check.compare import Raised, difference
 from vitlib.check.edit import Edits
 from vitlib.check.observing import MakeCases, Observation, one, said
 from vitlib.check.pairs import Pair, pairs_of
@@ -44,12 +44,13 @@ def explanations(
 
     if names := in_time(matching):
         return [Explanation((name,), mutants[name][1]) for name in names]
-    if isinstance(mutants, Edits):
-        pairs = _matching_pairs(mutants, like)
-        if pairs:
-            return _told(pairs, mutants)
+    wrong = [a.result for a, b in zip(yours, target, strict=True) if difference(a.result, b.result)]
     left = [change for seen in yours for change in seen.changes]
-    if left and any(difference(a.result, b.result) for a, b in zip(yours, target, strict=True)):
+    # an error says little: many a pair of edits is no program, and raises one of the same kind
+    seen = left or [result for result in wrong if not _is_error(result)]
+    if seen and isinstance(mutants, Edits) and (pairs := _matching_pairs(mutants, like)):
+        return _told(pairs, mutants)
+    if left and wrong:
         names = in_time(lambda: matching(changes=False))
         return [Explanation((n,), _two(mutants[n][1], _sentence(said(left)))) for n in names]
     return []
@@ -66,12 +67,23 @@ def _behaves_like(
     with untouched_state():
         for (label, run), mine, its in zip(cases(answer), yours, target, strict=True):
             seen = one(cases, label, run)
-            if difference(mine.result, seen.result) is not None:
+            if not _same(mine.result, seen.result, its.result):
                 return False
             kinds = {change.kind for change in seen.changes if change not in its.changes}
             if changes and kinds != {change.kind for change in mine.changes}:
                 return False
     return True
+
+
+def _is_error(result: Any) -> bool:
+    return isinstance(result, Raised) and result.kind != "Refused"
+
+
+def _same(mine: Any, seen: Any, right: Any) -> bool:
+    """Whether an answer and a mistake give the same; of errors, also the text has to fit."""
+    if isinstance(mine, Raised) and isinstance(seen, Raised) and not isinstance(right, Raised):
+        return mine.alike(seen)
+    return difference(mine, seen) is None
 
 
 # --- two at once

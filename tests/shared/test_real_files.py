@@ -41,6 +41,6 @@ def test_a_real_pretrained_vit_is_read_whole():
 def test_weights_of_another_architecture_are_called_by_name_and_leave_the_model_as_it_was():
     model = create_model("vit_small_patch16_224", patch_size=14, num_classes=0)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(ValueError, match="config.json calls it a .dinov2. model"):
+    with pytest.raises(ValueError, match=r"config\.json calls it a 'dinov2' model"):
         load_pretrained(model, DATA / "dinov2_small")
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from vitlib.check.edit import edits
-from vitlib.check.exercise import Cases, Exercise, call, fill, numbers
+from vitlib.check.exercise import Cases, Exercise, Refused, call, fill, numbers
 from vitlib.check.probing import draw
 
 
@@ -54,6 +54,8 @@ def cases(answer) -> Cases:
         recorded = []
         model[-1].register_forward_hook(lambda *_: recorded.append(torch.is_grad_enabled()))
         accuracy = call(answer, model, images, labels)
+        if isinstance(accuracy, torch.Tensor):
+            raise Refused("a tensor came back, and a float should: .item() makes it one")
         off = not torch.is_grad_enabled()
         torch.set_grad_enabled(True)  # for the next case
         changed = any(not torch.equal(state[k], v) for k, v in model.state_dict().items())
@@ -67,7 +69,7 @@ def cases(answer) -> Cases:
             "gradients": "recorded" if any(recorded) else "not recorded",
         }
 
-    dropout = nn.Linear(6, 16), nn.GELU(), nn.Dropout(0.6), nn.Linear(16, 3)
+    dropout = nn.Linear(6, 16), nn.GELU(), nn.Dropout(0.6), nn.Linear(16, 4)
     yield (
         "40 images and a model with dropout, in the midst of its training",
         (lambda: run(True, 40, *dropout)),
@@ -84,7 +86,13 @@ and: model.eval() →
 training_mode_no_grad: model.eval() →
     The model answers in training mode. Dropout and stochastic depth switch parts of it off at
     random, and batch norm lets the images of a batch change each other's answers, and learns from
-    them. Nothing fails; the accuracy is another. Call model.eval() first.
+    them. Nothing fails; the accuracy is another. Call model.eval() before the model answers, and go
+    back to training only after that. (Setting model.training alone does not reach its layers.)
+asks_for_training: model.eval() → model.train()
+asks_for_training_and_leaves_it: model.eval() → model.train()
+and: model.train(was_training) →
+    model.train() switches to training mode, and does not train: dropout is on, and batch norm
+    learns from the images. For an evaluation the model should be in eval mode: model.eval().
 left_in_eval: @torch.no_grad() →
 and: model.train(was_training) →
 left_in_eval_no_grad: model.train(was_training) →
@@ -111,6 +119,28 @@ and: model.eval() → model.eval()
 wrong_axis: dim=1 → dim=0
     argmax runs along the batch: it looks for the best image of each class. The classes are the
     second axis of the logits (B, K).
+percent: .item() → .item() * 100
+    This is in per cent. The share of right answers lies between 0 and 1: leave out the 100.
+share_of_errors: == labels → != labels
+    This is the share of *wrong* answers. Compare with ==.
+smallest_logit: argmax → argmin
+    The class with the *smallest* logit is taken. The model's answer is the largest: argmax.
+probability_of_the_label: argmax(dim=1) == labels →
+→ softmax(dim=1)[torch.arange(len(labels)), labels]
+    This is the mean probability of the right class. Accuracy counts: an answer is right or wrong,
+    argmax(dim=1) == labels.
+divided_by_classes: right = model(images) → logits = model(images)
+→ right = logits
+and: .mean() → .sum().div(logits.shape[1])
+    The number of right answers is divided by the number of classes. Divide by the number of images:
+    the first axis of the logits (B, K).
+rounded: right.float().mean().item() → round(right.float().mean().item(), 2)
+    The accuracy is rounded. Return it as it is; whoever prints it may round.
+whole_number: right.float().mean().item() → right.float().mean().item() // 1
+    The share is rounded down to a whole number: // or int() leave 0 of all that is below 1. Divide
+    with /.
+tensor: .item() →
+    A tensor came back, and a float is asked for: .item() makes it one.
 counts: .mean() → .sum()
     This is the number of right answers. Divide by the number of images.
 """)  # fmt: skip

@@ -34,15 +34,23 @@ def cases(answer) -> Cases:
             raise Refused("one number came back, and two should: the step and the accuracy")
         return result
 
-    val, test = (0.950, 0.968, 0.975, 0.970, 0.972), (0.948, 0.966, 0.969, 0.978, 0.971)
+    val, test = (0.950, 0.972, 0.975, 0.970, 0.973), (0.948, 0.966, 0.969, 0.978, 0.971)
     yield (
         "five evaluations, best on validation at step 300 and on the test at 400",
         (lambda: run((100, 200, 300, 400, 500), val, test)),
     )
-    equal, others = (0.970, 0.985, 0.985, 0.980), (0.968, 0.970, 0.975, 0.976)
+    # who breaks ties by the test takes the middle one, who takes the latest the last
+    equal, others = (0.970, 0.985, 0.985, 0.985, 0.980), (0.968, 0.970, 0.975, 0.972, 0.976)
     yield (
-        "two equal validation accuracies, at steps 1,000 and 1,500",
-        (lambda: run((500, 1000, 1500, 2000), equal, others)),
+        "three equal validation accuracies, at steps 1,000, 1,500 and 2,000",
+        (lambda: run((500, 1000, 1500, 2000, 2500), equal, others)),
+    )
+    # the first peak is nearly as good as the best
+    dips = (0.940, 0.9698, 0.955, 0.950, 0.945, 0.952, 0.970, 0.968)
+    tests = (0.942, 0.961, 0.980, 0.949, 0.947, 0.977, 0.963, 0.966)
+    yield (
+        "eight evaluations that dip before their best, at step 700",
+        (lambda: run(range(100, 900, 100), dips, tests)),
     )
     # every accuracy is above a best of −1, and not above a best of 0
     yield (
@@ -72,6 +80,16 @@ index: steps[best] → best
     there: steps[best].
 swapped: steps[best], test_accuracy[best] → test_accuracy[best], steps[best]
     The two results are swapped: the step comes first, then the accuracy.
+worst: max(val_accuracy) → min(val_accuracy)
+    This is the step with the *lowest* validation accuracy. Accuracies should be high (losses low):
+    take the maximum.
+last_test: test_accuracy[best] → test_accuracy[-1]
+    The step is chosen well, but the accuracy that you report is that of the last step, and those
+    are not the weights that are kept. Report the test accuracy at the step that you chose.
+one_late: val_accuracy.index(max(val_accuracy)) →
+→ min(val_accuracy.index(max(val_accuracy)) + 1, len(steps) - 1)
+    This is the evaluation after the best one. Places in a list are counted from 0: index() and
+    argmax give the place itself, with nothing to be added.
 last: val_accuracy.index(max(val_accuracy)) → -1
     This is the last step, whatever the validation set says. Keep the step at which the validation
     accuracy was highest.
@@ -79,10 +97,26 @@ last: val_accuracy.index(max(val_accuracy)) → -1
 by_both: argmax(val_accuracy) → argmax(np.add(val_accuracy, test_accuracy))
     The step is chosen by validation and test together. Half a vote is still a vote: the test set
     may not take part in any choice.
+ties_by_the_test: best = np.argmax(val_accuracy) → def both(i):
+→     return val_accuracy[i], test_accuracy[i]
+→ best = max(range(len(steps)), key=both)
+    Where several steps are equally good on validation, the test set decides between them. It may
+    take part in no choice, not even in this one: take the earliest.
+reports_the_mean: test_accuracy[best] → (val_accuracy[best] + test_accuracy[best]) / 2
+    You report the mean of validation and test. The validation accuracy was chosen for being the
+    highest, so it flatters, also by half. Report the test accuracy at that step alone.
 """) | edits(by_loop, """
 latest: val > best[0] → val >= best[0]
     Where two steps are equally good, you take the later one. The task asks for the earliest:
-    compare with > instead of >=.
+    compare with > instead of >=, or take the first of the equal ones.
+nearly_as_good: val > best[0] → val > best[0] + 0.005
+    A step that is better by only a little is not taken. The task asks for the highest validation
+    accuracy, by however little: several steps are equally good where the numbers are equal.
+first_peak: if val > best[0]: → if val <= best[0]:
+→     break
+→ else:
+    The search ends where the validation accuracy first stops rising. A curve may dip and rise
+    again: look at all the evaluations, and keep the best of them.
 """)  # fmt: skip
 
 
@@ -92,6 +126,7 @@ def probe(answer):
         ([7, 9, 11, 13], [0.2, 0.6, 0.5, 0.6], [0.9, 0.3, 0.8, 0.7]),
         ([5, 6], [0.0, 0.1], [0.2, 0.1]),
         ([3], [0.0], [0.5]),
+        ([1, 2, 3, 4, 5], [0.3, 0.5, 0.4, 0.6, 0.6], [0.7, 0.6, 0.9, 0.2, 0.8]),
     ]
     return [lambda g=g: list(answer(*map(list, g))) for g in given]
 

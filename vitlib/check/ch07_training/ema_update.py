@@ -65,11 +65,22 @@ def cases(answer) -> Cases:
         averaged.requires_grad_(False)
         call(answer, averaged, model, 0.9)
         recorded = any(a.requires_grad for a in averaged.parameters())
-        return {"gradients": "recorded" if recorded else "not recorded"}
+        return {
+            "gradients": "recorded" if recorded else "not recorded",
+            "the average": averaged.state_dict(),
+        }
+
+    def partly_frozen():
+        averaged, model = made(0, 1), made(1, 3)
+        model[0].requires_grad_(False)
+        averaged[0].requires_grad_(False)
+        call(answer, averaged, model, 0.9)
+        return {"the average": averaged.state_dict()}
 
     yield "one update with decay 0.9", lambda: updates(0.9, 1)
     yield "three updates with decay 0.75", lambda: updates(0.75, 3)
     yield "an average that takes no gradients itself", without_gradients
+    yield "a model whose first layer is frozen", partly_frozen
 
 
 MUTANTS = edits(ema_update, """
@@ -92,6 +103,31 @@ new_name_with_buffers: a.lerp_(w, 1 - decay) → a = a.lerp(w, 1 - decay)
     without the underscore, a new entry in a state_dict or a copy of the model; the tensor inside
     `averaged` stays as it was. Write into it: a.copy_(...), a.lerp_(...) or a.mul_(...) and
     a.add_(...).
+not_decayed: a.lerp_(w, 1 - decay) → a.add_((1 - decay) * w)
+    The old average is not decayed: it stays whole, and a share of the new weights comes on top, so
+    that the average grows with each update. Multiply it by `decay` first.
+new_at_full_weight: a.lerp_(w, 1 - decay) → a.mul_(decay).add_(w)
+    The new weights are added whole. Their share is 1 − decay, so that the two shares sum to 1.
+decayed_twice: a.lerp_(w, 1 - decay) → a.mul_(decay**2).add_((1 - decay) * w)
+    The average is multiplied by `decay` twice. In-place steps add up: after a.mul_(decay), the
+    tensor `a` is decayed already.
+away_from_the_model: a.lerp_(w, 1 - decay) → a.lerp_(w, decay - 1)
+    The average moves away from the model. It should go the share 1 − decay of the way from itself
+    to the weight: a + (1 − decay) · (w − a).
+plain_mean: 1 - decay → 0.5
+    This is the plain mean of the two, whatever `decay` is.
+weights_only: for a, w in zip(averaged.parameters(), model.parameters(), strict=True): →
+→ for (name, a), w in zip(averaged.named_parameters(), model.parameters(), strict=True):
+→     if not name.endswith("weight"): continue
+    Only parameters that are called `weight` are averaged, and the biases stay as they were. Average
+    all parameters().
+frozen_skipped: a.lerp_(w, 1 - decay) → if w.requires_grad: a.lerp_(w, 1 - decay)
+frozen_skipped_in_the_average: a.lerp_(w, 1 - decay) → if a.requires_grad: a.lerp_(w, 1 - decay)
+    Frozen parameters are left out. Whether a parameter takes gradients is nothing to the average:
+    move *each* parameter. (An average is often frozen itself, since nobody trains it.)
+whole_numbers_skipped: a.copy_(b) → a.copy_(b) if b.is_floating_point() else None
+    Buffers of whole numbers are left out, such as a batch norm's count of its batches. They cannot
+    be averaged, but they can be copied: copy all buffers().
 copies: a.lerp_(w, 1 - decay) → a.copy_(w)
     The model is copied, and nothing is averaged: the old average is lost at each step.
 buffers_forgotten: a.copy_(b) → pass

@@ -73,6 +73,24 @@ quarter_wave: math.pi → math.pi / 2
 one_step_early: (steps - warmup_steps) → (steps - warmup_steps - 1)
     The last step has the rate min_lr already: with min_lr = 0, it is computed for nothing. The
     cosine would arrive one step later, at step number `steps`: divide by T − w, not by T − w − 1.
+cut_off: min_lr + (lr - min_lr) * 0.5 * (1 + torch.cos(math.pi * progress)) →
+→ (lr * 0.5 * (1 + torch.cos(math.pi * progress))).clamp(min=min_lr)
+    The cosine falls to 0 and is cut off at min_lr. By the formula it is shrunk and lifted, so that
+    it arrives at min_lr smoothly: min_lr + (lr − min_lr) · ½(1 + cos).
+straight: (lr - min_lr) * 0.5 * (1 + torch.cos(math.pi * progress)) →
+→ (lr - min_lr) * (1 - progress)
+    The rate falls along a straight line. It should be half a cosine: ½(1 + cos(π · progress)) in
+    place of 1 − progress.
+not_halved: 0.5 * →
+    The cosine is twice as high: 1 + cos runs from 2 to 0. Take half of it.
+quarter_of_a_cosine: 0.5 * (1 + torch.cos(math.pi * progress)) →
+→ torch.cos(math.pi / 2 * progress)
+    This is cos from 0 to π/2, a quarter of a wave, which is steepest at its end. Half a wave, from
+    0 to π, is ½(1 + cos(π · progress)).
+upside_down: (1 + torch → (1 - torch
+    The cosine is upside down: the rate rises from min_lr. It is 1 + cos that falls.
+warmup_by_one_more: / warmup_steps → / (warmup_steps + 1)
+    The warm-up is divided by w + 1, so that its last rate is below lr. The formula is (t + 1)/w.
 masked: torch.where(t < warmup_steps, growing, falling) →
 → (t < warmup_steps) * growing + (t >= warmup_steps) * falling
     Without warm-up, or without a cosine, a division by 0 gives inf or nan, and 0 times that is nan,
@@ -91,6 +109,12 @@ starts_at_zero_by_linspace: lr * torch.arange(1, warmup_steps + 1) / max(1, warm
 → torch.linspace(0, lr, warmup_steps)
     The first learning rate is 0: the first batch is computed for nothing. Steps are counted from 0,
     so the warm-up is (t + 1)/w.
+two_linspaces: lr * torch.arange(1, warmup_steps + 1) / max(1, warmup_steps) →
+→ torch.linspace(0, lr, warmup_steps)
+and: steps - warmup_steps + 1)[:-1] → steps - warmup_steps)
+    Both ends of both parts are included, as torch.linspace does it: the first rate is 0, and the
+    last one min_lr already. Begin one step later (the warm-up is (t + 1)/w), and stop one earlier:
+    linspace with one point more, and the last left out.
 """)  # fmt: skip
 
 

@@ -103,6 +103,34 @@ last_axis: [:, None, None] →
 twice: images.float() / 255 - mean → (images.float() / 255 - mean) / std - mean
     The images are normalised twice. It happens where a data set normalises its images already and
     the loop does it again. Subtract and divide once.
+no_std: (images.float() / 255 - mean) / std → images.float() / 255 - mean
+    The mean is subtracted, and nothing is divided by the standard deviation.
+no_mean: (images.float() / 255 - mean) / std → images.float() / 255 / std
+    The pixels are divided by the standard deviation, and the mean is not subtracted before.
+divided_first: (images.float() / 255 - mean) / std → images.float() / 255 / std - mean
+    The pixels are divided by the deviation before the mean is subtracted. The mean is one of pixels
+    as they were: subtract first, then divide.
+variance: - mean) / std → - mean) / std**2
+    You divide by the square of the standard deviation, the variance. Divide by `std` itself.
+root: - mean) / std → - mean) / std.sqrt()
+    You divide by the root of the standard deviation. It is the root of the variance already: divide
+    by `std` itself.
+multiplied: - mean) / std → - mean) * std
+    You multiply by the standard deviation. To make the deviation 1, divide by it.
+added: 255 - mean → 255 + mean
+    The mean is added. Subtract it, so that the mean becomes 0.
+divided_by_255_last: images.float() / 255 - mean) / std → images.float() - mean) / std / 255
+    The division by 255 comes last, so that the mean of pixels in [0, 1] is subtracted from bytes.
+    Divide the bytes by 255 before you subtract.
+from_minus_one_to_one: images.float() / 255 - mean → images.float() / 127.5 - 1 - mean
+    Your pixels lie between −1 and 1 before the mean is subtracted. The statistics are those of
+    pixels between 0 and 1: divide by 255.
+statistics_of_each_image: return (images.float() / 255 - mean) / std →
+→ pixels, axes = images / 255, (2, 3)
+→ return (pixels - pixels.mean(axes, keepdim=True)) / pixels.std(axes, keepdim=True)
+    Every image is shifted and scaled by its own statistics, so that a dark image and a bright one
+    look the same to the model. The mean and the deviation are fixed numbers, those of a whole data
+    set.
 swapped: for values in (mean, std) → for values in (std, mean)
     Mean and standard deviation are swapped: subtract the mean, divide by the deviation.
 """) | edits(by_channel, """

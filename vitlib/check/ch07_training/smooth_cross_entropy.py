@@ -83,6 +83,41 @@ share_divided_twice: costs.mean(dim=1) → costs.mean(dim=1) / costs.shape[1]
 whole_label: (1 - smoothing) * right → right
     The label keeps its whole weight 1, and the spread share comes on top: such a target adds up to
     1 + ε. The label's part has the weight 1 − ε.
+smoothing_ignored: (1 - smoothing) * right + smoothing * spread → right
+    `smoothing` is never used: this is the plain cross-entropy. The label keeps the share 1 − ε; the
+    share ε is spread over all classes.
+weights_swapped: (1 - smoothing) * right + smoothing * spread →
+→ smoothing * right + (1 - smoothing) * spread
+    The two shares have changed places. The label keeps 1 − ε, and only ε is spread over the
+    classes: without smoothing, the label should count alone.
+no_spread: + smoothing * spread →
+    The spread share is missing: the label has the weight 1 − ε, and the rest of the target goes
+    nowhere. Add ε times the mean of −log p over the classes.
+spread_only: (1 - smoothing) * right + →
+    Only the spread share counts, and the labels are never looked at. Add (1 − ε) times −log p of
+    the label.
+spread_subtracted: right + smoothing → right - smoothing
+    The spread share is subtracted. Both parts are costs, −log p: add them.
+probabilities: -logits.log_softmax(dim=1) → -logits.softmax(dim=1)
+    These are means of probabilities. A cross-entropy is made of their logarithms: log_softmax.
+logits: -logits.log_softmax(dim=1) → -logits
+    The logits are taken for logarithms of probabilities. They become these through log_softmax;
+    F.nll_loss does not do it either.
+all_pairs: costs[torch.arange(len(labels)), labels] → costs[:, labels].mean(dim=1)
+    costs[:, labels] gives every image the labels of *all* images, (B, B). Each image has one label:
+    costs[torch.arange(B), labels], or gather.
+ten_classes: costs.mean(dim=1) → costs.sum(dim=1) / 10
+    The share is spread as if there were 10 classes. Take the number of classes from the logits: K =
+    logits.shape[1].
+mixed_probabilities: costs = → spread = smoothing / logits.shape[1]
+→ smoothed = (1 - smoothing) * logits.softmax(dim=1) + spread
+→ return -smoothed.log()[torch.arange(len(labels)), labels].mean()
+→ costs =
+    It is the model's probabilities that are smoothed here. The *target* is: the share ε of the
+    loss is the mean of −log p over all classes.
+softmax_twice: logits.log_softmax → logits.softmax(dim=1).log_softmax
+    The softmax is taken twice: of probabilities once more, after which all classes look nearly
+    alike. log_softmax and F.cross_entropy want the logits.
 one_for_each_image: .mean() →
     One loss for each image comes back. Take their mean.
 sum_over_images: .mean() → .sum()
@@ -137,6 +172,7 @@ EXERCISE = Exercise(
     reference=smooth_cross_entropy,
     cases=cases,
     mutants=MUTANTS,
+    excluded=["torch.nn.functional.cross_entropy"],
     accepted=[by_torch, by_target, by_float32_target, by_gather],
     probe=probe,
 )

@@ -37,14 +37,19 @@ def by_identity(model):
     return decay, no_decay
 
 
+class PaddedConv(nn.Conv2d):
+    """A convolution by another name, which it is all the same."""
+
+
 class SomeonesModel(nn.Module):
-    """No no_weight_decay(), other names, and positions in an nn.Embedding."""
+    """No no_weight_decay(), other names, layers of other kinds, positions in an nn.Embedding."""
 
     def __init__(self):
         super().__init__()
-        self.cut = nn.Conv2d(1, 8, 4, stride=4)
+        self.cut = PaddedConv(1, 8, 4, stride=4)
         self.summary = nn.Parameter(torch.zeros(1, 1, 8))
         self.where = nn.Embedding(5, 8)
+        self.neighbours = nn.Conv1d(8, 8, 3)
         self.mix = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 8, bias=False))
 
 
@@ -92,6 +97,7 @@ def cases(answer) -> Cases:
     )
     yield "a ViT whose patch embedding is frozen", lambda: run(frozen())
     yield "someone else's model, with names of its own", lambda: run(SomeonesModel())
+    yield "a model that is one linear layer", lambda: run(nn.Linear(3, 2))
 
 
 MUTANTS = edits(split_parameters, """
@@ -127,9 +133,18 @@ names_of_our_models: in_layer and name == "weight" →
 biases_of_layers: and name == "weight" →
     The linear and the convolution layers decay whole, with their biases. Only their matrices
     should: look at the parameter's own name, too.
-linear_only: nn.Linear | nn.Conv2d → nn.Linear
-    The patch embedding's convolution is forgotten. Its kernels are a matrix like any other (chapter
-    1), and decay.
+words_in_names: in_layer and name == "weight" →
+→ not any(word in path for word in ("norm", "bias", "token", "pos"))
+words_in_names_norms_and_biases: in_layer and name == "weight" →
+→ not any(word in path for word in ("norm", "bias"))
+    You go by words in the names, such as "norm" or "token". Other people have other names for the
+    same things. Go by the layer that the parameter belongs to.
+kinds_that_go_without: in_layer and name == "weight" →
+→ not isinstance(model.get_submodule(owner), nn.LayerNorm | nn.Embedding) and name != "bias"
+kinds_that_go_without_norms_only: in_layer and name == "weight" →
+→ not isinstance(model.get_submodule(owner), nn.LayerNorm) and name != "bias"
+    You say which layers go without, and everything else decays: tokens and positions that belong to
+    no layer, and kinds that you did not think of. Say which ones decay: nn.Linear and nn.Conv2d.
 layers_only: p.requires_grad → in_layer
     Only the parameters of linear layers and convolutions are in the lists, and so norms, tokens and
     positions would never be trained. Every other trainable parameter belongs into the second list,
@@ -137,6 +152,23 @@ layers_only: p.requires_grad → in_layer
 swapped: return decay, no_decay → return no_decay, decay
     The two lists are swapped: those that decay come first.
 """) | edits(by_sets, """
+exact_types: isinstance(module, nn.Linear | nn.Conv2d) → type(module) in (nn.Linear, nn.Conv2d)
+    A class that is derived from nn.Linear or nn.Conv2d is not recognised, and other people's models
+    are full of those: nn.MultiheadAttention has one. Ask with isinstance.
+embeddings_too: nn.Linear | nn.Conv2d → nn.Linear | nn.Conv2d | nn.Embedding
+    The tables of nn.Embedding decay, too. They hold positions or tokens, one row for each, and go
+    without: only nn.Linear and nn.Conv2d decay.
+convolutions_only: nn.Linear | nn.Conv2d → nn.Conv2d
+    The linear layers are forgotten: only the weights of convolutions decay.
+linear_only: nn.Linear | nn.Conv2d → nn.Linear
+    The patch embedding's convolution is forgotten. Its kernels are a matrix like any other (chapter
+    1), and decay.
+dot_in_front: f"{path}.weight" if path else "weight" → f"{path}.weight"
+    Where the model itself is the layer, its path is empty, and the name that you look for begins
+    with a dot: ".weight". named_parameters() calls it "weight".
+children_only: model.named_modules() → model.named_children()
+    Only the model's own children are looked at, and not the layers inside of these: named_children
+    goes one step down, named_modules all the way.
 frozen_too: if p.requires_grad →
     Frozen parameters are in the lists. They have requires_grad=False, and stand in neither.
 frozen_spared: sorted(trainable - matrices) →

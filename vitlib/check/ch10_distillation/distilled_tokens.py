@@ -83,6 +83,31 @@ and: class_token, patches = → tokens = tokens + pos_embed[:, 1:]
 no_positions: + pos_embed →
     The tokens stand in the right order, but no position is added. A model that gets these cannot
     tell one order of the patches from another.
+class_token_twice: [class_token, dist_token, → [class_token, class_token,
+    The class token stands in the second place, too, and the distillation token is never used.
+class_token_kept: [class_token, dist_token, patches] → [class_token, dist_token, tokens]
+class_token_kept_and_cut: [class_token, dist_token, patches], dim=1) →
+→ [class_token, dist_token, tokens], dim=1)[:, :-1]
+    The class token is in there twice: at the front, and once more in `tokens`. What follows the
+    distillation token is the patches alone, `tokens[:, 1:]`.
+first_patch_lost: patches], dim=1) + pos_embed → patches[:, 1:]], dim=1) + pos_embed[:, :-1]
+    The distillation token takes the place of the first patch, which is lost. It comes in between,
+    and the sequence is longer by one: 2 + N.
+added_to_the_class_token: [class_token, dist_token, patches], dim=1) + pos_embed →
+→ [class_token + dist_token, patches], dim=1) + pos_embed[:, 1:]
+added_to_the_class_token_first_positions: [class_token, dist_token, patches], dim=1) + pos_embed →
+→ [class_token + dist_token, patches], dim=1) + pos_embed[:, :-1]
+    The distillation token is added to the class token. It is a token by itself: join the two with
+    torch.cat, so that the sequence is longer by one.
+joined_along_the_batch: dim=1 → dim=0
+    The tokens are joined along axis 0, the images. The tokens are axis 1: torch.cat(..., dim=1).
+multiplied: + pos_embed → * pos_embed
+    Tokens and positions are multiplied. Positions are added.
+positions_twice: + pos_embed → + pos_embed + pos_embed
+    The positions are added twice. Once is enough.
+first_positions_swapped: + pos_embed → + pos_embed[:, [1, 0, *range(2, pos_embed.shape[1])]]
+    Class and distillation token have each other's positions. Row 0 of pos_embed is for the class
+    token, row 1 for the distillation token.
 not_expanded: .expand(len(tokens), -1, -1) →
     There is one distillation token, and torch.cat wants one for every image. Expand it to the batch
     first: dist_token.expand(B, -1, -1).
@@ -94,6 +119,17 @@ and: + pos_embed → + pos_embed.detach()
 without_position: (dist_token + pos_embed[:, 1:2]) → dist_token
     The distillation token gets no position; the others have theirs. Row 1 of pos_embed is for it.
     Join first, then add all of pos_embed.
+class_token_without_position: tokens[:, :1] + pos_embed[:, :1] → tokens[:, :1]
+    The class token gets no position; the others have theirs. Row 0 of pos_embed is for it. Join
+    first, then add all of pos_embed.
+patches_only: tokens[:, :1] + pos_embed[:, :1] → tokens[:, :1]
+and: (dist_token + pos_embed[:, 1:2]) → dist_token
+    Only the patches get positions. There is one for each of the 2 + N tokens: join first, then add
+    all of pos_embed.
+last_position: pos_embed[:, 1:2] → pos_embed[:, -1:]
+and: pos_embed[:, 2:] → pos_embed[:, 1:-1]
+    The distillation token gets the last position, and each patch that of the one before it. Its
+    position is the second one, row 1. Join first, then add all of pos_embed.
 """)  # fmt: skip
 
 

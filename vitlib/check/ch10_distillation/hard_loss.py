@@ -97,6 +97,22 @@ sum: (1 - alpha) * truth + alpha * taught → truth + taught
 labels_at_full_weight: (1 - alpha) * truth → truth
     The labels keep the weight 1, and the teacher comes on top. The labels' weight is 1 − α, so that
     the two sum to 1.
+subtracted: + alpha * taught → - alpha * taught
+    The teacher's term is subtracted: the distillation head would learn to contradict the teacher.
+    Add it.
+halved: (1 - alpha) * truth + alpha * taught →
+→ (1 - alpha) * truth / 2 + alpha * taught / 2
+    The loss is halved. The weights 1 − α and α sum to 1 already.
+labels_only: + alpha * taught →
+    The teacher's term is missing: α times the cross-entropy of `dist_logits` and the classes that
+    the teacher names.
+teacher_only: (1 - alpha) * truth + →
+    The labels' term is missing: 1 − α times the cross-entropy of `logits` and the true labels.
+teacher_and_student_exchanged: dist_logits, teacher_logits.argmax(dim=1) →
+→ teacher_logits, dist_logits.argmax(dim=1)
+    Teacher and student have changed places: the teacher is judged by the class that the student
+    names. It is the student that learns: dist_logits come first, and the teacher's argmax is the
+    target.
 heads_swapped: (dist_logits, → (logits,
 and: (logits, labels → (dist_logits, labels
     The heads have changed places: here the class head learns from the teacher, and the distillation

@@ -106,6 +106,16 @@ student_not_cooled: (dist_logits / tau) → dist_logits
 teacher_not_cooled: (teacher_logits / tau) → teacher_logits
     Only the student's logits are divided by τ. The teacher's softness is what it is about: divide
     both.
+log_target_of_probabilities: (teacher_logits / tau).log_softmax → (teacher_logits / tau).softmax
+    F.kl_div gets the teacher's probabilities and takes them for logarithms. log_target=True is for
+    a target from log_softmax: leave it out, or give it those.
+both_directions: F.kl_div(student, teacher, reduction="batchmean", log_target=True) →
+→ (
+→     F.kl_div(student, teacher, reduction="batchmean", log_target=True) / 2
+→     + F.kl_div(teacher, student, reduction="batchmean", log_target=True) / 2
+→ )
+    This is the mean of both directions. Only KL(teacher ‖ student) is asked for: F.kl_div(student,
+    teacher, ...).
 log_target_forgotten: , log_target=True →
     F.kl_div gets the teacher's log-probabilities and takes them for probabilities. Say
     log_target=True, or give it the teacher's softmax.
@@ -142,6 +152,10 @@ cooled_after_log_softmax: (z / tau).log_softmax(dim=1) → z.log_softmax(dim=1) 
 log_of_softmax_and_a_bit: (z / tau).log_softmax(dim=1) → ((z / tau).softmax(dim=1) + 1e-8).log()
     A small number in the logarithm, such as 1e-8, or a clamp keeps the loss finite, but cuts it
     off: a student that is very wrong is not told how wrong. log_softmax needs no such help.
+log_of_softmax: (z / tau).log_softmax(dim=1) → (z / tau).softmax(dim=1).log()
+    The loss is infinite or nan where a probability is so small that it is rounded to 0: its
+    logarithm is −∞, and 0/0 has no value. log_softmax computes the logarithm straight from the
+    logits, and stays finite.
 no_minus: log_t - log_s → log_s - log_t
     The sign is wrong: a divergence is never below 0, and this one never above.
 number: .mean() → .mean().item()
@@ -158,10 +172,6 @@ cross_entropy: (crossed - F.cross_entropy(teacher_logits / tau, teacher)) → cr
 probabilities_of_the_student: log_softmax → softmax
     F.kl_div gets the student's probabilities. It wants their logarithms, and does not look:
     log_softmax for the student.
-log_of_softmax: F.log_softmax(dist_logits / tau, -1) → F.softmax(dist_logits / tau, -1).log()
-    The loss is infinite or nan where a probability is so small that it is rounded to 0: its
-    logarithm is −∞, and 0/0 has no value. log_softmax computes the logarithm straight from the
-    logits, and stays finite.
 logits_as_target: F.softmax(teacher_logits / tau, -1) → teacher_logits / tau
     F.kl_div gets the teacher's logits and takes them for probabilities; of a negative one there is
     no logarithm, hence nan. Give it the teacher's softmax, or its log_softmax with log_target=True.

@@ -122,6 +122,17 @@ times_tau: logits / tau → logits * tau
 tau_after_the_softmax: (logits / tau).softmax(dim=1) → logits.softmax(dim=1) / tau
     The probabilities are divided by tau, and do not sum to 1 any more. The temperature belongs
     inside: divide the logits, then take the softmax.
+root_of_tau: logits / tau → logits / tau**0.5
+    The logits are divided by the root of tau. Divide them by tau itself.
+tau_squared: logits / tau → logits / tau**2
+    The logits are divided by τ². Divide them by tau; τ² is the factor of the loss, later.
+power: (logits / tau).softmax(dim=1) → logits.softmax(dim=1) ** (1 / tau)
+    Probabilities are raised to the power 1/τ. That is the right direction, but they do not sum to 1
+    afterwards. Divide the logits by tau, then take the softmax, which divides by the sum.
+tau_between_two_softmaxes: (logits / tau).softmax(dim=1) →
+→ (logits.softmax(dim=1) / tau).softmax(dim=1)
+    A softmax is taken, divided by tau, and then a second softmax. The teacher gives logits: divide
+    these, and one softmax is enough.
 softmax_over_images: softmax(dim=1) → softmax(dim=0)
     The softmax runs over the images: each column sums to 1. It belongs to the classes, dim=1, so
     that each row does.
@@ -138,6 +149,15 @@ softmax_twice: .softmax(dim=1) → .softmax(dim=1).softmax(dim=1)
     gives logits: one softmax is enough.
 largest_logits: argmax → amax
     The largest logits came back in place of the labels. Where they stand, argmax tells.
+labels_with_a_point: logits.argmax(dim=1), → logits.argmax(dim=1).float(),
+labels_with_a_point_in_double: logits.argmax(dim=1), → logits.argmax(dim=1).to(logits),
+    The labels are numbers with a decimal point. F.cross_entropy wants whole numbers, as argmax
+    gives them.
+labels_in_a_column: argmax(dim=1) → argmax(dim=1, keepdim=True)
+    The labels stand in a column, (B, 1). They should be (B,): leave out keepdim=True.
+one_label_for_all: argmax(dim=1) → argmax()
+    argmax without an axis looks at the whole table, and gives one number for all images. The
+    classes are the second axis: dim=1.
 one_hot: logits.argmax(dim=1) → F.one_hot(logits.argmax(dim=1), logits.shape[1])
     The labels are spread over K columns of zeros and ones. One whole number an image is asked for,
     (B,), as F.cross_entropy takes it.

@@ -106,6 +106,17 @@ absolute: .mean() → .abs().mean()
     The sign is lost. Tokens that point in opposite directions have the cosine −1.
 distance: F.cosine_similarity → 1 - F.cosine_similarity
     This is 1 minus the cosine, a distance. Equal directions should give 1.
+along_the_token: x[:, 0], x[:, 1] → x[:, :1], x[:, 1:2]
+and: dim=-1 → dim=1
+    The cosine runs along axis 1, the default, and slices such as x[:, :1] are (B, 1, D): along that
+    axis there is one number, and its cosine is ±1. Give dim=-1, the channels.
+first_two_images: x[:, 0], x[:, 1] → x[0], x[1]
+    x[0] and x[1] are the first two *images*. Class and distillation token of every image are x[:,
+    0] and x[:, 1].
+angle: F.cosine_similarity(a, b, dim=-1) → F.cosine_similarity(a, b, dim=-1).acos()
+    This is the angle. Its cosine is asked for: leave out acos.
+sum_over_images: .mean() → .sum()
+    The cosines of the images are added up. Take their mean.
 no_mean: .mean() →
     A number for each depth *and* image comes back. Take the mean over the images.
 """) | edits(at_once, """
@@ -122,10 +133,27 @@ one_number: .mean(dim=1) → .mean()
     One number comes back. How it changes with depth is the point: one for each tensor of the list.
 last_depth_only: .mean(dim=1) → .mean(dim=1)[-1:]
     Only the last depth comes back. One number for each tensor of the list is wanted.
+last_depth_only_as_a_number: .mean(dim=1) → .mean(dim=1)[-1]
+    Only the last depth comes back. One number for each tensor of the list is wanted.
+mean_over_channels: .sum(dim=-1).mean(dim=1) → .mean(dim=(1, 2))
+    The products are averaged over the channels. A dot product is their sum: sum over the channels,
+    mean over the images.
+first_depth_last: .mean(dim=1) → .mean(dim=1).flip(0)
+    The depths run backwards. Keep the order of the list.
 """) | edits(by_einsum, """
 sums_first: (dots / lengths.sqrt()).mean(1) → dots.sum(1) / lengths.sqrt().sum(1)
     Dot products and lengths are summed over the images before the division, so that images with
     long tokens count for more. Divide for each image, then take the mean.
+means_first: (dots / lengths.sqrt()).mean(1) →
+→ dots.mean(1) / (a.norm(dim=-1).mean(1) * b.norm(dim=-1).mean(1))
+    Dot products and lengths are averaged over the images, each for itself, before the division.
+    Divide for each image, then take the mean.
+length_of_the_batch: (dots / lengths.sqrt()).mean(1) →
+→ dots.mean(1) / (a.norm(dim=(1, 2)) * b.norm(dim=(1, 2)))
+    norm() without an axis takes the length of all images together. Each token has its own:
+    norm(dim=-1).
+no_root: lengths.sqrt() → lengths
+    The dot product is divided by the product of the *squared* lengths. The root is missing.
 """)  # fmt: skip
 
 

@@ -111,6 +111,24 @@ agrees_with_the_mean: == dist_logits → == (logits + dist_logits)
 share_that_agrees: , agree → , agree.double().mean()
     The share of images on which the heads agree came back. One answer for each image is asked for,
     (B,): leave out the mean.
+share_that_agrees_in_single: , agree → , agree.float().mean()
+    The share of images on which the heads agree came back. One answer for each image is asked for,
+    (B,): leave out the mean.
+all_agree: , agree → , agree.all()
+    One answer for all images came back: whether the heads agree on every one. One for each image is
+    asked for, (B,): leave out all().
+the_class_itself: , agree → , logits.argmax(dim=-1)
+    The second result is the class that is named. Asked for is whether both heads name the same one,
+    True or False.
+agree_as_numbers: , agree → , agree.int()
+agree_as_numbers_of_64_bits: , agree → , agree.long()
+agree_as_numbers_with_a_point: , agree → , agree.float()
+    The second result is made of numbers, and True or False is asked for. A comparison with == gives
+    these by itself: leave out the conversion.
+logits_compared: logits.argmax(dim=-1) == dist_logits.argmax(dim=-1) →
+→ logits.amax(dim=-1) == dist_logits.amax(dim=-1)
+    The logits themselves are compared, and two heads never give quite the same numbers. Compare the
+    *classes* that they name: argmax.
 disagree: == → !=
     The second result is upside down: it should be True where both heads name the same class.
 swapped: (logits + dist_logits) / 2, agree → agree, (logits + dist_logits) / 2

@@ -71,7 +71,7 @@ def cases(answer) -> Cases:
 
     dropout = nn.Linear(6, 16), nn.GELU(), nn.Dropout(0.6), nn.Linear(16, 4)
     yield (
-        "40 images and a model with dropout, in the midst of its training",
+        "40 images and a model with dropout, in the middle of its training",
         (lambda: run(True, 40, *dropout)),
     )
     yield "the same model in eval mode", lambda: run(False, 40, *dropout)

@@ -81,6 +81,38 @@ in_patches: * patch_size →
     This is the distance in patches. In pixels, neighbours are patch_size apart.
 squared: .sqrt() →
     These are squared distances: the root is missing.
+squared_in_pixels: .sqrt() * patch_size → * patch_size**2
+    These are squared distances: the root is missing.
+root_of_the_mean_square: (share * far).sum(dim=-1) → (share * far**2).sum(dim=-1).sqrt()
+    The squares of the distances are averaged, and the root is taken of that: far patches count for
+    more. Average the distances themselves.
+along_the_sequence: (dy**2 + dx**2).sqrt() → (index[:, None] - index).abs()
+    This is how far apart two patches stand in the sequence. At the end of a row the next patch is
+    far away in the image: turn the number into row and column first.
+rows_only: (dy**2 + dx**2).sqrt() → dy.abs()
+rows_only_or_columns: (dy**2 + dx**2).sqrt() → dx.abs()
+    Only one direction counts. The straight line is √(Δy² + Δx²).
+sum_over_the_patches: .sum(dim=-1).mean(dim=-1) → .sum(dim=(-1, -2))
+    The distances of all patches that look are added up. Take their mean.
+mean_over_both: .sum(dim=-1).mean(dim=-1) → .mean(dim=(-1, -2))
+    The mean is taken over both axes. Over the keys it is a *sum*, weighted with shares that sum to
+    1; over the patches that look, a mean.
+divided_by_all_tokens: .mean(dim=-1) → .sum(dim=-1) / attention.shape[-1]
+    The sum over the patches is divided by the number of all tokens. Prefix tokens do not look from
+    anywhere: divide by the number of patches.
+mean_over_heads: .mean(dim=-1) → .mean(dim=-1).mean(dim=-1)
+    The heads are averaged. Each head has its own distance: (B, L, H).
+not_weighted: share * far → far.expand_as(share) / (h * w)
+    The attention is not used: this is the mean distance of all patches. Weight each distance with
+    the share that its patch gets.
+distance_to_the_mean_place: return (share * far).sum(dim=-1).mean(dim=-1) →
+→ at = torch.stack([y, x], dim=-1) * patch_size
+→ return (share @ at - at).norm(dim=-1).mean(dim=-1)
+    This is the distance to the *mean place* that a patch looks at: who looks as far left as right
+    seems to look at itself. Distances first, then their mean.
+scaled_twice: * patch_size → * patch_size**2
+    Distances are multiplied by patch_size twice. Neighbours are patch_size apart; areas have the
+    square.
 along_the_streets: (dy**2 + dx**2).sqrt() → (dy.abs() + dx.abs())
     Rows and columns are added, as one walks in a town of square blocks. The straight line is √(Δy²
     + Δx²).

@@ -38,6 +38,18 @@ def all_at_once(predict, image, patch, fill):
     return (losses[1:] - losses[0]).reshape(H, W)
 
 
+def in_a_batch(predict, image, patch, fill):
+    views = [image]
+    for top in range(0, image.shape[1], patch):
+        for left in range(0, image.shape[2], patch):
+            covered = image.clone()
+            covered[:, top : top + patch, left : left + patch] = fill
+            views.append(covered)
+    log_p = predict(torch.stack(views)).log_softmax(dim=1)
+    falls = log_p[0].max() - log_p[1:, log_p[0].argmax()]
+    return falls.view(image.shape[1] // patch, -1)
+
+
 def ratios_of_probabilities(predict, image, patch, fill):
     p = predict(image[None]).softmax(-1)[0]
     k = int(p.argmax())
@@ -113,9 +125,48 @@ one_channel: covered[:, → covered[0,
 steps_of_one_pixel: i * patch, j * patch → i, j
     The squares move on by one pixel each time, and overlap. Square (i, j) begins at pixel (i ·
     patch, j · patch).
+absolute: before[k] - log_p(covered)[k] → (before[k] - log_p(covered)[k]).abs()
+    The sign is lost. A square may speak against the class, and then covering it raises the
+    log-probability: such squares get a negative number.
+only_falls: before[k] - log_p(covered)[k] → (before[k] - log_p(covered)[k]).clamp(min=0)
+    Where the log-probability rises, you write 0. A square that speaks against the class gets a
+    negative number.
+nothing_to_compare_with: before[k] - log_p(covered)[k] → -log_p(covered)[k]
+    Nothing is subtracted: these are −log p of the covered images. How far it *falls* is that of the
+    whole image minus that of the covered one.
+covered_only: before[k] - log_p(covered)[k] → log_p(covered)[k]
+    These are the log-probabilities of the covered images. How far they *fall* is that of the whole
+    image minus that of the covered one.
+ratio: before[k] - log_p(covered)[k] → log_p(covered)[k] / before[k]
+ratio_the_other_way: before[k] - log_p(covered)[k] → before[k] / log_p(covered)[k]
+    Two logarithms are divided. How far the log-probability falls is a difference: before minus
+    after.
+rows_and_columns_of_pixels: covered[:, top : top + patch, left : left + patch] →
+→ covered[:, left : left + patch, top : top + patch]
+    Rows and columns have changed places where the square is covered. Row i of the result covers the
+    pixels from i · patch downwards, and these are axis 1 of the image (C, H, W).
+transposed: return drops → return drops.T
+    The map is transposed: row i of the result belongs to the pixels from i · patch downwards.
+one_pixel: top : top + patch, left : left + patch → top, left
+    Only one pixel of each square is covered. A square goes from top to top + patch, in both
+    directions.
+class_zero: before.argmax() → 0
+    This is class 0, whatever was predicted. Take the class with the largest logit of the whole
+    image.
+multiplied: = fill → *= fill
+    The square is multiplied by `fill`. Cover it: the pixels become `fill`.
+spread_over_pixels: return drops →
+→ return drops.repeat_interleave(patch, 0).repeat_interleave(patch, 1)
+    The map is as large as the image. One number for each square is asked for, (H/patch, W/patch).
+base_two: before[k] - log_p(covered)[k] → (before[k] - log_p(covered)[k]) / math.log(2)
+    The logarithm is one to the base 2. log_softmax takes the natural one.
 turned: return drops → return drops.T.reshape(drops.shape)
     The drops are right, and lie in the wrong places: rows and columns have been mixed up. Row i of
     the result belongs to the pixels from i · patch downwards.
+""") | edits(in_a_batch, """
+softmax_over_the_images: log_softmax(dim=1) → log_softmax(dim=0)
+    The softmax runs over the covered images, so that they compete with each other. It belongs to
+    the classes, the second axis of the logits (n, K).
 """)  # fmt: skip
 
 
@@ -139,6 +190,6 @@ EXERCISE = Exercise(
     reference=occlusion_map,
     cases=cases,
     mutants=MUTANTS,
-    accepted=[all_at_once, ratios_of_probabilities],
+    accepted=[all_at_once, in_a_batch, ratios_of_probabilities],
     probe=probe,
 )

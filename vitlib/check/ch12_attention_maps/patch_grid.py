@@ -6,7 +6,7 @@ import torch
 from einops import rearrange
 
 from vitlib.check.edit import edits
-from vitlib.check.exercise import Cases, Exercise, call, numbers
+from vitlib.check.exercise import Cases, Exercise, Refused, call, numbers
 from vitlib.check.probing import draw, refuses, returns
 from vitlib.explain import tokens_to_grid
 
@@ -38,6 +38,10 @@ def cases(answer) -> Cases:
             result = call(answer, *given)
         except ValueError:
             return "a ValueError"
+        if isinstance(result, BaseException):
+            raise Refused("the error is returned, and should be raised", "returned")
+        if not isinstance(result, torch.Tensor):
+            return f"{result!r} instead of an error"
         return f"a map of shape {tuple(result.shape)}"
 
     few, many = torch.arange(7.0, dtype=torch.float64), torch.arange(30.0, dtype=torch.float64)
@@ -48,6 +52,10 @@ def cases(answer) -> Cases:
     yield "no prefix token", lambda: call(answer, many, (5, 6), 0)
     yield "one token too many", lambda: refusal(numbers(2, 8), (2, 3), 1)
     yield "one token too few", lambda: refusal(numbers(2, 7), (2, 3), 2)
+    # other grids would fit these: twice the rows, other rows
+    yield "as many tokens as for two grids", lambda: refusal(numbers(2, 13), (2, 3), 1)
+    yield "one row too many", lambda: refusal(numbers(2, 10), (2, 3), 1)
+    yield "no token at all", lambda: refusal(numbers(2, 0), (2, 3), 1)
 
 
 MUTANTS = edits(patch_grid, """
@@ -82,6 +90,15 @@ and: raise ValueError("wrong number of tokens") → pass
     The grid is right, but where the numbers do not add up it is PyTorch that complains, of a shape.
     Compare T with the prefix tokens and rows · columns yourself, and raise a ValueError: it can say
     what was expected.
+error_returned: raise ValueError → return ValueError
+    The error is returned, and the caller takes it for the map. Errors are raised: raise
+    ValueError(...).
+nothing_for_an_error: raise ValueError("wrong number of tokens") → return None
+    Where the numbers do not add up, nothing comes back, and the error shows up somewhere else.
+    Raise a ValueError there.
+from_the_bottom: unflatten(-1, grid_size) → unflatten(-1, grid_size).flip(-2)
+    The rows run from the bottom to the top. They come in the order of an image: the first row is
+    the upper one.
 an_assertion: if values.shape[-1] != first + n: → assert values.shape[-1] == first + n
 and: raise ValueError("wrong number of tokens") →
     An assert raises an AssertionError, and is skipped when Python runs with -O. For what a caller
@@ -95,6 +112,37 @@ columns_first: -1, grid_size) → -1, grid_size[::-1]).mT
 rows_and_columns_swapped: -1, grid_size → -1, grid_size[::-1]
     Rows and columns have changed places. grid_size is (rows, columns).
 """) | edits(by_reshape, """
+class_token_only_reshaped: num_prefix_tokens:] → 1 : 1 + rows * columns]
+    One token is dropped, however many stand before the patches. With a distillation token or
+    registers, these are taken for patches, and the whole map is shifted. Drop num_prefix_tokens.
+torchs_own_error_of_reshape: raise ValueError("wrong number of tokens") → pass
+    The grid is right, but where the numbers do not add up it is PyTorch that complains, of a shape.
+    Compare T with the prefix tokens and rows · columns yourself, and raise a ValueError: it can say
+    what was expected.
+square_on_both_sides: [:-1], rows, columns) → [:-1], *2 * [math.isqrt(rows * columns)])
+    Rows and columns are guessed as the root of the number of patches. That fits square images only:
+    take them from grid_size.
+last_tokens_dropped: num_prefix_tokens:] → :-num_prefix_tokens]
+    It is the last tokens that are dropped here, and those are patches. The prefix tokens stand
+    first: [..., n:] drops them, also where there is none.
+prefix_kept: values[..., num_prefix_tokens:].reshape → values.reshape
+    The prefix tokens are never dropped, and with them the values do not fit the grid. They stand
+    first: values[..., n:] leaves them out.
+leading_axes_joined: *values.shape[:-1], rows → -1, rows
+    All axes before the last are joined into one. Keep them as they are, however many there are:
+    unflatten(-1, (rows, columns)), or reshape(*values.shape[:-1], rows, columns).
+second_axis: values[..., num_prefix_tokens:].reshape(*values.shape[:-1], rows, columns) →
+→ values[:, num_prefix_tokens:].reshape(values.shape[0], rows, columns)
+    The tokens are taken to be axis 1. They are the last axis, whatever stands before it: what cuts
+    there is values[..., n:].
+multiples_accepted: values.shape[-1] != num_prefix_tokens + rows * columns →
+→ (values.shape[-1] - num_prefix_tokens) % (rows * columns)
+and: rows, columns) → -1, columns)
+multiples_accepted_of_columns: values.shape[-1] != num_prefix_tokens + rows * columns →
+→ (values.shape[-1] - num_prefix_tokens) % columns
+and: rows, columns) → -1, columns)
+    Any number of rows is accepted, as −1 in a reshape makes it fit. The patches must be exactly
+    rows · columns.
 class_token_only_without_a_cut: num_prefix_tokens: → 1:
 and: raise ValueError("wrong number of tokens") → pass
     One token is dropped, however many stand before the patches. With a distillation token the rest

@@ -72,6 +72,36 @@ not_a_share: / total →
 one_for_all: on / total / area → (on.mean() / total.mean() / area.mean()).expand(len(maps))
     All images are thrown together, and the maps with large numbers count for more. Each image has
     its own share and its own area: keep the axis of the images.
+inside_over_outside: return on / total / area → return on / (maps * (1 - part)).sum(dim=(1, 2))
+    What lies on the mask is divided by what lies beside it. Asked for is the share of the whole
+    map, divided by the share of the image that the mask covers.
+area_of_all_masks: area = masks.mean(dim=(1, 2)) → area = masks.mean()
+    The area is that of all masks together. Each image has its own: mean(dim=(1, 2)).
+sum_of_all_maps: total = maps.sum(dim=(1, 2)) → total = maps.sum()
+    The sum runs over all maps of the batch. Each image has its own: sum(dim=(1, 2)).
+multiplied_by_the_area: / area → * area
+    The share of the map is multiplied by the share of the area. How many *times* as much as by
+    chance: divide.
+turned_over: on / total / area → area / (on / total)
+    The fraction is upside down: the share of the map stands above, the share of the area below.
+beside_the_object: masks = masks.to(maps.dtype) → masks = (~masks).to(maps.dtype)
+    This is the lift of what is *not* the object: the mask is true on the object.
+area_in_pixels: masks.mean(dim=(1, 2)) → masks.sum(dim=(1, 2))
+    The area is a number of pixels. The *share* of the image is wanted: divide by H · W, or take the
+    mean of the mask.
+one_mean: return on / total / area → return (on / total / area).mean()
+    One number came back. Each image has its own, (B,): leave out the mean over the images.
+mean_on_the_mask: return on / total / area → return on / part.sum(dim=(1, 2))
+    This is the mean of the map on the mask. How large it is depends on how the map is scaled:
+    divide by the mean of the whole map, which comes to the same as share by share.
+largest_cell: return on / total / area →
+→ return part.flatten(1).gather(1, maps.flatten(1).argmax(1)[:, None])[:, 0] / area
+    Only the largest cell of each map is looked at. Here all of the map counts: how much of it lies
+    on the mask.
+softmax_of_the_map: on = → maps = maps.flatten(1).softmax(dim=1).view_as(maps)
+→ on =
+    The map goes through a softmax, which changes its shares. It is positive already: divide it by
+    its sum.
 a_difference: / area → - area
     The share of the area is subtracted. The question is how many *times* as much the mask gets as
     by chance: divide.
@@ -82,6 +112,19 @@ any_pixel: avg_pool2d → max_pool2d
     A cell counts fully as soon as one of its pixels is on the mask. Coarse cells then get credit
     for what lies beside the object. A cell's value is spread over its pixels: take the mean of the
     mask in it.
+one_pixel_of_each_cell_twice: F.avg_pool2d(masks, patch) → masks[:, ::patch, ::patch]
+and: area = masks.mean(dim=(1, 2)) → area = part.mean(dim=(1, 2))
+    Of each cell only one pixel of the mask is looked at, as interpolate(mode="nearest") does it.
+    The cell's value is spread over all of its pixels: take the mean of the mask in it.
+any_pixel_twice: avg_pool2d → max_pool2d
+and: area = masks.mean(dim=(1, 2)) → area = part.mean(dim=(1, 2))
+    A cell counts fully as soon as one of its pixels is on the mask, for the map and for the area.
+    Coarse cells then get credit for what lies beside the object. Take the mean of the mask in each
+    cell.
+more_than_half_twice: F.avg_pool2d(masks, patch) → (F.avg_pool2d(masks, patch) > 0.5).to(maps.dtype)
+and: area = masks.mean(dim=(1, 2)) → area = part.mean(dim=(1, 2))
+    A cell counts only if more than half of it is on the mask, and then fully, for the map and for
+    the area. Take the mean of the mask in each cell.
 more_than_half: F.avg_pool2d(masks, patch) → F.avg_pool2d(masks, patch) > 0.5
     A cell counts only if more than half of it is on the mask, and then fully. Its value is spread
     over its pixels: take the mean of the mask in it.

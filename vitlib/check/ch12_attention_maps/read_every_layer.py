@@ -65,6 +65,35 @@ logits: .softmax(dim=-1) →
 softmax_over_images: dim=-1 → dim=0
     The softmax runs over the images: each column sums to 1. It should run over the classes, the
     last axis.
+softmax_over_layers: .softmax(dim=-1) →
+and: dim=1) → dim=1).softmax(dim=1)
+    The softmax runs over the layers. Each layer has its own probabilities: over the classes, the
+    last axis.
+last_token: [:, 0] → [:, -1]
+    You read the last token, a patch. The class token stands first, at index 0.
+last_layer_only: return torch.stack(layers, dim=1) → return layers[-1]
+    Only the last layer comes back. All are wanted, one after the other: (B, L, K).
+one_after_the_other: stack(layers, dim=1) → cat(layers, dim=0)
+one_after_the_other_along_the_classes: stack(layers, dim=1) → cat(layers, dim=1)
+    The layers stand in one axis with something else. torch.stack makes a new axis for them,
+    torch.cat does not.
+reshaped: torch.stack(layers, dim=1) →
+→ torch.stack(layers).reshape(len(layers[0]), len(layers), -1)
+    reshape does not exchange axes: it lays the same row of numbers out anew, and images and layers
+    are mixed up. Stack along axis 1, or transpose.
+norm_twice: norm(x) → norm(norm(x))
+    The norm is applied twice. The tokens in the list have gone through none: once for each.
+head_before_norm: head(norm(x)[:, 0]) → norm(head(x)[:, 0])
+    Head and norm have changed places. The norm comes first: head(norm(x)).
+softmax_twice: .softmax(dim=-1) → .softmax(dim=-1).softmax(dim=-1)
+    The softmax is taken twice, which makes the probabilities nearly equal. Once is enough.
+sigmoid: softmax(dim=-1) → sigmoid()
+    sigmoid looks at each class for itself, and the numbers do not sum to 1. Probabilities of
+    classes that exclude each other: softmax.
+classes: softmax → argmax
+    These are the classes with the largest logit. Probabilities are asked for, one for each class.
+backwards: stack(layers, → stack(layers[::-1],
+    The layers run backwards. Keep the order of the list.
 layers_first: dim=1 → dim=0
     The layers stand before the images: (L, B, K). Stack them along axis 1.
 added_up: in intermediates → in torch.stack(intermediates).cumsum(dim=0)

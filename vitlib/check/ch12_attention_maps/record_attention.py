@@ -87,9 +87,15 @@ def cases(answer) -> Cases:
     def training():
         return run(model(attn_drop_rate=0.5).train())[:, 0]  # before any dropout
 
+    def half_fused():
+        looked_at = model()
+        looked_at.blocks[1].attn.fused = False  # somebody else has switched it off
+        return run(looked_at)
+
     yield "2 images, 3 layers, 2 heads, 7 tokens", lambda: run(model())
     yield "the model afterwards", after
     yield "a second call, with 3 images", twice
+    yield "a model whose second block is not fused to begin with", half_fused
     yield "a model with a scale of its own", lambda: run(model(qk_scale=0.9), images=1)
     yield "layer 0 of a model in training, with dropout on the weights", training
 
@@ -107,6 +113,31 @@ and: torch.stack(maps, dim=1) → maps
 hooks_left: hook.remove() → pass
     The weights are right, but the hooks stay in the model. Each call adds more of them, and they
     keep tensors alive. Keep what register_forward_hook returns, and call its remove().
+always_fused_again: module.fused = fused → module.fused = True
+    The weights are right, and the fused kernel is on afterwards in every block, also where it was
+    off before. Keep what `fused` was, and restore that.
+one_hook_left: hook.remove() → hook.remove() if hook is hooks[-1] else None
+    Only the last hook is removed: there is one on every block. Keep all that register_forward_hook
+    returns in a list, and call remove() on each.
+others_hooks_removed: hook.remove() → module.attn_drop._forward_hooks.clear()
+    The weights are right, but hooks of other people are gone, too. Keep what register_forward_hook
+    returns, and remove that alone.
+eval_mode_left: with torch → model.eval()
+→ with torch
+    The model is left in eval mode. A training run would go on without dropout, silently. It need
+    not be switched at all: the hook's `inputs[0]` are the weights before dropout. Or keep
+    model.training, and restore it.
+training_mode_left: return torch → model.train()
+→ return torch
+    The model is left in training mode, also where it was in eval mode before. It need not be
+    switched at all: the hook's `inputs[0]` are the weights before dropout.
+dropout_replaced: module.fused = fused → module.fused, module.attn_drop = fused, torch.nn.Identity()
+    The dropout layer of each attention module is not the one that was there. A run that goes on has
+    no dropout there any more. A hook sees what passes without exchanging anything; or put the old
+    layer back.
+layers_in_one_axis: stack( → cat(
+    Layers and heads stand in one axis. torch.stack makes a new axis for the layers, torch.cat does
+    not.
 fused_left_off: module.fused = fused → pass
     The weights are right, but the fused kernel is off afterwards: the model is slower from now on,
     and nobody knows why. Restore `fused`.
@@ -126,6 +157,8 @@ layers_first: dim=1 → dim=0
 heads_averaged: dim=1) → dim=1).mean(dim=2)
     The heads are averaged. Keep them: what is averaged here cannot be told apart later.
 last_layer_only: stack(maps → stack(maps[-1:]
+    Only the last layer comes back. All are wanted, in the order in which they run.
+last_layer_only_without_its_axis: torch.stack(maps, dim=1) → maps[-1]
     Only the last layer comes back. All are wanted, in the order in which they run.
 transposed: dim=1) → dim=1).mT
     Rows and columns of the tables have changed places. Row i is the token that looks, and sums to

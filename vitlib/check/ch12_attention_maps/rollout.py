@@ -82,6 +82,32 @@ divided_at_the_end: / tables.sum(dim=-1, keepdim=True) →
 and: return result → return result / result.sum(dim=-1, keepdim=True)
     Only the result is divided by its row sums. On the way, rows with large sums have counted for
     more. Divide in every layer.
+first_layer_left_out: result = tables[:, 0] → result = identity.expand(len(tables), -1, -1)
+    The first layer is left out: the product starts from the identity, but the loop starts at the
+    second layer. Start with both or with neither: from tables[:, 0] and the second, or from the
+    identity and the first.
+sums_without_keepdim: tables / tables.sum(dim=-1, keepdim=True) →
+→ tables / tables.sum(dim=-1).unsqueeze(-2)
+    Each *column* is divided by the sum of the row with the same number. Sums over the last axis
+    without keepdim=True are laid along that axis, when the two are divided. The rows should sum to
+    1: keepdim=True. (A widely used program has this mistake.)
+first_layer_as_it_is: result = tables[:, 0] → result = attention.amax(dim=2)[:, 0]
+    The first layer goes in as it is, without the identity and the division. It is a layer like the
+    others.
+softmax_of_the_rows: tables / tables.sum(dim=-1, keepdim=True) → tables.softmax(dim=-1)
+    The rows go through a softmax. That makes them sum to 1, and also nearly equal. Divide each row
+    by its sum.
+ones_added: + identity → + 1
+    1 is added everywhere. Only the diagonal gets it, since a token keeps *itself*: torch.eye(T).
+divided_by_the_largest: tables.sum(dim=-1, keepdim=True) → tables.amax(dim=-1, keepdim=True)
+    Rows are divided by their largest number. They should sum to 1: divide by the sum.
+smallest_of_the_heads: amax → amin
+    This is the smallest of the heads. The largest is asked for: amax.
+sum_of_the_heads: amax → sum
+    The heads are added up. The largest of them is asked for: amax.
+class_tokens_row: return result → return result[:, 0]
+    Only the class token's row comes back. The whole table is asked for, (B, T, T); a caller may
+    take its first row.
 mean_of_the_layers: return result → return tables.mean(dim=1)
     The layers are averaged. What they do one after the other is a product: later @ earlier.
 columns_divided: dim=-1 → dim=-2

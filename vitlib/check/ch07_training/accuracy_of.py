@@ -43,12 +43,15 @@ def by_loop(model, images, labels):
 
 
 def cases(answer) -> Cases:
-    def run(training, count, *layers):
+    def run(training, count, *layers, all_right=False):
         model = fill(nn.Sequential(nn.Flatten(), *layers)).eval()
         images = numbers(count, 1, 2, 3, seed=3) + 1
         with torch.no_grad():
+            first = model(images).amax(dim=1).argsort(descending=True)  # the surest one first
+            images = images[first]
             labels = model(images).argmax(dim=1)
-        labels[::4] = (labels[::4] + 1) % 3  # so that a quarter of the answers are wrong
+        wrong = slice(0, 0 if all_right else None, 4)  # a quarter of the answers
+        labels[wrong] = (labels[wrong] + 1) % 3
         state = {name: value.clone() for name, value in model.state_dict().items()}
         model.train(training)
         recorded = []
@@ -78,6 +81,11 @@ def cases(answer) -> Cases:
     yield "a model with batch norm", lambda: run(True, 8, nn.BatchNorm1d(6), nn.Linear(6, 3))
     # as many images as classes: an argmax along the wrong axis has the right shape
     yield "3 images and 3 classes", lambda: run(False, 3, nn.Linear(6, 3))
+    # what is always 0 is not rounded down
+    yield (
+        "5 images that are all read right",
+        (lambda: run(False, 5, nn.Linear(6, 3), all_right=True)),
+    )
 
 
 MUTANTS = edits(accuracy_of, """
@@ -123,6 +131,12 @@ percent: .item() → .item() * 100
     This is in per cent. The share of right answers lies between 0 and 1: leave out the 100.
 share_of_errors: == labels → != labels
     This is the share of *wrong* answers. Compare with ==.
+largest_logits_compared: argmax(dim=1) → amax(dim=1)
+    The largest logits themselves are compared with the labels, which are class numbers. Where the
+    largest stands, argmax tells (of max(dim=1), it is the indices).
+one_answer_for_all: argmax(dim=1) → argmax()
+    argmax without an axis looks at the whole table, and gives one number for all images. The
+    classes are the second axis: dim=1.
 smallest_logit: argmax → argmin
     The class with the *smallest* logit is taken. The model's answer is the largest: argmax.
 probability_of_the_label: argmax(dim=1) == labels →

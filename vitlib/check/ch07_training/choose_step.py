@@ -52,6 +52,14 @@ def cases(answer) -> Cases:
         "eight evaluations that dip before their best, at step 700",
         (lambda: run(range(100, 900, 100), dips, tests)),
     )
+    yield (
+        "two evaluations, the second better",
+        (lambda: run((100, 200), (0.91, 0.94), (0.90, 0.92))),
+    )
+    yield (
+        "three evaluations, each worse than the one before",
+        (lambda: run((100, 200, 300), (0.94, 0.93, 0.92), (0.91, 0.93, 0.95))),
+    )
     # every accuracy is above a best of −1, and not above a best of 0
     yield (
         "one evaluation, at step 50, where no validation image is read right",
@@ -90,6 +98,9 @@ one_late: val_accuracy.index(max(val_accuracy)) →
 → min(val_accuracy.index(max(val_accuracy)) + 1, len(steps) - 1)
     This is the evaluation after the best one. Places in a list are counted from 0: index() and
     argmax give the place itself, with nothing to be added.
+last_never_looked_at: max(val_accuracy) → max(val_accuracy[:-1] or val_accuracy)
+    The last evaluation is never looked at. range(n) ends at n − 1 already, and so does len(list) −
+    1 as an index: take all of them.
 last: val_accuracy.index(max(val_accuracy)) → -1
     This is the last step, whatever the validation set says. Keep the step at which the validation
     accuracy was highest.

@@ -138,6 +138,9 @@ count_averaged_by_mul: a.copy_(b) → a.mul_(decay).add_((1 - decay) * b)
     One of the buffers is a whole number, how many batches a batch norm has seen, and cannot be
     averaged in place. No buffer should be: average the parameters(), and copy the buffers(). (A
     state_dict holds both.)
+buffers_to_the_model: a.copy_(b) → b.copy_(a)
+    The buffers are copied the wrong way, from the average into the model. x.copy_(y) writes y into
+    x.
 buffers_shared: a.copy_(b) → a.data = b.data
     The average and the model now share their buffers: when the model sees its next batch, the
     average changes with it. Copy the numbers: a.copy_(b).

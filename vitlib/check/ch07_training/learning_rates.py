@@ -48,6 +48,7 @@ starts_at_min_lr: lr * (t + 1) → min_lr + (lr - min_lr) * (t + 1)
 no_warmup: torch.where(t < warmup_steps, growing, falling) → falling
     The warm-up is missing: the first w rates should grow from lr/w to lr.
 warmup_one_longer: t < warmup_steps → t <= warmup_steps
+warmup_one_longer_if_there_is_one: t < warmup_steps → (t <= warmup_steps) & (warmup_steps > 0)
     The warm-up is one step too long, and its last rate is above lr. With steps counted from 0, w
     steps of warm-up are those with t < w.
 cosine_from_the_start: (t - warmup_steps) / (steps - warmup_steps) → t / steps

@@ -103,6 +103,27 @@ last_axis: [:, None, None] →
 twice: images.float() / 255 - mean → (images.float() / 255 - mean) / std - mean
     The images are normalised twice. It happens where a data set normalises its images already and
     the loop does it again. Subtract and divide once.
+whole_number_division: images.float() / 255 → images // 255
+    // divides and rounds down: all that is not white becomes 0. Divide with /.
+by_the_largest: / 255 → / images.max()
+    You divide by the largest pixel of the batch. So what a model sees of an image depends on its
+    neighbours. Divide by 255, always.
+no_statistics: (images.float() / 255 - mean) / std → images.float() / 255
+    The pixels lie between 0 and 1, and that is all. Subtract the mean, and divide by the standard
+    deviation.
+condition_turned_round: is not None else → is None else
+    The condition is turned round: the model's statistics are taken where it has none, and left
+    alone where it has some.
+cut_to_0_and_1: (images.float() / 255 - mean) / std →
+→ ((images.float() / 255 - mean) / std).clamp(0, 1)
+    The result is cut to [0, 1]. Normalised pixels lie around 0, half of them below: leave out
+    clamp.
+turned_back: (images.float() / 255 - mean) / std → images.float() / 255 * std + mean
+    This is the way back, from normalised pixels to [0, 1]. Subtract the mean, then divide by the
+    deviation.
+one_for_all_channels: [:, None, None] → .mean()
+    The statistics are averaged over the channels. Each channel has its own: give them the shape (C,
+    1, 1).
 no_std: (images.float() / 255 - mean) / std → images.float() / 255 - mean
     The mean is subtracted, and nothing is divided by the standard deviation.
 no_mean: (images.float() / 255 - mean) / std → images.float() / 255 / std

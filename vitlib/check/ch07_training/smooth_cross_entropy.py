@@ -106,6 +106,15 @@ logits: -logits.log_softmax(dim=1) → -logits
 all_pairs: costs[torch.arange(len(labels)), labels] → costs[:, labels].mean(dim=1)
     costs[:, labels] gives every image the labels of *all* images, (B, B). Each image has one label:
     costs[torch.arange(B), labels], or gather.
+spread_of_logits: costs.mean(dim=1) → -logits.mean(dim=1)
+    The spread share takes the mean of the *logits*. It is −log p that is averaged, what log_softmax
+    gives.
+divided_by_the_images: costs.mean(dim=1) → costs.sum(dim=1) / len(costs)
+    The spread share is divided by the number of images. Each class gets ε/K: divide by the number
+    of classes, logits.shape[1].
+likeliest_class: costs[torch.arange(len(labels)), labels] → costs.amin(dim=1)
+    You take the class that the model thinks likeliest. It is the label's −log p that counts,
+    whatever the model thinks.
 ten_classes: costs.mean(dim=1) → costs.sum(dim=1) / 10
     The share is spread as if there were 10 classes. Take the number of classes from the logits: K =
     logits.shape[1].

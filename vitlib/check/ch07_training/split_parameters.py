@@ -137,6 +137,7 @@ words_in_names: in_layer and name == "weight" →
 → not any(word in path for word in ("norm", "bias", "token", "pos"))
 words_in_names_norms_and_biases: in_layer and name == "weight" →
 → not any(word in path for word in ("norm", "bias"))
+words_in_names_of_weights: in_layer and name → "norm" not in path and name
     You go by words in the names, such as "norm" or "token". Other people have other names for the
     same things. Go by the layer that the parameter belongs to.
 kinds_that_go_without: in_layer and name == "weight" →

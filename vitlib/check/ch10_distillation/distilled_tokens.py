@@ -85,6 +85,8 @@ no_positions: + pos_embed →
     tell one order of the patches from another.
 class_token_twice: [class_token, dist_token, → [class_token, class_token,
     The class token stands in the second place, too, and the distillation token is never used.
+zeros: dist_token = dist_token.expand → dist_token = torch.zeros_like(dist_token).expand
+    Zeros stand where the distillation token should be, and `dist_token` is never used.
 class_token_kept: [class_token, dist_token, patches] → [class_token, dist_token, tokens]
 class_token_kept_and_cut: [class_token, dist_token, patches], dim=1) →
 → [class_token, dist_token, tokens], dim=1)[:, :-1]

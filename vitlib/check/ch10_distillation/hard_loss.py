@@ -147,6 +147,19 @@ soft_targets: argmax → softmax
 students_own_class: teacher_logits.argmax → dist_logits.argmax
     The distillation head is taught by its own answers: the argmax is taken of dist_logits. Take the
     teacher's.
+smallest_logit: argmax → argmin
+    The target is the class that the teacher thinks *least* likely. Take the largest logit: argmax.
+nll_of_logits: F.cross_entropy(dist_logits → F.nll_loss(dist_logits
+    F.nll_loss gets logits. It wants logarithms of probabilities, and does not look: give it
+    log_softmax, or call F.cross_entropy.
+alpha_and_smoothing_exchanged: label_smoothing=smoothing → label_smoothing=alpha
+and: (1 - alpha) * truth + alpha * taught → (1 - smoothing) * truth + smoothing * taught
+    `alpha` and `smoothing` have changed places: α weighs the two terms, and smoothing belongs to
+    the true labels.
+divergence: F.cross_entropy(dist_logits, teacher_logits.argmax(dim=1)) →
+→ F.kl_div(dist_logits.log_softmax(1), teacher_logits.softmax(1), reduction="batchmean")
+    The second term is the divergence from the teacher's probabilities, as in soft distillation. The
+    hard one is the cross-entropy with the class of its largest logit: argmax.
 argmax_along_the_batch: argmax(dim=1) → argmax(dim=0)
     argmax runs along the batch: it looks for the best image of each class. The classes are the
     second axis of the logits (B, K).

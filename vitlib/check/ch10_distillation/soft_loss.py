@@ -109,6 +109,12 @@ teacher_not_cooled: (teacher_logits / tau) → teacher_logits
 log_target_of_probabilities: (teacher_logits / tau).log_softmax → (teacher_logits / tau).softmax
     F.kl_div gets the teacher's probabilities and takes them for logarithms. log_target=True is for
     a target from log_softmax: leave it out, or give it those.
+logits_of_the_student: (dist_logits / tau).log_softmax(dim=1) → dist_logits / tau
+    F.kl_div gets the student's logits. It wants logarithms of probabilities, and does not look:
+    log_softmax for the student.
+squared_differences_of_logits: student = (dist → return F.mse_loss(dist_logits, teacher_logits)
+→ student = (dist
+    These are squared differences of logits. The divergence compares probabilities: F.kl_div.
 both_directions: F.kl_div(student, teacher, reduction="batchmean", log_target=True) →
 → (
 →     F.kl_div(student, teacher, reduction="batchmean", log_target=True) / 2

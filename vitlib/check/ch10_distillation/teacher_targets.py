@@ -158,6 +158,17 @@ labels_in_a_column: argmax(dim=1) → argmax(dim=1, keepdim=True)
 one_label_for_all: argmax(dim=1) → argmax()
     argmax without an axis looks at the whole table, and gives one number for all images. The
     classes are the second axis: dim=1.
+largest_probabilities: logits.argmax(dim=1), → (logits / tau).softmax(dim=1).amax(dim=1),
+    The largest probabilities came back in place of the labels. Where they stand, argmax tells.
+sigmoid: softmax(dim=1) → sigmoid()
+    sigmoid looks at each class for itself, and the numbers do not sum to 1. Probabilities of
+    classes that exclude each other: softmax.
+logits_divided_by_their_sum: (logits / tau).softmax(dim=1) →
+→ logits / logits.sum(dim=1, keepdim=True)
+    The logits are divided by their sum. Some of them are negative, and so no probabilities come of
+    that: softmax takes the exponential first.
+softmin: softmax → softmin
+    Here the smallest logit gets the largest probability, as softmin does it. Take softmax.
 one_hot: logits.argmax(dim=1) → F.one_hot(logits.argmax(dim=1), logits.shape[1])
     The labels are spread over K columns of zeros and ones. One whole number an image is asked for,
     (B,), as F.cross_entropy takes it.

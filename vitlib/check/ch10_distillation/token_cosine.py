@@ -117,6 +117,15 @@ angle: F.cosine_similarity(a, b, dim=-1) → F.cosine_similarity(a, b, dim=-1).a
     This is the angle. Its cosine is asked for: leave out acos.
 sum_over_images: .mean() → .sum()
     The cosines of the images are added up. Take their mean.
+median: .mean() → .median()
+    This is the median over the images. Take the mean.
+mean_of_the_patches: x[:, 1] → x[:, 2:].mean(dim=1)
+    The class token is compared with the mean of the patches. The distillation token is at index 1.
+with_itself: x[:, 1] → x[:, 0]
+    The class token is compared with itself. The distillation token is at index 1.
+length_of_the_difference: F.cosine_similarity(a, b, dim=-1) → (a - b).norm(dim=-1)
+    This is the distance between the two tokens. The cosine compares directions only: dot product,
+    divided by both lengths.
 no_mean: .mean() →
     A number for each depth *and* image comes back. Take the mean over the images.
 """) | edits(at_once, """

@@ -61,6 +61,17 @@ sum: / 2 →
     too sure of itself: take the mean.
 brackets: (logits + dist_logits) → logits + dist_logits
     Only the second head is halved, since / binds tighter than +. Put brackets around the sum.
+first_head_halved: (logits + dist_logits) / 2 → logits / 2 + dist_logits
+    Only the first head is halved. Put brackets around the sum.
+larger_of_both: (logits + dist_logits) / 2 → torch.maximum(logits, dist_logits)
+    Of each pair of logits you take the larger one. Take their mean.
+side_by_side: (logits + dist_logits) / 2 → torch.cat([logits, dist_logits], dim=1)
+side_by_side_on_a_new_axis: (logits + dist_logits) / 2 → torch.stack([logits, dist_logits])
+    Both heads' logits came back. Their mean is asked for, (B, K).
+patches_read: [:, 0] → [:, 2:].mean(dim=1)
+and: [:, 1] → [:, 2:].mean(dim=1)
+    The heads read the mean of the patches. `head` reads the class token, `features[:, 0]`, and
+    `head_dist` the distillation token, `features[:, 1]`.
 mean_of_probabilities: logits + dist_logits → logits.softmax(1) + dist_logits.softmax(1)
     This is the mean of the probabilities. The paper's text fuses the heads so; its published code,
     and this book, average the logits. The two need not even name the same class: a head that is
@@ -116,7 +127,7 @@ share_that_agrees_in_single: , agree → , agree.float().mean()
     (B,): leave out the mean.
 all_agree: , agree → , agree.all()
     One answer for all images came back: whether the heads agree on every one. One for each image is
-    asked for, (B,): leave out all().
+    asked for, (B,): leave out all(), or torch.equal.
 the_class_itself: , agree → , logits.argmax(dim=-1)
     The second result is the class that is named. Asked for is whether both heads name the same one,
     True or False.

@@ -100,6 +100,14 @@ mean_over_both: .sum(dim=-1).mean(dim=-1) → .mean(dim=(-1, -2))
 divided_by_all_tokens: .mean(dim=-1) → .sum(dim=-1) / attention.shape[-1]
     The sum over the patches is divided by the number of all tokens. Prefix tokens do not look from
     anywhere: divide by the number of patches.
+one_for_each_patch: .sum(dim=-1).mean(dim=-1) → .sum(dim=-1)
+    One number for each patch comes back. Take the mean over the patches that look.
+most_attended_patch: return (share * far).sum(dim=-1).mean(dim=-1) →
+→ far = far.expand_as(share).gather(-1, share.argmax(-1, keepdim=True))
+→ return far[..., 0].mean(dim=-1)
+    Only the patch that gets the most attention counts. All of them do, each with its share.
+mean_over_layers: .mean(dim=-1) → .mean(dim=-1).mean(dim=1)
+    The layers are averaged. Each layer and head has its own distance: (B, L, H).
 mean_over_heads: .mean(dim=-1) → .mean(dim=-1).mean(dim=-1)
     The heads are averaged. Each head has its own distance: (B, L, H).
 not_weighted: share * far → far.expand_as(share) / (h * w)

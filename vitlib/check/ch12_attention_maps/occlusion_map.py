@@ -153,6 +153,26 @@ one_pixel: top : top + patch, left : left + patch → top, left
 class_zero: before.argmax() → 0
     This is class 0, whatever was predicted. Take the class with the largest logit of the whole
     image.
+added: = fill → += fill
+    `fill` is added to the square. Cover it: the pixels become `fill`.
+one_pixel_short: top : top + patch, left : left + patch →
+→ top : top + patch - 1, left : left + patch - 1
+    The square is one pixel too small in both directions. A slice ends before its second number: top
+    : top + patch has `patch` pixels already.
+whole_rows: , left : left + patch →
+    Whole rows are covered. A square has a left and a right end, too.
+divided_by_the_largest: return drops → return drops / drops.max()
+    The map is divided by its largest number. Return the falls as they are; whoever draws them may
+    scale them.
+least_likely_class: before.argmax() → before.argmin()
+    You follow the class that the model thinks *least* likely. Take the one that it predicts:
+    argmax.
+in_a_row: return drops → return drops.flatten()
+    The numbers stand in a row. They should lie as the squares do: (H/patch, W/patch).
+class_of_the_covered_image: drops[i, j] = → k = log_p(covered).argmax()
+→ drops[i, j] =
+    For each covered image you follow the class that is predicted then. Keep the class of the whole
+    image.
 multiplied: = fill → *= fill
     The square is multiplied by `fill`. Cover it: the pixels become `fill`.
 spread_over_pixels: return drops →

@@ -99,6 +99,9 @@ nothing_for_an_error: raise ValueError("wrong number of tokens") → return None
 from_the_bottom: unflatten(-1, grid_size) → unflatten(-1, grid_size).flip(-2)
     The rows run from the bottom to the top. They come in the order of an image: the first row is
     the upper one.
+too_few_taken: != → >
+    Too many tokens are refused, and with too few it is PyTorch that complains. Both mean that the
+    numbers do not add up: compare with !=, and raise the ValueError for both.
 an_assertion: if values.shape[-1] != first + n: → assert values.shape[-1] == first + n
 and: raise ValueError("wrong number of tokens") →
     An assert raises an AssertionError, and is skipped when Python runs with -O. For what a caller

@@ -102,6 +102,12 @@ softmax_of_the_map: on = → maps = maps.flatten(1).softmax(dim=1).view_as(maps)
 → on =
     The map goes through a softmax, which changes its shares. It is positive already: divide it by
     its sum.
+divided_by_the_other_area: / area → / (1 - area)
+    You divide by the share of the image that is *not* on the mask.
+logarithm: return on / total / area → return (on / total / area).log()
+    This is the logarithm of the lift. A map that is the same everywhere should get 1, and not 0.
+divided_by_the_largest: total = maps.sum(dim=(1, 2)) → total = maps.amax(dim=(1, 2))
+    The map is divided by its largest number. A share is a part of the whole: divide by the sum.
 a_difference: / area → - area
     The share of the area is subtracted. The question is how many *times* as much the mask gets as
     by chance: divide.

@@ -81,6 +81,23 @@ reshaped: torch.stack(layers, dim=1) →
 → torch.stack(layers).reshape(len(layers[0]), len(layers), -1)
     reshape does not exchange axes: it lays the same row of numbers out anew, and images and layers
     are mixed up. Stack along axis 1, or transpose.
+norm_of_your_own: norm(x) → torch.nn.functional.layer_norm(x, x.shape[-1:])
+    The tokens are normalised, but not by the model's `norm`: that has a scale and a shift that it
+    has learned. Call norm(x).
+length_one: norm(x) → torch.nn.functional.normalize(x, dim=-1)
+    The tokens are divided by their lengths. The model's `norm` is another thing, with a scale and a
+    shift that it has learned. Call norm(x).
+differences: in intermediates →
+→ in [b - a for a, b in zip([0 * intermediates[0], *intermediates], intermediates)]
+    You read what each block has *added*. The tokens after each block are asked for, as they stand
+    in the list.
+mean_of_the_layers: return torch.stack(layers, dim=1) →
+→ return head(norm(torch.stack(intermediates).mean(dim=0))[:, 0]).softmax(dim=-1)
+    The layers are averaged. Each is read for itself: (B, L, K).
+layers_last: stack(layers, dim=1) → stack(layers, dim=2)
+    The layers stand behind the classes: (B, K, L). Stack them along axis 1.
+exponentials: softmax(dim=-1) → exp()
+    These are exponentials. Probabilities sum to 1: softmax divides by the sum over the classes.
 norm_twice: norm(x) → norm(norm(x))
     The norm is applied twice. The tokens in the list have gone through none: once for each.
 head_before_norm: head(norm(x)[:, 0]) → norm(head(x)[:, 0])

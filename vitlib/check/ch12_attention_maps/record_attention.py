@@ -138,6 +138,25 @@ dropout_replaced: module.fused = fused → module.fused, module.attn_drop = fuse
 layers_in_one_axis: stack( → cat(
     Layers and heads stand in one axis. torch.stack makes a new axis for the layers, torch.cat does
     not.
+switched_off_too_late: module.fused = False → pass
+and: module.fused = fused → module.fused = False
+    The fused kernel is switched off only after the forward pass. While it is on, the weights are
+    never made, and your list stays empty. Set fused = False before model(images), and restore it
+    after that.
+layers_behind_the_heads: dim=1 → dim=2
+    The layers stand behind the heads: (B, H, L, T, T). Stack them along axis 1.
+layers_averaged: dim=1) → dim=1).mean(dim=1)
+    The layers are averaged. Keep them: (B, L, H, T, T).
+first_layer_only: stack(maps → stack(maps[:1]
+    Only the first layer comes back. All are wanted: a hook on every block.
+layers_backwards: stack(maps → stack(maps[::-1]
+    The layers run backwards. They are caught in the order in which they run: keep it.
+softmax_again: stack(maps, dim=1) → stack(maps, dim=1).softmax(dim=-1)
+    The weights go through a softmax a second time. What comes into attn_drop has been through one.
+patches_only: dim=1) → dim=1)[..., 1:, 1:]
+    The class token is cut off. All weights are asked for, (B, L, H, T, T), with all tokens.
+tuples_kept: inputs[0] → inputs
+    A hook is given its inputs as a tuple, also where there is one: keep inputs[0].
 fused_left_off: module.fused = fused → pass
     The weights are right, but the fused kernel is off afterwards: the model is slower from now on,
     and nobody knows why. Restore `fused`.

@@ -108,6 +108,14 @@ sum_of_the_heads: amax → sum
 class_tokens_row: return result → return result[:, 0]
     Only the class token's row comes back. The whole table is asked for, (B, T, T); a caller may
     take its first row.
+transposed: tables / tables.sum(dim=-1, keepdim=True) →
+→ (tables / tables.sum(dim=-1, keepdim=True)).mT
+    The tables are transposed. Row i is the token that collects: leave them as they are.
+layers_added: table @ result → table + result
+    The layers are added up. What they do one after the other is a product: later @ earlier.
+residual_twice: table @ result → table @ result + result
+    The result is added once more in each layer. That is the residual path, and the identity in each
+    table stands for it already.
 mean_of_the_layers: return result → return tables.mean(dim=1)
     The layers are averaged. What they do one after the other is a product: later @ earlier.
 columns_divided: dim=-1 → dim=-2

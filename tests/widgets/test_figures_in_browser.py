@@ -67,7 +67,7 @@ def check(page: Page | Locator, figure: PatchFigure, image: Tensor, size, patch,
         wanted = f"Row {patch} of reshape({count}, −1): pixels {first} to {last} "
     else:
         top, left = (size * place for place in divmod(patch, image.shape[2] // size))
-        wanted = f"Patch {patch} of {count}: rows {top} to {top + size - 1}, "
+        wanted = f"Patch {patch} of 0 to {count - 1}: rows {top} to {top + size - 1}, "
         wanted += f"columns {left} to {left + size - 1} "
     expect(page.locator("[data-part=status]")).to_contain_text(wanted)  # waits: touch comes late
 

@@ -221,7 +221,7 @@ def test_in_jupyterlab_page_and_kernel_follow_each_other(lab) -> None:
 
     slider.focus()
     lab.keyboard.press("ArrowRight")
-    expect(status).to_contain_text("Patch 0 of 4")
+    expect(status).to_contain_text("Patch 0 of 0 to 3")
     figure.locator(".vf-picker").first.focus()
     lab.keyboard.press("ArrowRight")
     figure.locator("input[type=radio][value=conv]").check()

@@ -175,7 +175,7 @@ def test_by_keyboard(show) -> None:
         check(page, figure, RGB, 6, patch, "unfold")
         assert picture(page).get_attribute("aria-valuenow") == str(patch)
         row, column = divmod(patch, 6)
-        words = f"patch {patch} of 24, row {row} of 4, column {column} of 6"
+        words = f"patch {patch} of 0 to 23, row {row} of 0 to 3, column {column} of 0 to 5"
         assert picture(page).get_attribute("aria-valuetext") == words
     page.keyboard.press("Tab")
     for key, patch in [("ArrowDown", 1), ("ArrowUp", 0), ("End", 23)]:

@@ -29,6 +29,7 @@ from vitlib.checkpoints.native import (
     load_checkpoint,
     load_weights,
     read_checkpoint,
+    restore_model,
     save_checkpoint,
     unwrapped,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "load_weights",
     "read_checkpoint",
     "read_foreign",
+    "restore_model",
     "save_checkpoint",
     "settings_of",
     "translate",

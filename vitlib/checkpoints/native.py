@@ -104,7 +104,11 @@ def load_checkpoint(path: FilePath, model: nn.Module | None = None) -> nn.Module
     that is damaged, is not a checkpoint, comes from a newer vitlib, holds a model with custom
     layers (which then has to be passed), or does not fit `model`, which is then untouched.
     """
-    checkpoint = read_checkpoint(path)
+    return restore_model(read_checkpoint(path), model)
+
+
+def restore_model(checkpoint: Checkpoint, model: nn.Module | None = None) -> nn.Module:
+    """As `load_checkpoint`, of a file that has been read."""
     if model is None:
         model = _build(checkpoint)
     load_weights(unwrapped(model), checkpoint)

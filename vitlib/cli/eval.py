@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from vitlib.checkpoints import TrainingState, load_checkpoint, read_checkpoint
+from vitlib.checkpoints import TrainingState, read_checkpoint, restore_model
 from vitlib.cli.describe import describe_data, describe_model, describe_pixels, describe_result
 from vitlib.cli.options import add_data, add_device
 from vitlib.data import ImageData, ImageSet, load_data
@@ -41,8 +41,9 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     device = pick_device(args.device)
     if args.report is not None:
         check_output_path(args.report, checkpoint=args.checkpoint)
-    model = as_vision_transformer(load_checkpoint(args.checkpoint))
-    training = read_checkpoint(args.checkpoint).training or TrainingState()
+    checkpoint = read_checkpoint(args.checkpoint)
+    model = as_vision_transformer(restore_model(checkpoint))
+    training = checkpoint.training or TrainingState()
     white = training.info.get("white", 0)
     data = load_data(args.data, img_size=model.img_size, whole=True, white=white)
     if 0 < white < data.white:

@@ -139,16 +139,17 @@ _AS_VITLIB = {
 }  # fmt: skip
 _SIZES_OF_PICTURES = ("size", "crop_size", "pad_size", "size_divisor", "pad_mode")
 
-_ROTARY = "it rotates queries and keys by the position of their patch (RoPE)"
+RELATIVE = "it adds a bias to attention by relative position"
+ROTARY = "it rotates queries and keys by the position of their patch (RoPE)"
 _SIZE = r"(tiny|small|medium|base|large|huge|giant|gigantic)"
 # timm's architectures: the first pattern that fits the whole name counts. "" is a plain ViT; for
 # others, the reason why it is none. What no pattern fits is refused as unknown.
 _ARCHITECTURES = (
-    (r".*(_rope|_dinov3|_pe_|_lingbot|_sapiens2|eva02_).*", _ROTARY),
+    (r".*(_rope|_dinov3|_pe_|_lingbot|_sapiens2|eva02_).*", ROTARY),
     (r".*_(clip|clip_quickgelu)_.*", "it normalises the tokens before the first block (CLIP)"),
     (r".*_siglip_.*", "it has no class token (SigLIP)"),
     (r".*_(gap|map)_.*|aimv2_.*", "it has no class token"),
-    (r".*_relpos_.*", "it adds a bias to attention by relative position"),
+    (r".*_relpos_.*", RELATIVE),
     (r"vit_giant_patch14_(reg\d_)?(dinov2|tipsv2)", "its MLP is gated (SwiGLU)"),
     (rf"vit_{_SIZE}_patch\d+_(plus_|36x1_)?\d+(_miil)?(_in21k|_dino|_mae)?", ""),
     (rf"vit_({_SIZE}|so400m)_patch\d+_(reg\d_)?(dinov2|tipsv2)", ""),

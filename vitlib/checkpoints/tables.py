@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from vitlib.checkpoints.known_settings import RELATIVE, ROTARY
+
 
 class Operation(NamedTuple):
     """What is done to the numbers of a tensor whose axes are `axes`; None means any shape."""
@@ -115,8 +117,6 @@ _FLAX_QKV_BIAS = Operation("reshaped", ("H", "d"), lambda t: t.flatten())
 _FLAX_OUT = Operation("transposed", ("H", "d", "D"), lambda t: t.flatten(0, 1).T)
 
 _PRE_TRAINING = "is only used in masked pre-training"
-_RELATIVE = "it adds a bias to attention by relative position"
-_ROTARY = "it rotates queries and keys by the position of their patch (RoPE)"
 
 _TIMM_NAMES = (
     "cls_token", "dist_token", "reg_token", "pos_embed", "patch_embed.proj.bias",
@@ -137,12 +137,12 @@ _TIMM = Dialect(
         "norm_pre.{p}": "it normalises the tokens before the first block (CLIP)",
         "blocks.{i}.attn.{q_norm|k_norm}.{p}": "it normalises queries and keys",
         "blocks.{i}.attn.{q_bias|k_bias|v_bias}": "its queries and values alone have a bias (BEiT)",
-        "{blocks.0|layers.0.blocks.0}.attn.relative_position_bias_table": _RELATIVE,
-        "rel_pos_bias.{*}": _RELATIVE,
-        "blocks.{i}.attn.{rel_pos.|rel_pos_}{*}": _RELATIVE,
+        "{blocks.0|layers.0.blocks.0}.attn.relative_position_bias_table": RELATIVE,
+        "rel_pos_bias.{*}": RELATIVE,
+        "blocks.{i}.attn.{rel_pos.|rel_pos_}{*}": RELATIVE,
         "blocks_token_only.{*}": "it adds the class token in its last blocks (CaiT)",
-        "{rope|rope_embed}.{*}": _ROTARY,
-        "blocks.{i}.attn.rope.{*}": _ROTARY,
+        "{rope|rope_embed}.{*}": ROTARY,
+        "blocks.{i}.attn.rope.{*}": ROTARY,
     },
     heads={"head": "head", "head_dist": "head_dist"},
 )
@@ -196,8 +196,8 @@ _HF = Dialect(
     refused={
         "{encoder.layer|layers}.{i}.{norm1|norm2|layer_scale1|layer_scale2}.{*}": "it is DINOv2",
         "{encoder.layer|layers}.{i}.{lambda_1|lambda_2}": "it is BEiT or data2vec",
-        "encoder.layer.{i}.attention.attention.relative_position_bias.{*}": _RELATIVE,
-        "{encoder.|}relative_position_bias.{*}": _RELATIVE,
+        "encoder.layer.{i}.attention.attention.relative_position_bias.{*}": RELATIVE,
+        "{encoder.|}relative_position_bias.{*}": RELATIVE,
         "embeddings.{detection_tokens|register_tokens}": "it has tokens of another kind",
     },
     heads={

@@ -33,16 +33,30 @@ class Folder:
     def name(self) -> str:
         return self.path.name
 
-    @property
+    @cached_property
     def split(self) -> SplitName | None:
         """The split that its name speaks of; none for "train_masks"."""
         found = parse_split(self.name)
         return None if found and any(map(is_side_name, found.rest)) else found
 
     @cached_property
+    def groups(self) -> Classes:
+        """Its pictures by the folder directly in it."""
+        return group(self.path, self.pictures)
+
+    @cached_property
     def classes(self) -> Classes:
         """If it is a split, its class folders that hold pictures; else nothing."""
-        return {name: files for name, files in group(self.inner, self.pictures).items() if name}
+        return {name: files for name, files in self._inner_groups.items() if name}
+
+    @property
+    def loose(self) -> list[Path]:
+        """If it is a split, its pictures that are in no class folder."""
+        return self._inner_groups.get("", [])
+
+    @cached_property
+    def _inner_groups(self) -> Classes:
+        return group(self.inner, self.pictures)
 
     @cached_property
     def inner(self) -> Path:
@@ -101,8 +115,7 @@ def from_class_folders(root: Path, folders: Sequence[Folder], passed: PassedOver
 def from_split(split: Folder, passed: PassedOver) -> Classes:
     """The classes of one split; those without a picture are refused."""
     empty: Classes = {f.name: [] for f in visible_folders(split.inner, PassedOver(split.inner))}
-    loose = group(split.inner, split.pictures).get("", [])
-    passed.add("pictures in no class folder", loose)
+    passed.add("pictures in no class folder", split.loose)
     return checked(split.inner, empty | split.classes)
 
 

@@ -22,7 +22,6 @@ from vitlib.data.classes import (
     checked,
     from_class_folders,
     from_split,
-    group,
     leave_out_side_pictures,
     names_of,
 )
@@ -186,12 +185,12 @@ def _each_class_is_split(root: Path, folders: Sequence[Folder]) -> bool:
     full = [f for f in folders if f.pictures]
     divided = []
     for f in full:
-        inner = [parse_split(name) for name in group(f.path, f.pictures) if name]
+        inner = [parse_split(name) for name in f.groups if name]
         if all(inner) and len({found.split for found in inner if found}) > 1:
             divided.append(f)
     if not divided or len(full) < 2:
         return False
-    if loose := [path for f in divided for path in group(f.path, f.pictures).get("", [])]:
+    if loose := [path for f in divided for path in f.groups.get("", [])]:
         raise ValueError(
             f"{root}: {names_of(divided)} have folders for training and test images, but beside "
             f"these lie {count_pictures(len(loose))}, such as {loose[0].relative_to(root)}: move "
@@ -210,7 +209,7 @@ def _from_split_classes(root: Path, folders: Sequence[Folder]) -> Layout:
     test: Classes = {}
     unused: dict[str, int] = defaultdict(int)
     for f in folders:
-        inner = group(f.path, f.pictures)
+        inner = f.groups
         names, tests = choose_splits(inner)
         if f.pictures and len(names) != 1:
             raise ValueError(f"{f.path} should hold one folder 'train', but has {', '.join(inner)}")
@@ -228,7 +227,7 @@ def _from_split_classes(root: Path, folders: Sequence[Folder]) -> Layout:
 
 
 def _describe_equal_inner_folders(folders: Sequence[Folder]) -> list[str]:
-    inside = [set(group(f.path, f.pictures)) for f in folders if f.pictures]
+    inside = [set(f.groups) for f in folders if f.pictures]
     if len(inside[0]) < 2 or "" in inside[0] or any(names != inside[0] for names in inside):
         return []
     return [

@@ -10,6 +10,7 @@ answer may change, too; for the rest there is `call(..., may_change=[kind])`. Th
 parameters exchanged for new ones), "attributes", "inputs" and "shared state" (shared.py).
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -89,10 +90,9 @@ class Modules:
         self._foreign = [] if own else [m.register_forward_hook(_nobody) for m in modules.values()]
         self._lent = [] if own else [p for _, p in _tensors(roots) if _lend_gradient(p)]
         self._states = {name: _state(m) for name, m in modules.items()}
-        self._numbers = {
-            name: [_numbers(t) for name_, t in _tensors(roots) if name_ == name]
-            for name in dict(_tensors(roots))
-        }
+        self._numbers: dict[str, list[_Numbers]] = defaultdict(list)  # two roots may share a name
+        for name, tensor in _tensors(roots):
+            self._numbers[name].append(_numbers(tensor))
 
     def changes(self) -> list[Change]:
         """What is not as it was, one entry for each kind and place."""

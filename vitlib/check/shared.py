@@ -49,9 +49,8 @@ class Shared:
         for name, (look, text) in SHARED.items():
             now = look()
             if now != self._before[name]:
-                said = ("on" if now else "off") if isinstance(now, bool) else str(now)
                 restore = "" if name == "gradients" else f", and it was {_said(self._before[name])}"
-                found.append(Change("shared state", name, text.format(said) + restore))
+                found.append(Change("shared state", name, text.format(_said(now)) + restore))
         return found
 
     def restore(self) -> None:

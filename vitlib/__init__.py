@@ -14,7 +14,7 @@ CONTRIBUTING.md draws which of them imports which.
 __version__ = "0.1.0"
 
 from vitlib.attention import Attention, attention_weights
-from vitlib.baselines import SmallCNN
+from vitlib.baselines import MlpMixer, SmallCNN
 from vitlib.blocks import Block, DropPath, LayerScale, Mlp
 from vitlib.checkpoints import (
     convert_state_dict,
@@ -60,6 +60,7 @@ __all__ = [
     "ImageSet",
     "LayerScale",
     "Mlp",
+    "MlpMixer",
     "PatchEmbed",
     "SmallCNN",
     "TrainConfig",

@@ -9,12 +9,13 @@
 Data go one way: data set and TrainConfig -> fit -> trained model and History -> evaluate.
 """
 
-from vitlib.train.distillation import DistillationLoss, PartlyLabelled
+from vitlib.train.distillation import UNLABELLED, DistillationLoss, PartlyLabelled
 from vitlib.train.evaluation import Evaluation, evaluate
 from vitlib.train.history import History, TrainConfig, TrainState
 from vitlib.train.loop import ema_update, fit, param_groups, pick_device, warmup_cosine
 
 __all__ = [
+    "UNLABELLED",
     "DistillationLoss", "Evaluation", "History", "PartlyLabelled", "TrainConfig", "TrainState",
     "ema_update", "evaluate", "fit", "param_groups", "pick_device", "warmup_cosine",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ In a notebook:
 
     check.patchify(my_patchify)   # a Report, which shows itself
     check.EXERCISES               # name -> Exercise(reference, mutants, accepted, ...)
+    check.training(model, data)   # a Checklist: what keeps a model of any kind from learning
 
     exercise.py   an exercise, and how it answers     report.py     how the outcome is shown
     observing.py  what comes of its cases             compare.py    how two results are compared
@@ -14,6 +15,7 @@ In a notebook:
     naming.py     which mistake it is                 edit.py       how known mistakes are written
     pairs.py      two of them at once                 excluded.py   functions that a task forbids
     sandbox.py    how an answer is run, safely        probing.py    how the tests try an exercise
+    learnable.py  is a model able to learn?           responses.py  ... and does its answer respond?
 
 The exercises are in one folder per chapter, one file each, and are found by walking the folders.
 """
@@ -23,10 +25,11 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from vitlib.check.exercise import Exercise
-from vitlib.check.report import Report
+from vitlib.check.learnable import training
+from vitlib.check.report import Checklist, Report
 from vitlib.wording import did_you_mean
 
-__all__ = ["EXERCISES", "Exercise", "Report"]
+__all__ = ["EXERCISES", "Checklist", "Exercise", "Report", "training"]
 
 
 def _find_exercises() -> Iterator[Exercise]:

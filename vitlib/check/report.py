@@ -1,4 +1,7 @@
-"""What a checker answers: in words, and in a notebook with your result drawn beside the target."""
+"""What a checker answers: in words, and in a notebook with your result drawn beside the target.
+
+`Report` is the answer to an exercise, `Checklist` that of `check.training`.
+"""
 
 import re
 from dataclasses import dataclass, field
@@ -46,7 +49,7 @@ class Report:
     def _repr_html_(self) -> str:
         color = "#8a8f98" if self.diagnosis == NOT_ATTEMPTED else (BLUE if self else ORANGE)
         paragraphs = "".join(
-            f'<p style="margin:.4em 0;white-space:pre-wrap">{_markdown_to_html(line)}</p>'
+            f'<p style="margin:.4em 0;white-space:pre-wrap">{markdown_to_html(line)}</p>'
             for line in self.message.split("\n\n")
         )
         return (
@@ -61,7 +64,49 @@ class Report:
         return f"✓ {self.exercise}: right" if self else f"✗ {self.exercise}: not yet"
 
 
-def _markdown_to_html(text: str) -> str:
+@dataclass(frozen=True)
+class Line:
+    """One line of the checklist: what was asked, how it turned out, and the number for it."""
+
+    name: str
+    passed: bool
+    number: str
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"{'✓' if self.passed else '✗'} {self.name}: {self.number}. {self.sentence}"
+
+
+@dataclass(frozen=True)
+class Checklist:
+    """The lines of `training`, in order; true if all of them passed. Shows itself in a notebook."""
+
+    lines: tuple[Line, ...]
+
+    @property
+    def failed(self) -> list[str]:
+        """The names of the lines that did not pass."""
+        return [line.name for line in self.lines if not line.passed]
+
+    def __bool__(self) -> bool:
+        return not self.failed
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.lines))
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr><td style="color:{BLUE if one.passed else ORANGE}">{"✓" if one.passed else "✗"}'
+            f"</td><td><strong>{escape(one.name)}</strong></td><td>{escape(one.number)}</td>"
+            f'<td style="text-align:left">{markdown_to_html(one.sentence)}</td></tr>'
+            for one in self.lines
+        )
+        return f'<table class="check-report" role="status">{rows}</table>'
+
+
+def markdown_to_html(text: str) -> str:
     """The text as HTML, with Markdown's `code` and *emphasis*."""
     text = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(text))
     return re.sub(r"(?<![\w*])\*(\w[^*\n]*\w)\*(?![\w*])", r"<em>\1</em>", text)

@@ -60,6 +60,12 @@ TERMS = {
     "exponential moving average": ("07_training", r"exponential moving averages?"),
     "gradient clipping": ("07_training", r"gradient clipping"),
     "confusion matrix": ("07_training", r"confusion matrix"),
+    "inductive bias": ("10_distillation", r"inductive bias(?:es)?"),
+    "hard distillation": ("10_distillation", r"hard distillation"),
+    "pseudo-label": ("10_distillation", r"pseudo-labels?"),
+    "soft distillation": ("10_distillation", r"soft distillation"),
+    "temperature": ("10_distillation", r"temperatures?"),
+    "KL divergence": ("10_distillation", r"KL divergences?"),
 }
 
 

@@ -64,7 +64,7 @@ TERMS = {
     "hard distillation": ("10_distillation", r"hard distillation"),
     "pseudo-label": ("10_distillation", r"pseudo-labels?"),
     "soft distillation": ("10_distillation", r"soft distillation"),
-    "temperature": ("10_distillation", r"temperatures?"),
+    "temperature": ("03_attention", r"temperatures?"),
     "KL divergence": ("10_distillation", r"KL divergences?"),
 }
 

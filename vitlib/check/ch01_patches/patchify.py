@@ -6,7 +6,7 @@ from einops import rearrange
 
 import vitlib
 from vitlib.check.edit import edits
-from vitlib.check.exercise import Cases, Exercise, call, numbers
+from vitlib.check.exercise import Cases, Exercise, call, numbers, single
 from vitlib.check.probing import changes, draw, returns
 
 
@@ -34,14 +34,26 @@ def by_loop(images, patch_size):
 
 def cases(answer) -> Cases:
     toy = torch.arange(24.0, dtype=torch.float64).reshape(1, 1, 4, 6)
-    yield "one grey image of 4 × 6 pixels, P = 2", lambda: call(answer, toy, 2)
+    yield "one grey image of 4 × 6 pixels, P = 2", lambda: single(call(answer, toy, 2))
     images = numbers(2, 3, 8, 12)
-    yield "two colour images of 8 × 12 pixels, P = 4", lambda: call(answer, images, 4)
-    yield "two colour images of 8 × 12 pixels, P = 2", lambda: call(answer, images, 2)
-    yield "an image that is one patch", lambda: call(answer, numbers(2, 3, 5, 5), 5)
+    yield "two colour images of 8 × 12 pixels, P = 4", lambda: single(call(answer, images, 4))
+    yield "two colour images of 8 × 12 pixels, P = 2", lambda: single(call(answer, images, 2))
+    yield "an image that is one patch", lambda: single(call(answer, numbers(2, 3, 5, 5), 5))
 
 
-MUTANTS = edits(patchify, """
+AXES = ["B", "C", "H/P", "P of the rows", "W/P", "P of the columns"]
+# what a permute is likely to get wrong and no mistake below names better
+LIKELY = "14235 21435 23145 25134 24315 24531 24513 23415 32415"
+LIKELY += " 35124 35241 23451 12453 31425 21345 41235 13245 21453"
+ORDERS = "\n".join(
+    f"""order_{order}: 0, 2, 4, 1, 3, 5 → 0, {", ".join(order)}
+    Before the last reshape the axes are in the wrong order. They should be (B, H/P,
+    W/P, C, P of the rows, P of the columns). Your numbers lie as if they were (B,
+    {", ".join(AXES[int(axis)] for axis in order)})."""
+    for order in LIKELY.split()
+)
+
+MUTANTS = edits(patchify, ORDERS) | edits(patchify, """
 no_permute: .permute(0, 2, 4, 1, 3, 5) →
     The patches are strips. A reshape alone cannot cut squares: it takes the pixels in the order in
     which they lie in memory, line by line. Split the axes into (B, C, H/P, P, W/P, P), and bring
@@ -50,6 +62,26 @@ channels_not_moved: 0, 2, 4, 1, 3, 5 → 0, 1, 2, 4, 3, 5
     With one channel this is right; with more, patches of one channel only are run together. Before
     you flatten, the axes should be (B, H/P, W/P, C, P, P): the channels belong inside the patch,
     behind the two axes of the grid.
+grid_split_off_first: H // P, P, W // P, P) → H // P, W // P, P, P)
+and: 0, 2, 4, 1, 3, 5 → 0, 2, 3, 1, 4, 5
+    The axes are split as (B, C, H/P, W/P, P, P). But a reshape can split an axis only into its own
+    factors: H into (H/P, P), and W into (W/P, P), so that it is (B, C, H/P, P, W/P, P).
+height_and_width_swapped: B, C, H, W = → B, C, W, H =
+    Height and width are swapped: images.shape is (B, C, H, W), height first.
+view: .reshape(B, -1, → .view(B, -1,
+    After a permute the numbers do not lie in memory in their new order, and .view cannot join such
+    axes. Use .reshape, or .contiguous() before .view.
+six_axes: .reshape(B, -1, C * P * P) →
+    All six axes come back. The last step is missing: join H/P with W/P, and C, P and P, to
+    (B, N, C·P·P).
+grid_kept: (B, -1, C * P * P) → (B, H // P, W // P, C * P * P)
+    The patches still stand in their grid, (B, H/P, W/P, C·P·P). A Transformer wants a sequence:
+    join the two axes of the grid, to (B, N, C·P·P).
+patches_kept: (B, -1, C * P * P) → (B, -1, C, P, P)
+    The patches are right, but not flattened: this is (B, N, C, P, P). Join the last three axes.
+batch_joined: (B, -1, C * P * P) → (-1, C * P * P)
+    The patches of all images stand in one list, (B·N, C·P·P). Keep the batch as an axis of its own:
+    (B, N, C·P·P).
 """) | edits(by_rearrange, """
 channels_last: (c p q) → (p q c)
     Each patch is flattened as (p, p, c), and it should be (c, p, p). Both are patches, but a
@@ -64,6 +96,14 @@ pixels_transposed: (c p q) → (c q p)
 inside_and_outside_swapped: (h p) (w q) → (p h) (q w)
     The axes are split the wrong way round: (P, H/P) where it should be (H/P, P). So a patch takes
     every (H/P)th pixel instead of P neighbours. The outer factor of a split comes first.
+rows_inside_out: (h p) → (p h)
+    The rows are split the wrong way round, as (P, H/P): a patch takes every (H/P)th row instead of
+    P neighbours. The outer factor of a split comes first.
+columns_inside_out: (w q) → (q w)
+    The columns are split the wrong way round, as (P, W/P): a patch takes every (W/P)th column
+    instead of P neighbours. The outer factor of a split comes first.
+first_image_only: (images, pattern → (images[:1], pattern
+    Only the first image of the batch is cut. Keep the axis B.
 """) | edits(by_unfold, """
 unfold_reshaped: .transpose(1, 2) → .reshape(len(images), -1, images.shape[1] * patch_size**2)
     F.unfold puts one patch in each *column*, and a reshape to (B, N, C·P·P) reads along the rows:

@@ -18,6 +18,9 @@ from vitlib.check.relations import count_right, one_number, other_shape, pattern
 
 SHORT = reprlib.Repr()
 SHORT.maxstring = 300  # an answer may be a text of any length
+TYPE_ERRORS = (  # what they are about; the last of these in a text says most
+    "positional argument|unexpected keyword|unsupported operand|slice indices|return_types|NoneType"
+)
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class Raised:
     def alike(self, other: "Raised") -> bool:
         """Whether two equal errors are of one mistake, too, as far as their texts tell.
 
-        The same attribute is missing, both are about how something is called or both are
-        not, or a RuntimeError that names no sizes has the same text.
+        The same attribute is missing, both TypeErrors are about the same thing or about none
+        that is told apart, or a RuntimeError that names no sizes has the same text.
         """
         return self == other and self._clue() == other._clue()
 
@@ -48,7 +51,7 @@ class Raised:
         if self.kind in ("AttributeError", "NameError"):
             return " ".join(re.findall(r"'([^']*)'", self.text)[-1:])
         if self.kind == "TypeError":
-            return " ".join(re.findall(r"positional argument|unexpected keyword", self.text)[:1])
+            return " ".join(re.findall(TYPE_ERRORS, self.text)[-1:])
         return self.text if self.kind == "RuntimeError" and not self.reason else ""
 
 
@@ -152,13 +155,20 @@ def _compare_tensors(yours: Tensor, target: Tensor, path: str) -> Difference | N
         if yours.is_floating_point() and target.is_floating_point():
             text += ": make new tensors with the dtype of the input"
         return Difference(text)
-    if not target.is_floating_point():
-        equal = bool((yours == target).all())
-        return None if equal else Difference(f"{path}{count_right(yours, target)}", yours, target)
-    rough = 1e-9 if target.dtype == torch.float64 else 1e-4
-    if torch.allclose(yours, target, rtol=rough, atol=rough, equal_nan=True):
+    if same_tensors(yours, target):
         return None
-    return Difference(f"{path}{same_shape(yours, target)}", yours, target)
+    describe = same_shape if target.is_floating_point() else count_right
+    return Difference(f"{path}{describe(yours, target)}", yours, target)
+
+
+def same_tensors(yours: Tensor, target: Tensor) -> bool:
+    """Whether two tensors are equal up to rounding; to say how they differ takes far longer."""
+    if yours.shape != target.shape or yours.dtype != target.dtype:
+        return False
+    if not target.is_floating_point():
+        return bool((yours == target).all())
+    rough = 1e-9 if target.dtype == torch.float64 else 1e-4
+    return torch.allclose(yours, target, rtol=rough, atol=rough, equal_nan=True)
 
 
 def _dtype_name(dtype: torch.dtype) -> str:

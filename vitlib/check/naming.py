@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitlib.check.compare import Raised, difference
+from torch import Tensor
+
+from vitlib.check.compare import Raised, difference, same_tensors
 from vitlib.check.edit import Edits
 from vitlib.check.observing import MakeCases, Observation, one, said
 from vitlib.check.pairs import Pair, pairs_of
@@ -83,6 +85,8 @@ def _same(mine: Any, seen: Any, right: Any) -> bool:
     """Whether an answer and a mistake give the same; of errors, also the text has to fit."""
     if isinstance(mine, Raised) and isinstance(seen, Raised) and not isinstance(right, Raised):
         return mine.alike(seen)
+    if isinstance(mine, Tensor) and isinstance(seen, Tensor):
+        return same_tensors(mine.detach(), seen.detach())
     return difference(mine, seen) is None
 
 

@@ -32,6 +32,8 @@ def cases(answer) -> Cases:
             reason = f"the message of your ValueError does not name {missing}"
             product = "the product" if str(sizes[0] * sizes[1]) in str(error) else ""
             raise Refused(f"{reason}. It says “{error}”", reason + product) from None
+        except RuntimeError as error:
+            raise Refused(f"a RuntimeError was raised: {error}", "RuntimeError") from None
         text = f"no ValueError was raised, and {result!r} came back"
         words = isinstance(result, str | BaseException)  # which ones, does not matter
         raise Refused(text, type(result).__name__ if words else text)

@@ -31,6 +31,7 @@ def cases(answer) -> Cases:
                 return "refused"
             reason = f"the message of your ValueError does not name {missing}"
             product = "the product" if str(sizes[0] * sizes[1]) in str(error) else ""
+            product *= not any(str(side) in str(error) for side in sizes[:2])
             raise Refused(f"{reason}. It says “{error}”", reason + product) from None
         except RuntimeError as error:
             raise Refused(f"a RuntimeError was raised: {error}", "RuntimeError") from None
@@ -46,6 +47,7 @@ def cases(answer) -> Cases:
     yield "30 × 30 pixels, P = 8, to be refused", lambda: refusal(30, 30, 8)
     # P divides the sum of the sides
     yield "30 × 34 pixels, P = 8, to be refused", lambda: refusal(30, 34, 8)
+    yield "16 × 30 pixels, P = 8, to be refused", lambda: refusal(16, 30, 8)
     # P divides the number of pixels
     yield "12 × 10 pixels, P = 8, to be refused", lambda: refusal(12, 10, 8)
     # P² divides the number of pixels, and P does not divide the sides
@@ -110,14 +112,38 @@ always_refuses: height % patch_size or width % patch_size → True
     Every one of the images is refused, also those that fit. A patch fits if height % patch_size is
     0, in this order, and width % patch_size, too.
 checks_the_height_only: or width % patch_size →
+checks_the_height_only_with_the_area: or width % patch_size →
+and: (height // patch_size) * (width // patch_size) → height * width // patch_size**2
     Only the height is checked. A width that the patch does not divide gets through, and its last
     columns of pixels are dropped.
 checks_the_width_only: height % patch_size or →
+checks_the_width_only_with_the_area: height % patch_size or →
+and: (height // patch_size) * (width // patch_size) → height * width // patch_size**2
     Only the width is checked. A height that the patch does not divide gets through, and its last
     rows of pixels are dropped.
 and_for_or: patch_size or → patch_size and
+and_for_or_with_the_area: patch_size or → patch_size and
+and: (height // patch_size) * (width // patch_size) → height * width // patch_size**2
     An image is refused only if *both* its sides are wrong. One side that the patch does not divide
     is enough: `or`, not `and`.
+checks_the_longer_side_only: height % patch_size or width % patch_size →
+→ max(height, width) % patch_size
+    Only the longer side is checked. The patch must divide both.
+checks_the_shorter_side_only: height % patch_size or width % patch_size →
+→ min(height, width) % patch_size
+    Only the shorter side is checked. The patch must divide both.
+refuses_what_is_not_square: height % patch_size or width % patch_size → height != width
+    Images that are not square are refused, and a square one whose sides the patch does not divide
+    is not. An image may be wide: check that the patch divides each side.
+rounds: height % patch_size or width % patch_size → False
+and: (height // patch_size) * (width // patch_size) →
+→ round(height / patch_size) * round(width / patch_size)
+    A size that the patch does not divide is rounded, up or down, and nothing is refused. Raise a
+    ValueError instead.
+names_the_product_and_the_square: {height}×{width} pixels, no multiples of {patch_size} →
+→ {height * width} pixels, no multiple of {patch_size**2}
+    The message names the product of height and width, and the square of the patch size, which helps
+    nobody to find what is wrong. Name height, width and patch size.
 asserts: if height % patch_size or width % patch_size: → for side in (height, width):
 and: raise ValueError(f"{height}×{width} pixels, no multiples of {patch_size}") →
 → assert side % patch_size == 0, f"{side} is no multiple of {patch_size}"

@@ -135,6 +135,9 @@ first_channel_only: return → patches, weight = patches[..., : P * P], weight[:
 → return
     Only the first channel of the image has a part in it. A kernel has a layer for each channel:
     multiply each with its own, and add up.
+summed_over_the_batch: patches @ → patches.sum(0, keepdim=True).expand_as(patches) @
+    The products are added up over the images of the batch as well. Each image has its own tokens:
+    keep the axis B.
 relu: return → return torch.relu(
 and: + bias → + bias)
     Negative numbers are set to 0. An embedding is a linear map, without ReLU: return what the
@@ -162,6 +165,10 @@ unfold_reshaped: columns.transpose(1, 2) → columns.reshape(len(images), -1, co
 unfold_not_transposed: columns.transpose(1, 2) → columns
     F.unfold puts one patch in each *column*: (B, C·P·P, N). Transpose its last two axes before you
     multiply.
+unfold_times_kernels: F.linear(columns.transpose(1, 2), weight.flatten(1), bias) →
+→ columns.transpose(1, 2) @ weight.flatten(1) + bias
+    The weight is (D, C·P·P) after flatten(1), and on the right of @ it must have C·P·P first: it is
+    its transpose that belongs there.
 no_stride: , stride=weight.shape[-1] →
     The window moves on by one pixel, so that the patches overlap. Its stride must be the patch
     size.

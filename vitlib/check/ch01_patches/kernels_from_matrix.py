@@ -78,6 +78,12 @@ not_moved: .permute(0, 3, 1, 2) →
 flipped: 3, 1, 2) → 3, 1, 2).flip(-2, -1)
     The kernels are turned by 180°. A mathematical convolution does that, but what PyTorch calls one
     does not: it lays the kernel on the image as it is.
+axes_reversed: 3, 1, 2) → 3, 2, 1)
+    The two pixel axes are swapped: each kernel is flipped at its diagonal. Reversing all four axes
+    swaps these two as well; they should keep their order.
+pixels_joined: 3, 1, 2) → 3, 1, 2).flatten(2)
+    The two axes of pixels are joined: this is (D, C, P·P). A convolution's weight has four axes:
+    leave them apart.
 upside_down: 3, 1, 2) → 3, 1, 2).flip(-2)
     The rows of each kernel run from bottom to top. Keep their order.
 mirrored: 3, 1, 2) → 3, 1, 2).flip(-1)
@@ -96,11 +102,7 @@ scaled: return kernels → return kernels / matrix.shape[0]
 a_convolution: return kernels.permute(0, 3, 1, 2) →
 → return nn.Conv2d(in_chans, len(kernels), patch_size, patch_size)
     A convolution comes back. Asked for is its weight alone, a tensor of shape (D, C, P, P).
-""") | edits(folded_first, ORDERS) | edits(folded_first, """
-axes_reversed: 3, 2, 0, 1 → 3, 2, 1, 0
-    The two pixel axes are swapped: each kernel is flipped at its diagonal. Reversing all four axes
-    swaps these two as well; they should keep their order.
-""") | edits(by_einops, """
+""") | edits(folded_first, ORDERS) | edits(by_einops, """
 channels_between: (p q c) → (p c q)
     A column of the matrix is read as (p, c, p), but the patches were flattened as (p, p, c): the
     channel runs fastest.

@@ -77,6 +77,9 @@ stride_is_the_overlap_or_one: stride=stride → stride=max(1, patch_size - strid
 padded_by_half: stride=stride → padding=patch_size // 2, stride=stride
     The image is padded with P // 2 zeros on each side, so that there are more windows, which reach
     beyond the edge. Leave out the padding.
+padded_by_all_but_one: stride=stride → padding=patch_size - 1, stride=stride
+    The image is padded with P − 1 zeros on each side, so that windows reach beyond the edge. Leave
+    out the padding.
 padded_by_one: stride=stride → padding=1, stride=stride
     The image is padded with a zero on each side, so that windows reach beyond the edge. Leave out
     the padding.
@@ -142,6 +145,14 @@ rows_by_the_patch: height - p + 1, stride → height - p + 1, p
 columns_by_the_patch: width - p + 1, stride → width - p + 1, p
     From column to column the window moves on by P pixels, not by the stride. It is the same stride
     in both directions.
+moved_by_one: images[:, :, y : y + p, x : x + p] →
+→ images[:, :, y // stride :, x // stride :][:, :, :p, :p]
+    There are as many windows as there should be, but they start one pixel after the other. Window
+    (i, j) starts at (i · stride, j · stride).
+moved_by_the_patch: images[:, :, y : y + p, x : x + p] →
+→ images[:, :, y // stride * p :, x // stride * p :][:, :, :p, :p]
+    There are as many windows as there should be, but they start P pixels after each other, and so
+    they run over the edge. Window (i, j) starts at (i · stride, j · stride).
 stacked_first: torch.stack(cut, 1) → torch.stack(cut)
     The windows are stacked along a new first axis: this is (N, B, C·P·P). Stack along axis 1, to
     (B, N, C·P·P).
@@ -167,6 +178,10 @@ no_permute: rearrange(windows, "b c h w p q -> b (h w) (c p q)") →
     With one channel this is right; with more, the windows of one channel are run together with
     those of the next. images.unfold leaves (B, C, rows, columns, P, P): bring C behind the rows and
     columns before you flatten.
+channels_behind_the_rows: rearrange(windows, "b c h w p q -> b (h w) (c p q)") →
+→ windows.transpose(1, 2).reshape(len(images), -1, images.shape[1] * patch_size**2)
+    The channels are brought behind the rows of the grid, and they belong behind its columns, too:
+    the axes should be (B, rows, columns, C, P, P).
 pixels_transposed: (c p q) → (c q p)
     Each window is flipped at its diagonal: its columns are read as its rows. Look at the order of
     the two axes inside a window.

@@ -68,6 +68,9 @@ and: 0, 2, 4, 1, 3, 5 → 0, 2, 3, 1, 4, 5
     factors: H into (H/P, P), and W into (W/P, P), so that it is (B, C, H/P, P, W/P, P).
 height_and_width_swapped: B, C, H, W = → B, C, W, H =
     Height and width are swapped: images.shape is (B, C, H, W), height first.
+patch_and_grid_swapped: H // P, P, W // P, P) → P, H // P, P, W // P)
+    Height and width are split into P parts each, so that the patches have H/P × W/P pixels. Split
+    them into (H/P, P) and (W/P, P): the number of patches first, then their size.
 view: .reshape(B, -1, → .view(B, -1,
     After a permute the numbers do not lie in memory in their new order, and .view cannot join such
     axes. Use .reshape, or .contiguous() before .view.
@@ -102,6 +105,9 @@ rows_inside_out: (h p) → (p h)
 columns_inside_out: (w q) → (q w)
     The columns are split the wrong way round, as (P, W/P): a patch takes every (W/P)th column
     instead of P neighbours. The outer factor of a split comes first.
+pixels_apart_from_channels: (c p q)" → c (p q)"
+    The patches are right, but their channels still stand apart: this is (B, N, C, P·P). Join the
+    last two axes, too.
 first_image_only: (images, pattern → (images[:1], pattern
     Only the first image of the batch is cut. Keep the axis B.
 """) | edits(by_unfold, """
@@ -113,6 +119,13 @@ unfold_without_transpose: .transpose(1, 2) →
     two axes.
 overlapping: , stride=patch_size →
     The patches overlap: the window moves on by one pixel. Its stride must be the patch size.
+""") | edits(by_loop, """
+stacked_first: flatten(1) for y, x in corners], 1) → flatten(1) for y, x in corners])
+    The patches are stacked along a new first axis: this is (N, B, C·P·P). Stack along axis 1, to
+    (B, N, C·P·P).
+joined: torch.stack( → torch.cat(
+    The patches of an image are joined to one long vector. Stack them, so that they have an axis of
+    their own: (B, N, C·P·P).
 """)  # fmt: skip
 
 

@@ -85,6 +85,13 @@ split_like_the_image: H // P, W // P, -1, P, P) → H // P, P, W // P, P, -1)
 and: 0, 3, 1, 4, 2, 5 → 0, 5, 1, 2, 3, 4
     The patches are split as if they lay like the image. patches is (B, N, C·P·P), so that the
     split is (B, H/P, W/P, C, P, P).
+patchify_again: H // P, W // P, -1, P, P) → -1, H // P, P, W // P, P)
+and: 0, 3, 1, 4, 2, 5 → 0, 2, 4, 1, 3, 5
+    This is patchify once more, done to numbers that are patches already. The way back starts from
+    (B, H/P, W/P, C, P, P), and permutes to (B, C, H/P, P, W/P, P).
+channels_from_one_side: -1, P, P) → patches.shape[2] // P, P, P)
+    The number of channels is taken for the last axis divided by P. That axis is C·P·P long: divide
+    by P².
 forward_again: 0, 3, 1, 4, 2, 5 → 0, 2, 4, 1, 3, 5
     This is the permute of patchify once more, and the way back needs the opposite one. You start
     from (B, H/P, W/P, C, P, P) and want (B, C, H/P, P, W/P, P): write down which axis goes where.
@@ -147,7 +154,7 @@ square_grid_of_einops: h=img_size[0] // patch_size →
 three_channels_for_einops: h=img_size[0] // patch_size → c=3, h=img_size[0] // patch_size
     The number of channels is fixed at 3, and a grey image has one. Work it out: the last axis of
     the patches is C·P·P long.
-sizes_in_patches_for_einops: h=img_size[0] // patch_size → h=img_size[0]
+sizes_in_patches_for_einops: h=img_size[0] // patch_size → h=img_size[0], w=img_size[1]
     img_size is in pixels, and the grid is cut as if it were in patches: there are H // P rows of
     patches, and W // P columns.
 rows_first_in_a_line: b c (h p) (w q)" → b c (h w p) q"
@@ -171,6 +178,10 @@ last_patch_missing: range(patches.shape[1]) → range(patches.shape[1] - 1)
 all_channels_alike: patches[:, n].reshape(-1, channels, p, p) →
 → patches[:, n, None, : p * p].unflatten(-1, (p, p))
     All channels show the first one. Each patch holds C·P·P numbers: reshape it to (C, P, P).
+""") | edits(in_float32, """
+rows_as_long_as_columns: patches[:, n] → patches[:, y // p * (H // p) + x // p]
+    The number of a patch is counted with H/P patches in a row. A row has W/P of them: patch (i, j)
+    is number i · W/P + j.
 """) | edits(by_fold, """
 columns_not_transposed: .transpose(1, 2) →
     F.fold expects one patch in each *column*, (B, C·P·P, N), and gets the patches as rows.

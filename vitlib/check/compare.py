@@ -19,7 +19,8 @@ from vitlib.check.relations import count_right, one_number, other_shape, pattern
 SHORT = reprlib.Repr()
 SHORT.maxstring = 300  # an answer may be a text of any length
 TYPE_ERRORS = (  # what they are about; the last of these in a text says most
-    "positional argument|unexpected keyword|unsupported operand|slice indices|return_types|NoneType"
+    "positional argument|unexpected keyword|unsupported operand|slice indices|not callable"
+    "|return_types|NoneType"
 )
 
 

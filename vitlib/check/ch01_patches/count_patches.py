@@ -1,5 +1,6 @@
 """1.1 count_patches: one that does not divide must be refused."""
 
+import re
 from functools import partial
 from math import prod
 
@@ -26,13 +27,16 @@ def cases(answer) -> Cases:
         try:
             result = call(answer, *sizes)
         except ValueError as error:
-            missing = ", ".join(str(size) for size in sizes if str(size) not in str(error))
+            named = [int(number) for number in re.findall(r"\d+", str(error))]
+            missing = ", ".join(str(size) for size in sizes if size not in named)
             if not missing:
                 return "refused"
             reason = f"the message of your ValueError does not name {missing}"
-            product = "the product" if str(sizes[0] * sizes[1]) in str(error) else ""
-            product *= not any(str(side) in str(error) for side in sizes[:2])
-            raise Refused(f"{reason}. It says “{error}”", reason + product) from None
+            sides = sizes[:2]
+            product = prod(sides) in named and not {*sides} & {*named}
+            raise Refused(
+                f"{reason}. It says “{error}”", reason + ", but their product" * product
+            ) from None
         except RuntimeError as error:
             raise Refused(f"a RuntimeError was raised: {error}", "RuntimeError") from None
         text = f"no ValueError was raised, and {result!r} came back"

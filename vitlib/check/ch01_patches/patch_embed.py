@@ -54,11 +54,12 @@ def cases(answer) -> Cases:
 
     def named():
         names = [name for name, _ in build(answer, 12, 4, 3, 7).named_parameters()]
+        if not names:
+            raise Refused("nothing is learned in it")
         if "proj.weight" not in names:
             text = f"there is no `proj.weight`; the learned parameters are {', '.join(names)}"
-            raise Refused(
-                text if names else "nothing is learned in it", "proj" if names else "none"
-            )
+            nested = any(name.startswith("proj.") for name in names)
+            raise Refused(text, "nested" if nested else "another name")
         return "proj.weight"
 
     def embed(*sizes):
@@ -82,7 +83,21 @@ def cases(answer) -> Cases:
 
     def other_image(height, width):
         model = build(answer, 32, 8, 1, 4)
-        return refused(lambda: model(torch.zeros(1, 1, height, width)))
+        of_its_size = ""
+        try:
+            model(torch.zeros(1, 1, 32, 32))
+        except ValueError:
+            of_its_size = "one of the right size is refused"
+        except Exception:  # what it is about, other cases tell
+            pass
+        try:
+            seen = refused(lambda: model(torch.zeros(1, 1, height, width)))
+        except Refused as wrong:
+            text = f"{wrong}, and {of_its_size}" if of_its_size else str(wrong)
+            raise Refused(text, wrong.reason + of_its_size) from None
+        if of_its_size:
+            raise Refused(of_its_size)
+        return seen
 
     # P = C: two swapped arguments of Conv2d cancel here
     yield "two images of 9 × 9 pixels, 3 channels, P = 3, D = 5", lambda: embed(9, 3, 3, 5)
@@ -160,6 +175,10 @@ other_name: self.proj = → self.conv =
 and: self.proj(images) → self.conv(images)
     The convolution has another name. Call it `proj`, as timm does: published weights are stored as
     proj.weight and proj.bias, and are looked for by these names.
+proj_is_a_sequence: nn.Conv2d(in_chans, embed_dim, patch_size, stride=patch_size) →
+→ nn.Sequential(nn.Conv2d(in_chans, embed_dim, patch_size, stride=patch_size))
+    proj is not the convolution itself, but something that holds it. Published weights are stored as
+    proj.weight and proj.bias: let self.proj be the nn.Conv2d.
 image_size_on_the_class: self.img_size, self.patch_size = →
 → PatchEmbed.img_size, self.patch_size =
     The first model refuses its own images when a second one is built: your module reads an image
@@ -173,8 +192,10 @@ patch_size_16: patch_size, stride=patch_size → 16, stride=16
     The patch size is fixed at 16. Pass patch_size on, as kernel size and as stride.
 width_768: embed_dim, patch_size, → 768, patch_size,
     The width is fixed at 768. Pass embed_dim on.
-image_size_224: self.img_size, self.patch_size = img_size, → self.img_size, self.patch_size = 224,
-    The image size is fixed at 224. Keep the one that the model is built with.
+always_refuses: self.img_size, self.patch_size = img_size, →
+→ self.img_size, self.patch_size = 224,
+    Images of the size that the model was built for are refused, too. Keep img_size in __init__, and
+    compare both height and width with it, each a number with a number.
 detached: return self.proj(images) → return self.proj(images).detach()
     The numbers are right, but no gradient reaches the convolution: it would never learn. Look for
     no_grad, .data or .detach().
@@ -199,6 +220,17 @@ padded_by_half: stride=patch_size → stride=patch_size, padding=patch_size // 2
 padded_by_one: stride=patch_size → stride=patch_size, padding=1
     The image is padded with a zero on each side, so that the patches do not start at its corner.
     Leave out the padding.
+stride_is_the_grid: stride=patch_size → stride=img_size // patch_size
+    The stride is the number of patches in a row. It must be the patch size: the kernel moves on by
+    its own width.
+sequence_first: .flatten(2).transpose(1, 2) → .flatten(2).permute(2, 0, 1)
+    This is (N, B, D): the tokens come first. The batch should: (B, N, D).
+any_exception_in_init: raise ValueError(f"{patch_size} does → raise Exception(f"{patch_size} does
+    For a size that does not divide, a plain Exception is raised. A caller that waits for a
+    ValueError does not catch it: raise ValueError(...).
+any_exception_in_forward: raise ValueError(f"expected → raise Exception(f"expected
+    For an image of another size, a plain Exception is raised. A caller that waits for a ValueError
+    does not catch it: raise ValueError(...).
 a_map: .flatten(2).transpose(1, 2) →
     This is the feature map (B, D, H/P, W/P), as the convolution leaves it. Flatten its grid, and
     move D to the end: (B, N, D).
@@ -227,10 +259,6 @@ smaller_only: height != self.img_size or width != self.img_size →
 larger_only: height != self.img_size or width != self.img_size →
 → height > self.img_size or width > self.img_size
     Too large an image is refused, and too small a one gets through. Compare with !=.
-one_side_smaller_only: height != self.img_size or width != self.img_size →
-→ height * width < self.img_size**2
-    Only an image with fewer pixels than img_size² is refused. Compare height and width, each with
-    img_size, by !=.
 counts_the_tokens: height != self.img_size or width != self.img_size →
 → (height // self.patch_size) * (width // self.patch_size) != (self.img_size // self.patch_size)**2
     forward compares the number of tokens only. A long narrow image may have as many, and one that

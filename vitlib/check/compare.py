@@ -72,7 +72,8 @@ def difference(yours: Any, target: Any, path: str = "") -> Difference | None:
     float32. Lists, tuples and dictionaries are compared entry by entry.
     """
     if isinstance(target, Raised) or isinstance(yours, Raised):
-        return None if yours == target else Difference(path + _compare_errors(yours, target))
+        equal = type(yours) is type(target) and yours == target  # an array compares its numbers
+        return None if equal else Difference(path + _compare_errors(yours, target))
     if isinstance(target, Mapping) and isinstance(yours, Mapping):
         if set(yours) != set(target):
             missing = ", ".join(map(str, sorted(set(target) - set(yours), key=str)))

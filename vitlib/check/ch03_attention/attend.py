@@ -165,6 +165,25 @@ first_image_only: q @ k.transpose(-2, -1) → q[0] @ k[0].transpose(-2, -1)
 and: @ v → @ v[0]
     Only the first image is computed. Matrix products take the batch along by themselves: leave out
     [0].
+last_image_only: q @ k.transpose(-2, -1) → q[-1] @ k[-1].transpose(-2, -1)
+and: @ v → @ v[-1]
+    Only the last image comes back. A loop must collect the results of all images (torch.stack);
+    without a loop, matrix products take the batch along by themselves.
+images_behind_queries: return scores.softmax(dim=-1) @ v →
+→ return (scores.softmax(dim=-1) @ v).transpose(0, 1)
+    The images stand behind the queries, (N, B, e). They come first: (B, N, e). (torch.stack of the
+    images needs dim=0.)
+images_joined: return scores.softmax(dim=-1) @ v → return (scores.softmax(dim=-1) @ v).flatten(0, 1)
+    The images are joined, (B·N, e). torch.cat puts them one after the other; torch.stack gives them
+    an axis: (B, N, e).
+mean_of_the_queries: return scores.softmax(dim=-1) @ v →
+→ return (scores.softmax(dim=-1) @ v).mean(dim=1)
+    The results of the queries are averaged. One row for each query comes back: (B, N, e).
+changed_in_place: scores = q @ → q *= 1
+→ q += 1
+→ scores = q @
+    You change the queries that you are given (*=, or an assignment), and the caller's numbers with
+    them. Write q = q * scale, which makes a new tensor.
 added_up_over_queries: scores.softmax(dim=-1) @ v → scores.softmax(-1).sum(-2)[..., None] * v
     You add up over the queries, and each *key* gets a row, (B, M, e). Add up over the keys:
     weights @ v.

@@ -119,6 +119,10 @@ bias_of_the_values_twice: torch.zeros_like(b_q) → b_v
     there.
 mean_of_the_biases: torch.zeros_like(b_q) → (b_q + b_v) / 2
     The keys have got the mean of the other biases. They have none: put zeros there.
+queries_bias_for_values: b_k, b_v] → b_k, b_q]
+    The values have got the bias of the queries. It is b_q, zeros, b_v.
+values_bias_for_queries: [b_q, b_k → [b_v, b_k
+    The queries have got the bias of the values. It is b_q, zeros, b_v.
 ones: zeros_like → ones_like
     The keys have got a bias of ones. No bias is a bias of 0: torch.zeros_like(b_q).
 random_bias: zeros_like → randn_like

@@ -104,6 +104,22 @@ shares_of_the_whole: sum(dim=-1, keepdim=True) → sum()
 shares_of_the_whole_set: sum(dim=-1, → sum(dim=(-2, -1),
     All the weights together sum to 1, and each row should. The sum in the denominator needs dim=-1,
     keepdim=True.
+first_axis_taken_for_rows: amax(dim=-1, keepdim=True) →
+→ flatten(1).amax(1).reshape(-1, *[1] * (scores.ndim - 1))
+and: sum(dim=-1, keepdim=True) → flatten(1).sum(1).reshape(-1, *[1] * (scores.ndim - 1))
+    Each index of axis 0 is taken for a row (as by `for row in scores`). With sets of rows that is a
+    whole matrix, and all of it sums to 1. The rows are the last axis, however many stand before it.
+standardised: (scores - highest) →
+→ ((scores - scores.mean(-1, keepdim=True)) / scores.std(-1, keepdim=True))
+    The scores are divided by their standard deviation. That changes their differences, and so the
+    weights. Subtract the largest score of the row, and no more.
+squeezed: (scores - highest) → ((scores - highest) / (highest - scores.amin(-1, keepdim=True)))
+    The scores are squeezed between 0 and 1. That changes their differences, and so the weights.
+    Subtract the largest score of the row, and no more.
+fixed_number_subtracted: - highest → - 1000
+fixed_number_subtracted_700: - highest → - 700
+    A fixed number is subtracted. Scores far below it have powers that are all 0, and 0/0 is nan;
+    scores far above it overflow. Subtract the largest score of each row.
 no_exponential: (scores - highest).exp() → scores
 no_exponential_after_all: .exp() →
     The numbers are divided by their sum, without the exponential. Negative ones then give negative

@@ -103,8 +103,9 @@ masked: return torch.stack(pieces, dim=1) → d = x.shape[-1] // num_heads
     D/H channels.
 fixed_number: chunk(num_heads → chunk(2
 fixed_number_3: chunk(num_heads → chunk(3
-fixed_number_12: chunk(num_heads → chunk(12
     The number of heads is fixed. Use num_heads.
+single_channels: chunk(num_heads → split(1
+    There is a piece for each channel. It should be H pieces of D/H channels.
 divided_by_the_number: x.chunk → (x / num_heads).chunk
     The *numbers* are divided by H. It is the width that is cut into H pieces.
 pieces_added: torch.stack(pieces, dim=1) → sum(pieces)

@@ -148,8 +148,11 @@ class Deal:
         data = load_data("mnist5k")
         rest, kept_back = data.split(KEPT_BACK / len(data.train), seed=seed)
         unlabelled, labelled = replace(data, train=rest).split(LABELS / len(rest), seed=seed)
-        trains = (labelled, PartlyLabelled(labelled, unlabelled), rest)
-        return cls(*(replace(data, train=train) for train in trains), kept_back)
+        few, partly, everything = (
+            replace(data, train=train)
+            for train in (labelled, PartlyLabelled(labelled, unlabelled), rest)
+        )
+        return cls(few, partly, everything, kept_back)
 
 
 @cache

@@ -53,8 +53,8 @@ class ByLoop(DropPath):
 
 
 def cases(answer) -> Cases:
-    def train(*shape):
-        layer, x = build(answer, 0.25).train(), 1 + numbers(*shape).abs()
+    def train(*shape, p=0.25):
+        layer, x = build(answer, p).train(), 1 + numbers(*shape).abs()
         return fates(x, [call(layer, x) for _ in range(32)])
 
     def unchanged(p, training):
@@ -74,6 +74,7 @@ def cases(answer) -> Cases:
     yield "width 1", lambda: train(80, 3, 1)
     yield "one vector a sample, (80, 5)", lambda: train(80, 5)
     yield "pictures, (80, 3, 4, 5)", lambda: train(80, 3, 4, 5)
+    yield "drop_prob 0.75", lambda: train(80, 3, 4, p=0.75)
     yield "evaluation, where nothing should change", lambda: unchanged(0.25, training=False)
     yield (
         "training with drop_prob 0, where nothing should change",
@@ -117,6 +118,23 @@ keeps_what_it_should_drop: 1 - self.drop_prob → self.drop_prob
 compared_the_wrong_way: x.new_empty(shape).bernoulli_(keep) → torch.rand(shape) > keep
     Three quarters are dropped where one should be. rand() < keep is true with probability keep;
     with > it is true with probability drop_prob.
+multiplied: / keep → * keep
+    What is kept is multiplied by 1 − drop_prob. Divide by it: only then does the mean stay the
+    same.
+normal_numbers: x.new_empty(shape).bernoulli_(keep) → torch.randn(shape) < keep
+    torch.randn draws from a normal distribution: below `keep` lie more than `keep` of them. Draw
+    evenly from 0 to 1, with torch.rand.
+one_generator: mask = x.new_empty(shape) → generator = torch.Generator().manual_seed(0)
+→ mask = x.new_empty(shape)
+and: bernoulli_(keep) → bernoulli_(keep, generator=generator)
+    The generator is seeded in every pass, so that the same samples are dropped each time. Use
+    torch's own generator, without a seed.
+rounded_up: x.new_empty(shape).bernoulli_(keep) → (keep + torch.rand(shape)).round()
+    keep + rand() is rounded to the nearest number, which is 1 or 2 and never 0. floor() gives 1
+    with probability keep.
+random_factor: x.new_empty(shape).bernoulli_(keep) → torch.rand(shape)
+    Each sample is multiplied by a random number. A sample is kept whole or dropped whole: compare
+    the random number with keep.
 divided_by_the_wrong_one: / keep → / self.drop_prob
     The kept samples are divided by drop_prob. Divide by 1 − drop_prob, the share that is kept: only
     then does the mean stay the same.

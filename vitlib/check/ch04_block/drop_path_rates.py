@@ -19,9 +19,7 @@ def by_max(rate, depth):
 def cases(answer) -> Cases:
     def run(rate, depth):
         result = call(answer, rate, depth)
-        if result is None or isinstance(result, str | int | float):
-            return result
-        return [float(r) for r in result]
+        return [float(r) for r in result] if isinstance(result, list | tuple) else result
 
     yield "rate 0.3, 4 blocks", lambda: run(0.3, 4)
     yield "rate 0.1, 12 blocks", lambda: run(0.1, 12)
@@ -49,6 +47,42 @@ chance_to_be_kept: rate * i → 1 - rate * i
 no_steps_for_one_block: max(1, depth - 1) → (depth - 1)
     It divides by depth − 1, which is 0 for a single block. Treat that case, or use torch.linspace.
 """) | edits(drop_path_rates, """
+begins_at_one: range(depth) → range(1, depth)
+    There is one rate too few: range(1, depth) leaves out block 0, whose rate is 0.
+begins_at_one_over_depth: (depth - 1) for i in → depth for i in
+and: range(depth) → range(1, depth)
+    There is one rate too few, and none is the full rate: i runs from 0 to depth − 1, and is divided
+    by depth − 1.
+one_too_many: range(depth) → range(depth + 1)
+    There is one rate too many: blocks are counted from 0 to depth − 1, which is range(depth).
+begins_and_ends_one_later: range(depth) → range(1, depth + 1)
+    The rates are those of the next block: the first is not 0, and the last is more than rate. Count
+    from 0: range(depth).
+over_one_more: depth == 1 → depth == 0
+and: i / (depth - 1) → (i + 1) / (depth + 1)
+over_one_more_but_for_one: i / (depth - 1) → (i + 1) / (depth + 1)
+    You divide by depth + 1 steps, with one before the first block and one after the last. The first
+    block gets 0 and the last rate: depth − 1 steps.
+whole_division: rate * i / (depth - 1) → rate * i // (depth - 1)
+    // divides and drops what is behind the point. Use /.
+rounded: rate * i / (depth - 1) → round(rate * i / (depth - 1), 2)
+rounded_to_one: rate * i / (depth - 1) → round(rate * i / (depth - 1), 1)
+    The rates are rounded. Return them as they are.
+one_step_for_all: rate * i / (depth - 1) → rate / (depth - 1)
+    Every block gets one step, rate / (depth − 1). Multiply it by the number of the block.
+zero_then_the_rate: rate * i / (depth - 1) → rate * (i > 0)
+    All blocks but the first get the whole rate. It should grow in equal steps.
+squares: rate * i / (depth - 1) → rate * (i / (depth - 1)) ** 2
+    The rates grow with the square of the block's number. Equal steps are asked for.
+powers: rate * i / (depth - 1) → rate ** (depth - 1 - i)
+    These are powers of the rate. Equal steps are asked for: rate · i / (depth − 1).
+nothing_for_one_block: [0.0] → []
+    For a single block an empty list comes back. It needs a rate as well: [0.0].
+number_for_one_block: [0.0] → 0.0
+    For a single block a number comes back. A list is asked for, also of one: [0.0].
+two_blocks_alike: depth == 1 → depth <= 2
+and: [0.0] → [0.0] * depth
+    Two blocks both get 0. The last of them gets the rate.
 one_block_gets_the_rate: [0.0] → [rate]
     A single block gets the whole rate. It is the first block, and the first gets 0.
 """)  # fmt: skip
@@ -71,5 +105,6 @@ EXERCISE = Exercise(
         by_max,
         lambda rate, depth: torch.linspace(0, rate, depth, dtype=torch.float64).tolist(),
     ],
+    excluded=["torch.linspace", "numpy.linspace"],
     probe=probe,
 )

@@ -62,7 +62,7 @@ def cases(answer) -> Cases:
         return x.grad
 
     yield "2 images of 5 tokens, D = 12, 3 heads", lambda: run(4)
-    yield "mlp_ratio 2.5", lambda: run(2.5)
+    yield "mlp_ratio 2.65, which comes to 31.8", lambda: run(2.65)
     # ELU takes a number and Identity takes anything: here a swap is silent
     yield (
         "act_layer=nn.ELU, norm_layer=nn.Identity",
@@ -136,6 +136,24 @@ no_qkv_bias: qkv_bias=True →
 ratio_cut_off: int(dim * mlp_ratio) → dim * int(mlp_ratio)
     mlp_ratio is made a whole number before it multiplies: 2.5 becomes 2. Multiply first, then cut
     off: int(dim * mlp_ratio).
+ratio_rounded: int(dim * mlp_ratio) → round(dim * mlp_ratio)
+    The hidden width is rounded to the nearest whole number, and should be rounded down, with int.
+    Weights that were trained elsewhere would not fit.
+ratio_as_the_width: int(dim * mlp_ratio) → int(mlp_ratio)
+    mlp_ratio is taken for the hidden width itself. It is a multiple of dim: int(dim * mlp_ratio).
+act_called: act_layer=act_layer → act_layer=act_layer()
+    act_layer() makes an object, and Mlp takes the class: it calls it itself. Pass act_layer without
+    the brackets.
+act_by_position: int(dim * mlp_ratio), act_layer=act_layer → int(dim * mlp_ratio), act_layer
+    The third argument of Mlp is out_features, so the class of the activation is taken for a width.
+    Name it: act_layer=act_layer.
+mlp_forgotten: return x + self.mlp(self.norm2(x)) → return x
+    The MLP is built and never used. The block has two halves: x + attn(norm1(x)), then x +
+    mlp(norm2(x)).
+attention_forgotten: x = x + self.attn(self.norm1(x)) → x = x
+    Attention is built and never used, so that no token sees another one.
+residual_twice: return x + self.mlp → return 2 * x + self.mlp
+    x is added twice in the second half. Each half adds its branch once: x + mlp(norm2(x)).
 ratio_ignored: int(dim * mlp_ratio) → 4 * dim
     The hidden width is always 4·D. It should be int(dim * mlp_ratio).
 """) | edits(OfVitlib, """

@@ -83,6 +83,16 @@ wide: dim_feedforward=4 * dim, →
 width_of_the_text: 4 * dim → 48
     The hidden width is 48 whatever the width is: that fitted the text's block of width 12. It
     should be 4·D: dim_feedforward=4 * dim.
+half_as_wide: 4 * dim → 2 * dim
+    The hidden width is 2·D, and ViT's is 4·D.
+as_wide_as_the_tokens: 4 * dim → dim
+    The hidden width is D, and ViT's is 4·D.
+eps_of_bert: 1e-6 → 1e-12
+    The norms have eps 1e-12, which BERT and Hugging Face's ViT use. Here it is 1e-6, as in timm.
+without_biases: layer_norm_eps=1e-6, → layer_norm_eps=1e-6, bias=False,
+    The layer has no biases at all. ViT's have: leave bias=True, the default.
+one_head: num_heads, → 1,
+    There is one head, whatever num_heads says.
 activation_class: "gelu" → nn.GELU
     activation is the class nn.GELU, and calling it makes a module instead of numbers. Give 'gelu',
     the function F.gelu, or an object, nn.GELU().
@@ -90,6 +100,12 @@ eps_of_torch: layer_norm_eps=1e-6, →
     The norms have eps 1e-5, the default. ViT's have 1e-6: layer_norm_eps=1e-6. The difference is
     small, and it shows where tokens hardly vary.
 """) | edits(by_position, """
+in_an_encoder: return nn.TransformerEncoderLayer( → return nn.TransformerEncoder(*[
+→         nn.TransformerEncoderLayer(
+and: True, True) → True, True)], 1)
+    A whole nn.TransformerEncoder comes back, a stack of layers. One layer is asked for.
+the_class_itself: (dim, num_heads, dim * 4, 0, F.gelu, 1e-6, True, True) →
+    The class comes back, and not a layer: call it, with its settings.
 defaults: num_heads, dim * 4, 0, F.gelu, 1e-6, True, True → num_heads
     The layer is left at its defaults: sequence first, post-norm, ReLU, dropout 0.1, hidden width
     2048, eps 1e-5. That is the encoder of 2017, not ViT's block. Six arguments are to be set.

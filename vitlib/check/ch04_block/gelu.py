@@ -41,6 +41,13 @@ sigmoid: torch.special.ndtr(x) → torch.sigmoid(1.702 * x)
 silu: torch.special.ndtr(x) → torch.sigmoid(x)
     This is SiLU, x · σ(x): the gate is the logistic function, and it should be Φ, the distribution
     function of the normal distribution.
+tanh_without_the_cube: torch.special.ndtr(x) → (1 + torch.tanh((2 / math.pi) ** 0.5 * x)) / 2
+    This is the tanh approximation without its term in x³. Use torch.erf, which needs neither.
+density: torch.special.ndtr(x) → torch.exp(-x.square() / 2) / (2 * math.pi) ** 0.5
+    x is multiplied by the density of the normal distribution. Φ is its *distribution function*, the
+    area under the density up to x.
+relu_gated: x * torch.special.ndtr(x) → x.clamp(min=0) * torch.special.ndtr(x)
+    Numbers below zero are set to 0 before the gate. GELU lets small negative numbers through.
 relu: x * torch.special.ndtr(x) → x.clamp(min=0)
     This is ReLU: everything below zero becomes 0. GELU lets small negative numbers through, a
     little: GELU(−1) = −0.159.
@@ -58,6 +65,24 @@ mirrored: 1 + torch.erf → 1 - torch.erf
     erf, not 1 − erf.
 without_the_half: 0.5 * x → x
     Everything is twice too large: 1 + erf runs from 0 to 2, and Φ from 0 to 1. Take half of it.
+root_outside: torch.erf(x / math.sqrt(2)) → torch.erf(x) / math.sqrt(2)
+    The √2 divides the result of erf. It belongs inside: erf(x / √2).
+halved_inside: x / math.sqrt(2) → x / 2
+    x is divided by 2 inside erf, and should be divided by √2.
+root_of_two_over_pi: x / math.sqrt(2) → x * math.sqrt(2 / math.pi)
+    √(2/π) belongs to the tanh approximation. Inside erf, x is divided by √2.
+squared: x / math.sqrt(2) → x**2 / math.sqrt(2)
+    x is squared inside erf, which makes the gate the same for x and −x. It is erf(x / √2).
+half_inside: 0.5 * x * (1 + torch.erf(x / math.sqrt(2))) → x * (0.5 + torch.erf(x / math.sqrt(2)))
+    erf is not halved: the gate runs from −½ to 1½. Φ(x) = (1 + erf(x / √2)) / 2.
+halved_twice: 0.5 * x → 0.25 * x
+    Everything is half as large as it should be: the ½ is there twice.
+product: * (1 + torch.erf(x / math.sqrt(2))) → * 1 + torch.erf(x / math.sqrt(2))
+product_with_the_one: x * (1 + → (x * 1 +
+    The bracket around 1 + erf is missing or closes too late: x multiplies the 1 alone, and erf is
+    added. x multiplies the whole bracket: 0.5 · x · (1 + erf(x / √2)).
+residual: return 0.5 * x → return x + 0.5 * x
+    x is added to the result. GELU is the product alone.
 gate_only: 0.5 * x → 0.5
     This is Φ(x), the gate alone. Multiply it by x.
 """)  # fmt: skip
@@ -81,5 +106,6 @@ EXERCISE = Exercise(
         lambda x: x / 2 * (1 + torch.erf(x / torch.sqrt(torch.tensor(2.0)))),  # √2 in float32
         nn.GELU(),
     ],
+    excluded=["torch.nn.functional.gelu", "torch.special.ndtr", "torch.distributions.Normal"],
     probe=probe,
 )

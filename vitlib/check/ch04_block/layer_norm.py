@@ -30,11 +30,18 @@ def cases(answer) -> Cases:
         x, weight = 1 + scale * numbers(*shape), numbers(shape[-1], seed=1)
         return call(answer, x, weight, numbers(shape[-1], seed=2), eps)
 
+    def gradient():
+        x, weights = numbers(2, 3, 5).requires_grad_(), numbers(2, 3, 5, seed=4)
+        result = call(answer, x, numbers(5, seed=1), numbers(5, seed=2), 1e-2)
+        (result * weights).sum().backward()
+        return x.grad
+
     yield "two images of 3 tokens, D = 5", lambda: run(2, 3, 5)
     yield "as many tokens as channels", lambda: run(2, 4, 4)
     yield "four axes, (2, 3, 4, 6)", lambda: run(2, 3, 4, 6)
     yield "tokens that hardly vary, eps = 1e-6", lambda: run(2, 3, 5, scale=1e-3, eps=1e-6)
     yield "a large eps, 0.5", lambda: run(2, 3, 5, eps=0.5)
+    yield "the gradient that reaches x", gradient
 
 
 MUTANTS = edits(by_var_mean, """
@@ -89,6 +96,66 @@ weight_forgotten: * weight →
     The weight is not used: multiply each channel by it, before the bias is added.
 bias_forgotten: + bias →
     The bias is not used: add it at the end.
+affine_first: centred = x - x.mean → x = x * weight + bias
+→ centred = x - x.mean
+and: normalised * weight + bias → normalised
+    Weight and bias come before the norm, which then takes most of them away again. First
+    normalise, then times weight plus bias.
+affine_first_and_last: centred = x - x.mean → x = x * weight + bias
+→ centred = x - x.mean
+    Weight and bias are applied twice, before the norm and after it. Only after it.
+variance_summed: square().mean( → square().sum(
+    The squares are added up, but not divided by D. The variance is their mean.
+mean_summed: x - x.mean( → x - x.sum(
+mean_summed_there: normalised = centred → normalised = (x - x.sum(dim=-1, keepdim=True))
+    The sum of the channels is subtracted where their mean should be.
+squares_uncentred: centred.square() → x.square()
+    The squares are those of x itself. The variance is the mean of the squares of x *minus its
+    mean*.
+first_axis: x - x.mean(dim=-1 → x - x.mean(dim=0
+and: square().mean(dim=-1 → square().mean(dim=0
+    Mean and variance are taken over axis 0, the images of a batch. Each token has its own, over its
+    channels: dim=-1.
+whole_image: x - x.mean(dim=-1 → x - x.mean(dim=tuple(range(1, x.ndim))
+and: square().mean(dim=-1 → square().mean(dim=tuple(range(1, x.ndim))
+    Each image has one mean and one variance, over all of its tokens together. Each token has its
+    own: dim=-1.
+eps_squared: + eps → + eps**2
+    eps is squared. It is added to the variance as it is.
+eps_twice: centred / (variance + eps).sqrt() → centred / ((variance + eps).sqrt() + eps)
+    eps is added twice, under the root and to the root. Once, under the root, is enough.
+eps_subtracted: + eps → - eps
+    eps is subtracted from the variance, which may become negative then. Add it.
+mean_absolute_deviation: centred.square().mean(dim=-1, keepdim=True) → centred.abs().mean(-1, True)
+and: (variance + eps).sqrt() → (variance + eps)
+    The tokens are divided by the mean distance from their mean. LayerNorm divides by the standard
+    deviation: square, take the mean, then the root.
+weight_plus_one: * weight → * (1 + weight)
+    The factor is 1 + weight. Some models store their weight so; here it is weight itself.
+multiplied: centred / → centred *
+    The tokens are multiplied by their standard deviation. Divide by it.
+mean_not_squared: centred.square().mean(dim=-1, keepdim=True) → (x * x - x).mean(-1, True)
+    From the mean of the squares you subtract the mean, not its square. The variance is E[x²] −
+    (E[x])².
+mean_squared_added: variance = centred.square().mean(dim=-1, keepdim=True) → mean = x.mean(-1, True)
+→ variance = (x * x).mean(-1, True) + mean**2
+    The square of the mean is added to the mean of the squares. It has to be subtracted: E[x²] −
+    (E[x])².
+sign: x - x.mean(dim=-1, keepdim=True) → x.mean(dim=-1, keepdim=True) - x
+    x is subtracted from its mean, so that every sign is turned round. Subtract the mean from x.
+weight_added: * weight + bias → + weight + bias
+    The weight is added. It is a factor: times weight, plus bias.
+weight_and_bias_swapped: * weight + bias → * bias + weight
+    Weight and bias have changed places: the factor is weight, and bias is added.
+variance_detached: / (variance + eps).sqrt() → / (variance + eps).sqrt().detach()
+    The numbers are right, but no gradient passes through the standard deviation: it is detached,
+    or made under no_grad. It depends on x, too.
+mean_detached: x - x.mean(dim=-1, keepdim=True) → x - x.mean(dim=-1, keepdim=True).detach()
+    The numbers are right, but no gradient passes through the mean: it is detached, or made under
+    no_grad. It depends on x, too.
+in_place: x - x.mean(dim=-1, keepdim=True) → x.sub_(x.mean(dim=-1, keepdim=True))
+    The mean is subtracted in place, so that the caller's x is changed. Write x = x - mean, which
+    makes a new tensor.
 bias_before_weight: normalised * weight + bias → (normalised + bias) * weight
     The bias is added before the weight multiplies. It is the other way round: first times weight,
     then plus bias.
@@ -116,5 +183,9 @@ EXERCISE = Exercise(
         by_loop,
         lambda x, weight, bias, eps: F.layer_norm(x, weight.shape, weight, bias, eps),
     ],
+    excluded=[
+        "torch.nn.functional.layer_norm", "torch.nn.functional.batch_norm", "torch.var",
+        "torch.std", "torch.var_mean", "torch.std_mean",
+    ],
     probe=probe,
-)
+)  # fmt: skip

@@ -68,6 +68,10 @@ def cases(answer) -> Cases:
             partial(run, partial(neighbour, read=read, written=written)),
         )
     yield "the token before, taken away", lambda: run(lambda x: x - F.pad(x, (0, 0, 1, 0))[:, :-1])
+    yield (
+        "a ten-thousandth of the token before, added",
+        lambda: run(lambda x: x + F.pad(x, (0, 0, 1, 0))[:, :-1] / 10_000),
+    )
     yield "a block", lambda: run(block)
 
 
@@ -96,6 +100,27 @@ and: poked = x.clone() →
     to j. Start from a fresh copy of x for each token.
 all_channels_must_change: any(-1) → all(-1)
     A token counts as reached only if *all* of its channels change. One is enough: any, not all.
+compared_with_the_input: f(poked)[0] != before → f(poked)[0] != x[0]
+    The output of the changed tokens is compared with the *input*. Compare it with the output of
+    the tokens as they were: f(x).
+rises_only: (f(poked)[0] != before).any(-1) → (f(poked)[0] - before).amax(-1) > 1e-9
+    Only outputs that rise are seen: a difference may be negative, too. Take abs() first.
+coarse: (f(poked)[0] != before).any(-1) → (f(poked)[0] - before).abs().amax(-1) > 1e-2
+coarser: (f(poked)[0] != before).any(-1) → (f(poked)[0] - before).abs().amax(-1) > 0.1
+    Your tolerance is too large: a weak dependence is one, too. Rounding in float64 is below 1e-12,
+    so that 1e-9 is enough.
+flipped: poked[0, j] += torch.randn_like(x[0, j]) → poked[0, j] = poked[0, j].flip(-1)
+    The channels of the token change places. A function that goes by their sum, or by a norm over
+    tokens and channels, does not see that. Add different numbers to the channels.
+all_at_once: poked[0, j] += torch.randn_like(x[0, j]) → poked[:, : j + 1] += torch.randn(x.shape[2])
+    All tokens up to j are changed at once. Change token j alone.
+diagonal_left_out: dim=1) → dim=1) & (torch.eye(x.shape[1]) < 1)
+    The diagonal is false: a token that depends on itself is a dependence, too.
+all_ones: return torch.stack(columns, dim=1) → return torch.ones(x.shape[1], x.shape[1]).bool()
+    Every entry is true, whatever f is. Change one token after the other, and look which outputs
+    change.
+identity: return torch.stack(columns, dim=1) → return torch.eye(x.shape[1]).bool()
+    Only the diagonal is true, whatever f is: as if no token reached another one.
 first_channel_only: .any(-1) → [:, 0]
     Only the first channel of the output is looked at. Tokens may mix in another one.
 """) | edits(reach, """
@@ -106,9 +131,9 @@ positive_only: .abs().sum((1, 3)) > 1e-12 → .gt(0).any(3).any(1)
     You ask for derivatives above zero. A negative one is a dependence, too: != 0.
 """) | edits(by_gradients, """
 sum_over_the_channels: (weights * out) → out
-    You take the gradient of the *sum* of an output token's channels. Behind a LayerNorm that sum is
-    constant, and its gradient zero, although every channel depends on the input. Take each channel
-    by itself, or a sum with random weights.
+    You go by the *sum* of an output token's channels, by its change or by its gradient. Behind a
+    LayerNorm that sum is constant, although every channel depends on the input. Look at each
+    channel by itself, or at a sum with random weights.
 """)  # fmt: skip
 
 

@@ -18,13 +18,22 @@ def amount(module, needed):
     return f"{'more' if learned > needed else 'fewer'} than {needed} learned numbers"
 
 
+def _turned(module, sizes):
+    """Whether what it learns has its two axes the other way round, which is free."""
+    first = next(module.parameters()).squeeze()
+    return first.ndim == 2 and first.shape == sizes[::-1]
+
+
 def filled(answer, sizes, run):
     """run(module), with random weights; if the module learns something else, only that it does."""
     module = build(answer, *sizes).double()
     learned = amount(module, prod(sizes))
     if learned != f"{prod(sizes)} learned numbers":
         return learned
-    nn.utils.vector_to_parameters(numbers(prod(sizes), seed=5), module.parameters())
+    values = numbers(*sizes, seed=5)
+    if _turned(module, sizes):
+        values = values.T
+    nn.utils.vector_to_parameters(values.flatten(), module.parameters())
     return run(module)
 
 
@@ -38,4 +47,6 @@ def gradients(out, given):
 def gradient(module, tokens):
     """The gradient that a weighted sum of module(tokens) sends to all that the module learns."""
     found = gradients(module(tokens), list(module.parameters()))
+    if _turned(module, tokens.shape[1:]):
+        found = [found[0].squeeze().T]
     return torch.cat([part.flatten() for part in found])

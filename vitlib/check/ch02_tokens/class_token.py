@@ -73,6 +73,76 @@ added: torch.cat([cls, tokens], dim=1) → tokens + cls
 detached: .expand → .detach().expand
     The numbers are right, but no gradient reaches the class token, and it stays as it started. Look
     for .data, .detach(), requires_grad=False or torch.tensor(...).
+not_expanded: .expand(len(tokens), -1, -1) →
+    There is one class token, and a batch of several images: torch.cat does not broadcast. Give each
+    image a copy first: cls.expand(B, -1, -1) is (B, 1, D).
+only_a_vector: torch.zeros(1, 1, dim) → torch.zeros(dim)
+and: .expand(len(tokens), -1, -1) →
+    A vector (D,) is joined to tokens (B, N, D), and torch.cat wants three axes of both. Make it
+    (1, 1, D), and expand that to (B, 1, D).
+a_vector_for_each_row: torch.zeros(1, 1, dim) → torch.zeros(1, dim)
+and: .expand(len(tokens), -1, -1) → .expand(len(tokens), -1)
+    The class token has two axes, and torch.cat wants three as in the tokens: (B, 1, D).
+lies_along_the_wrong_axis: 1, 1, dim → 1, dim, 1
+    The vector lies along the axis of the tokens: (1, D, 1) is D tokens of one channel. One token of
+    D channels is (1, 1, D).
+joined_along_the_batch: dim=1 → dim=0
+    torch.cat joins along axis 0, the images, which is also what it does if it is told no axis. The
+    class token is one more *token*: dim=1.
+joined_along_the_batch_for_each_patch: .expand(len(tokens), -1, -1) →
+→ .expand(-1, tokens.shape[1], -1)
+and: dim=1 → dim=0
+    The class token is joined along axis 0, as one more image made of class tokens. It is one more
+    token of every image: dim=1.
+joined_along_the_channels: dim=1 → dim=2
+joined_along_the_channels_for_each_patch: .expand(len(tokens), -1, -1) →
+→ .expand(len(tokens), tokens.shape[1], -1)
+and: dim=1 → dim=2
+    The class token is joined along the last axis, the channels. It is one more token: dim=1.
+one_for_each_patch: .expand(len(tokens), -1, -1) → .expand(len(tokens), tokens.shape[1], -1)
+    There are as many class tokens as patches, N of them in front of each image. There should be
+    one: expand to (B, 1, D).
+twice: [cls, tokens] → [cls, cls, tokens]
+    The class token stands there twice. (B, 1 + N, D) comes back.
+at_both_ends: [cls, tokens] → [cls, tokens, cls]
+    The class token stands at both ends. It should be in front only: (B, 1 + N, D) comes back.
+alone: [cls, tokens] → [cls]
+    Only the class token comes back, without the patches. Join both: torch.cat([cls, tokens],
+    dim=1).
+first_image_only: [cls, tokens] → [cls[:1], tokens[:1]]
+    Only the first image comes back. Expand the class token to the batch, (B, 1, D), and join it to
+    all of them.
+added_to_the_first_patch: return → tokens = tokens.clone()
+→ tokens[:, 0] = tokens[:, 0] + cls[:, 0]
+→ return tokens
+→ return
+    The class token is added to the first patch. It should be a token of its own, joined in front:
+    (B, 1 + N, D) comes back.
+written_into_the_tokens: return torch.cat([cls, tokens], dim=1) → tokens[:, :1] = cls
+→ return tokens
+    Your code writes into the tokens that it is given, and so into the caller's tensor. Make a new
+    one: torch.cat([cls, tokens], dim=1).
+backwards: torch.cat([cls, tokens], dim=1) → torch.cat([tokens, cls], dim=1).flip(1)
+    The tokens run backwards. The class token is in front, but behind it the patches should keep
+    their order.
+more_is_learned: 1, 1, dim → 1, 2, dim
+    The module learns more than one vector of `dim` numbers. That vector is all: one nn.Parameter of
+    shape (1, 1, dim). Neither a layer nor positions belong to it.
+less_is_learned: 1, 1, dim → 1, 1, 1
+    The module learns fewer than `dim` numbers. The class token is a whole vector: (1, 1, dim), with
+    a number for each channel.
+scaled: [cls → [0.02 * cls
+    The class token is scaled in forward. Put it in front as it is; how large it starts is decided
+    once, in __init__.
+transposed: dim=1) → dim=1).transpose(1, 2)
+    The last two axes are swapped: (B, D, 1 + N) comes back. It should be (B, 1 + N, D).
+not_joined: torch.cat([cls, tokens], dim=1) → (cls, tokens)
+    Class token and patches come back side by side, as a tuple. Join them to one tensor: torch.cat
+    along dim=1.
+a_list_of_images: torch.cat([cls, tokens], dim=1) → list(torch.cat([cls, tokens], dim=1))
+    A list comes back, not a tensor. torch.stack makes one tensor of a list of images.
+nothing_returned: return torch → torch
+    The result is computed and not returned. The last line needs `return`.
 """)  # fmt: skip
 
 

@@ -64,9 +64,100 @@ detached: return → cls, reg, pos_embed = cls.detach(), reg.detach(), pos_embed
 → return
     The numbers are right, but what is learned here gets no gradient. Look for .data, .detach(),
     torch.no_grad() or torch.tensor(...).
+one_detached: cls_token.expand → cls_token.detach().expand
+one_detached_registers: reg_tokens.expand → reg_tokens.detach().expand
+one_detached_positions: + pos_embed → + pos_embed.detach()
+one_detached_patches: reg, patch_tokens] → reg, patch_tokens.detach()]
+    The numbers are right, but one of the four inputs gets no gradient, and could not be trained.
+    Look for .data, .detach(), torch.no_grad() or torch.tensor(...).
 no_positions: + pos_embed →
     The tokens are joined in the right order, but no position is added: a model that gets these
     cannot tell one order of the patches from another.
+nothing_expanded: cls_token.expand(B, -1, -1), reg_tokens.expand(B, -1, -1) →
+→ cls_token, reg_tokens
+    There is one class token and one set of registers, and a batch of several images: torch.cat does
+    not broadcast. Give each image a copy first: cls_token.expand(B, -1, -1), and the same for the
+    registers.
+registers_not_expanded: reg_tokens.expand(B, -1, -1) → reg_tokens
+    The registers are not expanded to the batch, and torch.cat does not broadcast:
+    reg_tokens.expand(B, -1, -1).
+class_token_not_expanded: cls_token.expand(B, -1, -1) → cls_token
+    The class token is not expanded to the batch, and torch.cat does not broadcast:
+    cls_token.expand(B, -1, -1).
+registers_expanded_to_one: reg_tokens.expand(B, -1, -1) → reg_tokens.expand(B, 1, -1)
+    The registers are expanded as if there were one. There are R of them: with -1, expand keeps that
+    axis as it is.
+batch_from_the_wrong_axis: len(patch_tokens) → patch_tokens.shape[1]
+    B is read off the axis of the tokens. The images are axis 0: B, N, D = patch_tokens.shape.
+joined_along_the_batch: dim=1 → dim=0
+    torch.cat joins along axis 0, the images, which is also what it does if it is told no axis.
+    Tokens are joined along dim=1.
+joined_along_the_channels: dim=1 → dim=2
+    torch.cat joins along the last axis, the channels. Tokens are joined along dim=1.
+patches_in_front: [cls, reg, patch_tokens] → [patch_tokens, cls, reg]
+patches_in_front_registers_next: [cls, reg, patch_tokens] → [patch_tokens, reg, cls]
+    The patches stand in front, and class token and registers behind them, so that all get the
+    positions of others. The order is class, registers, patches.
+class_token_without_position: [cls, reg, patch_tokens], dim=1) + pos_embed →
+→ [cls, torch.cat([reg, patch_tokens], dim=1) + pos_embed[:, 1:]], dim=1)
+    The class token gets no position. Some models do it so, but here pos_embed has a row for every
+    token: add it whole, after joining.
+class_token_joined_afterwards: [cls, reg, patch_tokens], dim=1) + pos_embed →
+→ [cls, torch.cat([reg, patch_tokens], dim=1) + pos_embed[:, :-1]], dim=1)
+    The class token gets no position, and the others get those of the token before: row 0 of
+    pos_embed belongs to the class token. Join first, then add all of pos_embed.
+registers_joined_afterwards: [cls, reg, patch_tokens], dim=1) + pos_embed →
+→ [cls + pos_embed[:, :1], reg, patch_tokens + pos_embed[:, 1 : 1 + patch_tokens.shape[1]]], dim=1)
+    The registers are put in after the positions were added: they have none, and the patches have
+    those that begin with the registers'. Join all three first, then add pos_embed.
+registers_moved_afterwards: return torch.cat([cls, reg, patch_tokens], dim=1) + pos_embed →
+→ x = torch.cat([cls, patch_tokens, reg], dim=1) + pos_embed
+→ cut = 1 + patch_tokens.shape[1]
+→ return torch.cat([x[:, :1], x[:, cut:], x[:, 1:cut]], dim=1)
+    The tokens stand in the right order, but registers and patches have the positions of another
+    order: class, patches, registers. pos_embed is ordered as the result is: class, registers,
+    patches.
+positions_added_to_the_patches_alone: [cls, reg, patch_tokens], dim=1) + pos_embed →
+→ [cls, reg, patch_tokens + pos_embed], dim=1)
+    pos_embed is added to the patches alone, and has 1 + R + N rows for N patches. Join all tokens
+    first, then add it whole.
+positions_multiplied: + pos_embed → * pos_embed
+    The tokens are multiplied by the positions. Positions are added.
+positions_joined: [cls, reg, patch_tokens], dim=1) + pos_embed →
+→ [torch.cat([cls, reg, patch_tokens], dim=1), pos_embed.expand(B, -1, -1)], dim=2)
+    The positions are joined as further channels, and the width doubles. Positions are added.
+positions_backwards: + pos_embed → + pos_embed.flip(1)
+    The positions are added in the reverse order: the first token gets the last of them.
+positions_added_twice: + pos_embed → + 2 * pos_embed
+    All the positions are added twice. Once is enough, when all tokens are joined.
+one_position_for_all: + pos_embed → + pos_embed[:, :1]
+    Every token gets the first position. Each has its own: add the whole of pos_embed.
+no_registers: [cls, reg, patch_tokens], dim=1) + pos_embed →
+→ [cls, patch_tokens], dim=1) + pos_embed[:, : 1 + patch_tokens.shape[1]]
+no_registers_though_with_positions: [cls, reg, patch_tokens] → [cls, patch_tokens]
+    The registers are missing. Join all three: class token, registers, patches.
+one_register: [cls, reg, patch_tokens], dim=1) + pos_embed →
+→ [cls, reg[:, :1], patch_tokens], dim=1) + pos_embed[:, : 2 + patch_tokens.shape[1]]
+    One register is joined, however many there are. Take all R of them: reg_tokens.expand(B, -1,
+    -1).
+no_class_token: [cls, reg, patch_tokens], dim=1) + pos_embed →
+→ [reg, patch_tokens], dim=1) + pos_embed[:, 1:]
+    The class token is missing as a token. Join all three: class token, registers, patches.
+registers_backwards: [cls, reg, → [cls, reg.flip(1),
+    The registers stand in the reverse order. Keep them as they are given.
+registers_asked_for_their_truth: B = len → reg_tokens = reg_tokens if reg_tokens else reg_tokens
+→ B = len
+    `if reg_tokens` asks a tensor for its truth, which many numbers do not have. You need no such
+    question: with R = 0, torch.cat joins a tensor without rows, and nothing happens.
+added_in_place: return torch → patch_tokens += pos_embed[:, 1 + reg.shape[1] :]
+→ return torch
+    Your code changes a tensor that it is given, and so the caller's. Write x = x + pos, not x +=
+    pos, and join copies.
+two_results: torch.cat([cls, reg, patch_tokens], dim=1) + pos_embed →
+→ (torch.cat([cls, reg, patch_tokens], dim=1), pos_embed)
+    Several things come back, as a tuple. Only the tokens, with their positions, are asked for.
+nothing_returned: return torch → torch
+    The result is computed and not returned. The last line needs `return`.
 """) | edits(by_parts, """
 positions_before_joining: (prefix + pos_embed[:, :count]) → prefix
     The positions are added to the patches before the other tokens are joined, so the class token
@@ -75,6 +166,13 @@ positions_shifted: (prefix + pos_embed[:, :count]) → prefix
 and: pos_embed[:, count:] → pos_embed[:, : patch_tokens.shape[1]]
     The patches get the first N positions, which belong to the class token and the registers: every
     patch wears the position of another. Join first, then add.
+patches_shifted_by_one: pos_embed[:, count:] → pos_embed[:, count - 1 : -1]
+    Class token and registers have their positions, but each patch has that of the token before. The
+    patches begin at row 1 + R of pos_embed.
+patches_after_the_class_token: pos_embed[:, count:] →
+→ pos_embed[:, 1 : 1 + patch_tokens.shape[1]]
+    Class token and registers have their positions, but the patches' are counted from row 1, as if
+    there were no registers. The patches begin at row 1 + R of pos_embed.
 patch_positions_twice: pos_embed[:, count:] → 2 * pos_embed[:, count:]
     The patches get their positions twice, before joining and after it. Add pos_embed once, when all
     tokens are joined.

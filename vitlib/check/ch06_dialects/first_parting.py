@@ -104,7 +104,12 @@ def cases(answer) -> Cases:
         theirs = ours | {"tokens": torch.ones(2, 5, 4)}
         return call(answer, ours, theirs, 0.1)
 
+    def turned():
+        ours = {"patches": numbers(2, 3), "tokens": torch.ones(2, 1, 4), "logits": numbers(2, 3)}
+        return call(answer, ours, ours | {"tokens": torch.ones(1, 2, 4)}, 0.1)
+
     yield "ones of shape (2, 1, 4) beside ones of shape (2, 5, 4)", repeated
+    yield "ones of shape (2, 1, 4) beside ones of shape (1, 2, 4)", turned
 
 
 # A wrong distance comes in three forms: on guard for nan and shapes, for shapes only, for neither.
@@ -150,6 +155,15 @@ maxima_and_nan: not (a - b).abs().max() <= → (a.max() - b.max()).abs() >
 maxima_unguarded: a.shape != b.shape or not (a - b).abs().max() <= → (a.max() - b.max()).abs() >
     The largest number of one is compared with the largest of the other. All the others may differ:
     subtract number by number, and look for the largest after that.
+relative_difference: (a - b).abs().max() → (a - b).abs().max() / b.abs().max()
+relative_difference_and_nan: not (a - b).abs().max() <= → ((a - b).abs() / b.abs()).max() >
+    The difference is divided by the size of the numbers. Where they are large, a large difference
+    passes, and where they are near 0, none does. Compare the difference itself.
+count_for_shape: a.shape != b.shape → a.numel() != b.numel()
+    You compare how *many* numbers there are. (2, 1, 4) and (1, 2, 4) have as many, and are
+    stretched to fit. Compare the shapes.
+length_for_shape: a.shape != b.shape → len(a) != len(b)
+    You compare the first axis only. The others may differ as well: compare the shapes.
 shapes_ignored: a.shape != b.shape or →
     The shapes are not compared. Where they clash, the subtraction raises an error; where they can
     be stretched, (2, 1, 4) beside (2, 5, 4), it says nothing. Compare the shapes first.

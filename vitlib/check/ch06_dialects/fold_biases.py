@@ -50,7 +50,18 @@ def cases(answer) -> Cases:
     yield "all three, D = 1", lambda: run(1, 12)
 
 
+def zeroed_in_place(qkv_bias, proj_weight, proj_bias):
+    _, key, value = qkv_bias.chunk(3)
+    moved = proj_bias + proj_weight @ value
+    key.zero_()
+    value.zero_()
+    return qkv_bias, moved
+
+
 MUTANTS = edits(fold_biases, """
+zeroed_in_place:
+    The new numbers are right, but the bias that was given is changed as well: chunks and slices are
+    views of it. Build a new tensor, or work on a clone.
 values_lost: + proj_weight @ value →
     The values' bias is thrown away. The weights of a row sum to 1, so every token gets all of it,
     added to what the values bring: it goes on through the projection.
@@ -101,6 +112,10 @@ old_bias_lost: proj_bias + →
     The projection's own bias is overwritten. What is folded in is *added* to it.
 subtracted: proj_bias + → proj_bias -
     The values' bias is subtracted. It was added before, and still has to be.
+""") | edits(by_loop, """
+added_in_place: proj_bias.clone() → proj_bias
+    The projection's bias that was given is changed: a second call would add the values' bias once
+    more. Work on a clone.
 """)  # fmt: skip
 
 

@@ -66,6 +66,9 @@ transposed: rearrange(weight → rearrange(weight.T
 turned_round: q=patch_size) → q=patch_size).flip(2, 3)
     The kernels are turned by 180°. A mathematician's convolution does that; PyTorch's Conv2d does
     not flip anything.
+three_channels_by_einops: q=patch_size) → q=patch_size, c=3)
+    The number of channels is fixed at 3, and einops refuses any other. Leave c out: it follows from
+    the shape.
 channels_last: d c p q → d p q c
     The columns are split in the right order, and the channels left at the end. A convolution's
     kernel is (D, C, P, P): move them to axis 1.

@@ -194,6 +194,8 @@ and: old.replace("{i}", number) == stem → old == re.sub(r"\d+", "{i}", stem)
     second number says which module. Only the one at {i} is free; the others must be as in the
     table.
 """) | edits(by_looking_up, """
+twelve_layers: range(50) → range(12)
+    {i} goes from 0 to 11 for you. Other models have more layers than twelve: take any whole number.
 chained_replaces: return spelled_out.get(name, name) → for old, new in spelled_out.items():
 →     name = name.replace(old, new)
 → return name

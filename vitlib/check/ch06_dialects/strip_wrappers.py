@@ -83,6 +83,10 @@ MUTANTS = edits(strip_wrappers, """
 stripped_by_letters: bare(name) → name.lstrip("module.").lstrip("_orig_mod.")
     `lstrip` takes a set of letters, not a word: it goes on to eat every leading m, o, d, u, l, e
     and dot, so that `module.mlp` becomes `p`. The method that takes a word is `removeprefix`.
+stripped_by_letters_at_once: bare(name) → name.lstrip("module._orig_mod.")
+    `lstrip` takes a set of letters, not a word: it goes on to eat every leading letter of `module`
+    and `_orig_mod`, so that `module.mlp` becomes `p`. The method that takes a word is
+    `removeprefix`.
 replaced_everywhere: bare(name) → name.replace("module.", "").replace("_orig_mod.", "")
     `replace` takes the word out wherever it stands: `head.submodule.weight` becomes
     `head.subweight`, and nothing complains until a weight is missing. A wrapper stands at the start
@@ -126,11 +130,26 @@ model_only: "model", "state_dict" → "model",
 state_dict_only: "model", "state_dict" → "state_dict",
     Weights under `model` are not found. Some scripts save them under that key, some under
     `state_dict`.
+returned_early: checkpoint = checkpoint.get(wrapper, checkpoint) → if wrapper in checkpoint:
+→     return checkpoint[wrapper]
+    Weights under `model` or `state_dict` come back as they are, with `module.` and `_orig_mod.` in
+    their names: you return before the names are looked at.
+plain_as_it_is: checkpoint = checkpoint.get(wrapper, checkpoint) → if wrapper in checkpoint:
+→     return {bare(n): checkpoint[wrapper][n] for n in checkpoint[wrapper]}
+and: return {bare(name): weight for name, weight in checkpoint.items()} → return checkpoint
+    A dictionary that *is* the state dict comes back as it is. Its names may begin with `module.`
+    or `_orig_mod.`, too.
+longest_first: bare(name) → name.removeprefix("module._orig_mod.").removeprefix("module.")
+    `module._orig_mod.` and `module.` are taken off, and `_orig_mod.` alone is left on.
 first_entry: for wrapper in ("model", "state_dict"): → first = next(iter(checkpoint.values()))
 → if isinstance(first, dict):
 and: checkpoint.get(wrapper, checkpoint) → first
     You take whatever stands first in the file. Here that is `model_ema`, an average of the weights
     over training: it would load and give other logits. Ask for the key by name.
+""") | edits(by_parts, """
+plain_forgotten: checkpoint.get("state_dict", checkpoint) → checkpoint.get("state_dict")
+    A dictionary that *is* the state dict, without `model` or `state_dict` around it, is not
+    expected: nothing is found in it. Go on with the dictionary itself then.
 """) | edits(by_pattern, r"""
 pattern_everywhere: ^(module\.|_orig_mod\.)* → (module.|_orig_mod.)
     The pattern may fit anywhere in a name, and its dot is any character: `modules.0.bias` becomes

@@ -128,8 +128,8 @@ larger_of_both: (dy**2 + dx**2).sqrt() → torch.maximum(dy.abs(), dx.abs())
     This takes the larger of the two differences, so that a diagonal neighbour is as near as the one
     beside it. The straight line is √(Δy² + Δx²).
 columns_first: index // w, index % w → index % h, index // h
-    The patches are counted down the columns. They come row by row: patch i lies in row i //
-    columns.
+    The place of a patch is worked out with the number of rows, as if patches were counted down the
+    columns. They come row by row: patch i lies in row i // columns and in column i % columns.
 queries_and_keys_swapped: patches, patches] → patches, patches].mT
     Queries and keys have changed places: this is how far away those are who look at a patch. The
     rows are the queries.

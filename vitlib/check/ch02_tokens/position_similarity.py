@@ -62,6 +62,7 @@ prefix_among_the_channels: [0, num_prefix:] → [0, :, num_prefix:]
 prefix_among_the_images: [0, num_prefix:] → [num_prefix:]
 and: patches.T → patches.mT
 and: dots.diagonal() → dots.diagonal(dim1=1, dim2=2)
+and: lengths[:, None] * lengths → lengths[:, :, None] * lengths[:, None]
     The prefix is cut off along axis 0, which holds the one set of positions. Tokens are axis 1:
     pos_embed[0, num_prefix:].
 prefix_still_in_the_columns: dots = patches @ patches.T → dots = patches @ pos_embed[0].T
@@ -153,8 +154,6 @@ root_of_the_dots_over_squares: return dots / (lengths[:, None] * lengths) →
 → return dots.sqrt() / (lengths[:, None] * lengths) ** 2
 root_of_the_dots_over_one_square: return dots / (lengths[:, None] * lengths) →
 → return dots.sqrt() / lengths**2
-root_of_the_dots_and_the_lengths: return dots / (lengths[:, None] * lengths) →
-→ return (dots / (lengths[:, None] * lengths)).sqrt()
     A root is taken of all the dot products, or of the quotient, and some of them are negative. Take
     it of the diagonal alone, before you divide.
 diagonal_changed_in_place: lengths = dots.diagonal().sqrt() → lengths = dots.diagonal().sqrt_()

@@ -30,12 +30,14 @@ def truncated(model):
 
 
 class WithTokens(nn.Module):
-    """Enough numbers that a deviation can be told, and a layer that must be left alone."""
+    """Enough numbers that a deviation can be told, and parameters that must be left alone."""
 
     def __init__(self):
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, 512))
+        self.dist_token = nn.Parameter(torch.zeros(1, 1, 512))
         self.pos_embed = nn.Parameter(torch.zeros(1, 50, 512))
+        self.patch_embed = nn.Linear(4, 512)
         self.head = nn.Linear(512, 3)
 
 
@@ -53,15 +55,26 @@ def about(deviation):
 def cases(answer) -> Cases:
     def after(observe):
         model = WithTokens()
-        before, head = dict(model.named_parameters()), model.head.weight.detach().clone()
+        before, values = dict(model.named_parameters()), deepcopy(model.state_dict())
         filled_in_place(answer, model)
-        return observe(model, before, head)
+        return observe(model, before, values)
 
     def centred(model, *_):
         return [bool(t.mean().abs() <= 0.2 * t.std()) for t in (model.cls_token, model.pos_embed)]
 
     def tails(model, *_):  # a normal, truncated at two deviations or not, has some
         return bool((model.pos_embed.abs() > 0.036).any())
+
+    def near(model, *_):  # a uniform distribution has 0.5, a normal one 0.4
+        return round((model.pos_embed.abs() < 0.01).double().mean().item(), 1)
+
+    def trainable(model, *_):
+        return [t.requires_grad and t.is_leaf for t in (model.cls_token, model.pos_embed)]
+
+    def touched(model, _, values):
+        rest = values.keys() - {"cls_token", "pos_embed"}
+        now = model.state_dict()
+        return sorted(n for n in rest if n not in now or not torch.equal(now[n], values[n]))
 
     def same(model, before, _):
         now = dict(model.named_parameters())
@@ -71,13 +84,12 @@ def cases(answer) -> Cases:
     yield "the deviation of cls_token", lambda: after(lambda m, *_: about(m.cls_token.std()))
     yield "whether both means are near 0", lambda: after(centred)
     yield "whether some of pos_embed is beyond 0.036", lambda: after(tails)
+    yield "the share of pos_embed that is nearer to 0 than 0.01", lambda: after(near)
     label = "the deviation of one channel over the positions"
     yield label, lambda: after(lambda m, *_: about(m.pos_embed.std(dim=1).mean()))
     yield "whether the parameters are still the same ones", lambda: after(same)
-    label = "whether they can still be trained"
-    yield label, lambda: after(lambda m, *_: m.pos_embed.requires_grad and m.pos_embed.is_leaf)
-    label = "whether the head was left alone"
-    yield label, lambda: after(lambda m, _, head: torch.equal(m.head.weight, head))
+    yield "whether they can still be trained", lambda: after(trainable)
+    yield "which other parameters have changed", lambda: after(touched)
 
 
 MUTANTS = edits(init_tokens, """
@@ -92,6 +104,9 @@ uniform: normal_(token, std=0.02) → uniform_(token, -0.02, 0.02)
 uniform_of_that_deviation: normal_(token, std=0.02) → uniform_(token, -0.0346, 0.0346)
     The deviation is right, but no number is larger than 0.035: they seem to be uniform. In a normal
     distribution nearly one number in ten lies beyond that.
+without_gradients: normal_(token, → normal_(token.requires_grad_(False),
+    The numbers are right, but the tokens take no gradients any more: requires_grad is off, and they
+    would stay at their start for good.
 mean_not_zero: std=0.02 → mean=0.02, std=0.02
     The numbers have the right spread, but around a mean that is not 0: all positions share a common
     part that tells nothing.
@@ -102,6 +117,12 @@ positions_forgotten: (model.cls_token, model.pos_embed) → [model.cls_token]
 nothing_written: nn.init.normal_(token, std=0.02) → token = torch.randn_like(token) * 0.02
     Nothing in the model has changed. A tensor that you make and give a name of your own does not
     reach the model: write into model.cls_token and model.pos_embed.
+distillation_token_too: (model.cls_token, model.pos_embed) → (
+→     model.cls_token,
+→     model.pos_embed,
+→     model.dist_token,
+→ )
+    The distillation token is filled as well. Touch only cls_token and pos_embed.
 every_parameter: (model.cls_token, model.pos_embed) → model.parameters()
     All parameters of the model are filled, the head among them. Touch only cls_token and pos_embed.
 """) | edits(in_place, """
@@ -112,6 +133,16 @@ deviation_one:  * 0.02 →
 one_vector_for_all_positions: randn_like(token) → randn_like(token[:, :1])
     All positions got the same vector, so that they tell no place from another.
 """) | edits(truncated, """
+by_parts_of_names: name in ("cls_token", "pos_embed") → "token" in name or "embed" in name
+by_parts_of_names_of_tokens: name in ("cls_token", "pos_embed") → "cls" in name or "embed" in name
+    You choose by a part of the name, and it is a part of others, too: `patch_embed.weight` has
+    "embed" in it, and a distillation token "token". Compare whole names.
+cut_at_one_deviation: a=-2 * std, b=2 * std → a=-std, b=std
+    The normal distribution is cut off at one deviation, so that what remains has a deviation of
+    0.011. Cut at two deviations or further out, or not at all.
+std_for_the_mean: std=std, a=-2 * std, b=2 * std → std
+    The second argument of trunc_normal_ is the mean, so 0.02 became the mean, and the deviation
+    stayed near 1. Write std=0.02.
 new_parameters: nn.init.trunc_normal_(parameter, std=std, a=-2 * std, b=2 * std) →
 → setattr(model, name, nn.Parameter(torch.randn_like(parameter) * std))
     The numbers are right, but they stand in new parameters. An optimiser that was built before

@@ -156,6 +156,34 @@ added_in_place: return torch → patch_tokens += pos_embed[:, 1 + reg.shape[1] :
 two_results: torch.cat([cls, reg, patch_tokens], dim=1) + pos_embed →
 → (torch.cat([cls, reg, patch_tokens], dim=1), pos_embed)
     Several things come back, as a tuple. Only the tokens, with their positions, are asked for.
+registers_joined_at_the_end: [cls, reg, patch_tokens], dim=1) + pos_embed →
+→ [torch.cat([cls, patch_tokens], dim=1) + pos_embed[:, : 1 + patch_tokens.shape[1]], reg], dim=1)
+    The registers are joined at the end, after the positions were added, and have none. The order is
+    class, registers, patches: join all three, then add pos_embed.
+no_positions_without_registers: return → if reg.shape[1] == 0:
+→     return torch.cat([cls, patch_tokens], dim=1)
+→ return
+    Without registers no position is added. You need no case of its own: torch.cat joins a tensor
+    without rows, and pos_embed fits.
+patches_first_in_the_positions: + pos_embed → + pos_embed.roll(1 + reg.shape[1], 1)
+    The patches get the first N positions, and class token and registers those behind. pos_embed is
+    ordered as the result is: class, registers, patches.
+positions_shifted_by_one: + pos_embed → + pos_embed.roll(1, 1)
+    Every token gets the position of the one before, and the first that of the last. Token i gets
+    row i of pos_embed.
+mean_position: + pos_embed → + pos_embed.mean(dim=1, keepdim=True)
+    Every token gets the mean of all positions. Each has its own: add the whole of pos_embed.
+positions_subtracted: + pos_embed → - pos_embed
+    The positions are subtracted. They are added.
+patches_without_positions: [cls, reg, patch_tokens], dim=1) + pos_embed →
+→ [torch.cat([cls, reg], dim=1) + pos_embed[:, : 1 + reg.shape[1]], patch_tokens], dim=1)
+    The patches get no position. They need one most: add pos_embed whole, after joining.
+patches_alone_come_back: return torch.cat([cls, reg, patch_tokens], dim=1) + pos_embed →
+→ return (torch.cat([cls, reg, patch_tokens], dim=1) + pos_embed)[:, 1 + reg.shape[1] :]
+    Only the patches come back. All tokens are asked for: (B, 1 + R + N, D).
+transposed: return torch.cat([cls, reg, patch_tokens], dim=1) + pos_embed →
+→ return (torch.cat([cls, reg, patch_tokens], dim=1) + pos_embed).transpose(1, 2)
+    The last two axes are swapped. It should be (B, 1 + R + N, D).
 nothing_returned: return torch → torch
     The result is computed and not returned. The last line needs `return`.
 """) | edits(by_parts, """

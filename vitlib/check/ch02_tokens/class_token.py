@@ -141,6 +141,15 @@ not_joined: torch.cat([cls, tokens], dim=1) → (cls, tokens)
     along dim=1.
 a_list_of_images: torch.cat([cls, tokens], dim=1) → list(torch.cat([cls, tokens], dim=1))
     A list comes back, not a tensor. torch.stack makes one tensor of a list of images.
+fixed_batch: len(tokens) → 2
+    The class token is expanded to a fixed number of images. Take it from the tokens: len(tokens).
+in_place_of_the_last_patch: [cls, tokens] → [cls, tokens[:, :-1]]
+    The last patch is lost. The class token is one more token: (B, 1 + N, D) comes back.
+averaged: dim=1) → dim=1).mean(dim=1)
+    The tokens are averaged to one. All come back, (B, 1 + N, D); what reads them comes later.
+stacked: torch.cat([cls, tokens], dim=1) → torch.stack([cls.expand(tokens.shape), tokens], dim=1)
+    torch.stack makes a new axis. The class token is one more token on an axis that is there:
+    torch.cat along dim=1.
 nothing_returned: return torch → torch
     The result is computed and not returned. The last line needs `return`.
 """)  # fmt: skip

@@ -173,6 +173,31 @@ covariance: [0, num_prefix:] → [0, num_prefix:] / pos_embed.shape[2] ** 0.5
 and: return dots / (lengths[:, None] * lengths) → return dots
     The mean of the products is taken, not their cosine. Divide the dot products by both lengths:
     the diagonal is 1.
+divided_and_multiplied: (lengths[:, None] * lengths) → lengths[:, None] * lengths
+    You divide by one length and multiply by the other: a / b * c is read as (a / b) * c. Put the
+    product of the lengths in brackets.
+divided_and_multiplied_the_other: (lengths[:, None] * lengths) → lengths * lengths[:, None]
+    You divide by one length and multiply by the other: a / b * c is read as (a / b) * c. Put the
+    product of lengths in brackets, as in a / (b * c).
+root_of_the_sum: (lengths[:, None] * lengths) → (lengths[:, None] ** 2 + lengths**2).sqrt()
+    The dot products are divided by the root of the *sum* of the squares. A cosine has the product
+    of both lengths in it, |a| · |b|.
+root_of_the_lengths: (lengths[:, None] * lengths) → (lengths[:, None] * lengths).sqrt()
+    One root too many is taken: the lengths are the roots of the diagonal, and a cosine is divided
+    by their product itself.
+mean_square: dots.diagonal().sqrt() → (dots.diagonal() / patches.shape[1]).sqrt()
+    The lengths are the roots of the *mean* of the squares. They are the roots of the sum, which is
+    what the diagonal holds.
+deviation: dots.diagonal().sqrt() → patches.std(dim=1)
+    The dot products are divided by standard deviations. A length is the root of the sum of the
+    squares: read it off the diagonal.
+mean_of_each_row: return dots / (lengths[:, None] * lengths) →
+→ return (dots / (lengths[:, None] * lengths)).mean(dim=1)
+    The cosines are averaged over a row. Asked for are all of them: (N, N).
+sums_for_the_diagonal: dots.diagonal().sqrt() → dots.sum(dim=1).sqrt()
+    The lengths are taken from the sums of the rows. It is the diagonal that holds their squares.
+first_row_for_the_diagonal: dots.diagonal().sqrt() → dots[0].sqrt()
+    The lengths are taken from the first row. It is the diagonal that holds their squares.
 nothing_returned: return dots → dots
     The result is computed and not returned. The last line needs `return`.
 """) | edits(by_normalize, """

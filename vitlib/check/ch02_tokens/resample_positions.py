@@ -242,6 +242,11 @@ axis_of_the_batch_lost: dim=1) → dim=1)[0]
     The axis in front is missing: asked for is (1, num_prefix + N, D).
 two_results: return torch.cat([prefix, patches], dim=1) → return prefix, patches
     Prefix and patches come back side by side, as a tuple. Join them: torch.cat along dim=1.
+unchanged: return torch.cat([prefix, patches], dim=1) → return pos_embed
+    The old positions come back. Return the prefix with the new ones: torch.cat([prefix, patches],
+    dim=1).
+one_prefix_token_kept: [prefix, patches] → [prefix[:, :1], patches]
+    Only the first prefix token is kept. There are num_prefix of them: pos_embed[:, :num_prefix].
 nothing_returned: return torch → torch
     The result is computed and not returned. The last line needs `return`.
 """) | edits(by_reshape, """

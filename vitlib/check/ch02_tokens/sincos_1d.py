@@ -132,6 +132,19 @@ no_new_axis: (length)[:, None] → (length)
 and: dim=2 → dim=-1
     Places and frequencies are both rows, and do not broadcast. Make the places a column:
     torch.arange(length)[:, None], or use torch.outer.
+divided_by_the_length: 2 * i / dim → 2 * i / length
+    The exponent is divided by the length. It is 2i/D, with D = dim.
+added_to_the_frequencies: / 10_000 ** (2 * i / dim) → + 10_000 ** (-2 * i / dim)
+    Places and frequencies are added. The angle is their product, n · 10000^(-2i/D).
+angles_of_nearly_zero: / 10_000 ** (2 * i / dim) → / 10_000**2 * 2 * i / dim
+    The angles are 0, or so near to it that all sines are 0 and all cosines 1. Mind the brackets:
+    10000 ** 2 * i / D is read as (10000 ** 2) * i / D. The whole exponent, 2i/D, belongs in them.
+one_below_the_other: return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1) →
+→ return torch.cat([angles.sin(), angles.cos()])
+    Sines and cosines stand one below the other, (2 · length, D/2). They are channels, in turn:
+    torch.stack([sin, cos], dim=-1).flatten(1).
+a_list: .flatten(1) → .flatten(1).tolist()
+    A list comes back. Make a tensor of it: torch.tensor(...).
 nothing_returned: return torch → torch
     The table is computed and not returned. The last line needs `return`.
 """) | edits(by_slices, """
@@ -142,6 +155,8 @@ and: angles.sin(), angles.cos() → angles[:, 0::2].sin(), angles[:, 1::2].cos()
     Each cosine turns at another frequency than the sine before it. Channels 2i and 2i + 1 share one
     angle: count pairs of channels, not channels.
 frequencies_grow_in_single: ** (-torch → ** (torch
+frequencies_grow_in_single_by_exp: 10_000.0 ** (-torch.arange(0, dim, 2) / dim) →
+→ torch.exp(torch.arange(0, dim, 2) * 9.210340371976184 / dim)
     The position is multiplied by 10000^(2i/D) where it should be divided. The angles become huge,
     and neighbouring positions have nothing in common. The exponent needs a minus.
 pairs_overwritten: table[:, 0::2], table[:, 1::2] = angles.sin(), angles.cos() →
@@ -149,6 +164,9 @@ pairs_overwritten: table[:, 0::2], table[:, 1::2] = angles.sin(), angles.cos() �
 →     table[:, i], table[:, i + 1] = angles[:, i].sin(), angles[:, i].cos()
     Pair i is written into channels i and i + 1, so that each pair covers half of the one before. It
     belongs into channels 2i and 2i + 1.
+first_row_empty: return table → table[0] = 0
+→ return table
+    The first row stays 0. Place 0 has a row, too: 0, 1, 0, 1, …
 half_left_at_zero: table[:, 0::2], table[:, 1::2] = angles.sin(), angles.cos() →
 → for i in range(0, dim // 2, 2):
 →     table[:, i], table[:, i + 1] = angles[:, i // 2].sin(), angles[:, i // 2].cos()

@@ -219,6 +219,16 @@ rows_and_columns_added: rows * columns → rows + columns
 no_new_axis: columns)[:, None] → columns)
     Places and frequencies are both rows, and do not broadcast. Make the places a column, with
     [:, None], or use torch.outer.
+frequencies_fall_far_too_fast: / quarter) → / (quarter / 4))
+    The frequencies fall four times as fast as they should. Each direction has D/4 of them, and the
+    exponent is k / (D/4): a factor 4 is in the count already.
+rows_backwards: n // columns → rows - 1 - n // columns
+    The rows are counted from below. Row 0 is the first one.
+columns_backwards: n % columns → columns - 1 - n % columns
+    The columns are counted from the right. Column 0 is the first one.
+one_line_too_many: n = torch → rows, columns = rows + 1, columns + 1
+→ n = torch
+    The grid has a row and a column too many. Rows count from 0 to rows − 1: torch.arange(rows).
 nothing_returned: return torch → torch
     The table is computed and not returned. The last line needs `return`.
 in_turn: [x.sin(), x.cos(), y.sin(), y.cos()] →

@@ -71,7 +71,13 @@ def cases(answer) -> Cases:
         if not all(isinstance(name, str) for name in decay + no_decay):
             raise Refused(f"{two}, and not the parameters themselves")
         known = [name for name, _ in model.named_parameters()]
+        twice = {n for n, _ in model.named_parameters(remove_duplicate=False)} - set(known)
         for name in decay + no_decay:
+            if name in twice:
+                raise Refused(
+                    f"{name!r} is a second name of a parameter that two layers share. It belongs "
+                    "to one group, once, by the name that named_parameters gives it"
+                )
             if name not in known:
                 raise Refused(
                     f"no parameter of this model has the name {name!r}; named_parameters gives "
@@ -90,6 +96,11 @@ def cases(answer) -> Cases:
         model.patch_embed.requires_grad_(False)
         return model
 
+    def shared():
+        model = SomeonesModel()
+        model.mix[2].weight = model.mix[1].weight
+        return model
+
     yield "a ViT of one block with a class token", lambda: run(ours())
     yield (
         "a distilled ViT with registers and LayerScale",
@@ -97,6 +108,7 @@ def cases(answer) -> Cases:
     )
     yield "a ViT whose patch embedding is frozen", lambda: run(frozen())
     yield "someone else's model, with names of its own", lambda: run(SomeonesModel())
+    yield "the same, two of whose layers share a weight", lambda: run(shared())
     yield "a model that is one linear layer", lambda: run(nn.Linear(3, 2))
 
 
@@ -105,6 +117,10 @@ everything_decays: in_layer and name == "weight" → True
     Everything decays: positions, tokens, biases and norms, too. A norm's scale is pulled from 1 to
     0, where it switches its layer off, and positions are pulled to where all are alike. This is
     what AdamW does if you pass it model.parameters().
+shared_twice: model.named_parameters() → model.named_parameters(remove_duplicate=False)
+    A parameter that two layers share stands in the lists under both of its names. An optimiser
+    would move it twice in each step: named_parameters() gives each parameter once, without
+    remove_duplicate=False.
 spares_biases_only: in_layer and name == "weight" → name != "bias"
     Only the biases are spared. The scales of the norms, the tokens and the positions still decay,
     and should not.

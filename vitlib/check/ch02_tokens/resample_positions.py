@@ -266,6 +266,21 @@ square_old_grid_by_columns: old_grid[0], old_grid[1], → old_grid[1], old_grid[
     The old grid is taken to be square. It has old_grid[0] rows and old_grid[1] columns.
 fixed_grid: old_grid[0], old_grid[1], → 14, 14,
     The old grid is fixed at 14 × 14. Its sizes are in old_grid.
+prefix_one_token_longer: pos_embed[:, num_prefix:] → pos_embed[:, num_prefix + 1 :]
+    The first patch is dropped with the prefix. Row num_prefix is the first patch already:
+    pos_embed[:, num_prefix:].
+prefix_among_the_images: pos_embed[:, :num_prefix], pos_embed[:, num_prefix:] →
+→ pos_embed[:num_prefix], pos_embed[num_prefix:]
+    The prefix is cut off along axis 0, which holds the one set of positions. Tokens are axis 1:
+    pos_embed[:, num_prefix:].
+class_token_without_its_axis: pos_embed[:, :num_prefix], pos_embed[:, num_prefix:] →
+→ pos_embed[:, 0], pos_embed[:, 1:]
+    pos_embed[:, 0] has lost the axis of the tokens, and is one token, however many the prefix has.
+    Use slices: pos_embed[:, :num_prefix].
+everything_flattened: .reshape(1, new_grid[0] * new_grid[1], -1) → .flatten(1)
+    flatten(1) joins the channels as well. Rows and columns alone become one axis: flatten(1, 2).
+batch_flattened_too: .reshape(1, new_grid[0] * new_grid[1], -1) → .flatten(0, 1)
+    The axis in front and the rows are joined. Rows and columns become one axis: flatten(1, 2).
 new_grid_for_the_old: old_grid[0], old_grid[1], → new_grid[0], new_grid[1],
     The old positions are laid on the new grid, and there are not as many. Their grid is old_grid.
 not_resized: F.interpolate(picture, size=new_grid, mode="bicubic", antialias=True) → picture

@@ -229,6 +229,9 @@ columns_backwards: n % columns → columns - 1 - n % columns
 one_line_too_many: n = torch → rows, columns = rows + 1, columns + 1
 → n = torch
     The grid has a row and a column too many. Rows count from 0 to rows − 1: torch.arange(rows).
+one_line_too_few: x.cos(), y.sin(), y.cos()], dim=1) →
+→ x.cos(), y.sin(), y.cos()], dim=1).reshape(rows, columns, -1)[1:, 1:].flatten(0, 1)
+    The first row and the first column are missing. They are counted from 0: torch.arange(rows).
 nothing_returned: return torch → torch
     The table is computed and not returned. The last line needs `return`.
 in_turn: [x.sin(), x.cos(), y.sin(), y.cos()] →

@@ -47,6 +47,8 @@ def start_of(module):
     mean, std = values.mean().item(), values.std().item()
     if std == 0:
         return "all equal" if mean else "all zero"
+    if values.unique().numel() <= 20:  # of 80 times 20
+        return "the same for every token"
     if abs(mean) > 0.2 * std:
         return "not around 0"
     if (values - mean).abs().max() < 1.8 * std:
@@ -111,6 +113,10 @@ zeros: 0.02 * torch.randn → torch.zeros
 constant: 0.02 * torch.randn(1, num_tokens, dim) → torch.full((1, num_tokens, dim), 0.02)
     All positions start with the same number. The start asked for is a normal one: random numbers
     around 0 with deviation 0.02.
+alike_for_all_tokens: torch.randn(1, num_tokens, dim) →
+→ torch.randn(1, 1, dim).repeat(1, num_tokens, 1)
+    All tokens start with the same vector, so that positions tell nothing apart at first. Each needs
+    random numbers of its own: torch.randn(1, num_tokens, dim), times 0.02.
 uniform: 0.02 * torch.randn → torch.rand
     The positions do not start around 0. (torch.rand gives numbers between 0 and 1, so that every
     position points the same way at first.) You want torch.randn, times 0.02.

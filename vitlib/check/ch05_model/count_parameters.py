@@ -83,7 +83,35 @@ and: (D + 1) * num_classes → D * num_classes
     No bias is counted. The patch embedding, the four linear layers of each block and the head have
     one number for each output.
 embedding_bias_forgotten: patch_size**2 + 1 → patch_size**2
-    The bias of the patch embedding is missing: D numbers.
+    D numbers are missing: the bias of the patch embedding, or the class token, or its position.
+distillation_position_forgotten: (prefix + N) → (1 + N)
+    D numbers are missing in a distilled model: the distillation token, or its position. There are
+    two prefix tokens, and N + 2 positions.
+first_mlp_bias_of_d: (D + 1) * hidden → D * hidden + D
+    The bias of the MLP's first layer is counted with D numbers. It has one for each output, and
+    that layer's outputs are the hidden channels.
+second_mlp_bias_of_hidden: (hidden + 1) * D → hidden * D + hidden
+    The bias of the MLP's second layer is counted with as many numbers as there are hidden channels.
+    It has one for each output: D.
+first_mlp_bias_forgotten: (D + 1) * hidden → D * hidden
+    The bias of the MLP's first layer is missing: one number for each hidden channel.
+second_mlp_bias_forgotten: (hidden + 1) * D → hidden * D
+    D numbers are missing in each block: the bias of the MLP's second layer, or that of the output
+    projection.
+no_projection: 4 * (D + 1) * D → 3 * (D + 1) * D
+    The output projection of attention is missing: D² weights and D biases in each block.
+ratio_rounded_first: int(mlp_ratio * D) → int(mlp_ratio) * D
+    The ratio is rounded down before it is multiplied: 2.5 becomes 2. Multiply first.
+channels_forgotten: in_chans * patch_size**2 → patch_size**2
+    The channels of the image are missing in the patch embedding: a patch has C · P² numbers.
+patch_side_for_its_area: patch_size**2 → patch_size
+    A patch is counted with P numbers per channel. It has P².
+embedding_for_each_patch: return embedding → return N * embedding
+    The patch embedding is counted once for each patch. All patches share its weights.
+depth_forgotten: depth * ( → (
+    The blocks are counted once. There are `depth` of them, each with weights of its own.
+one_norm_per_block: norms = 4 * D → norms = 2 * D
+    2 D numbers are missing in each block: it has two LayerNorms, each with a scale and a shift.
 mlp_bias_forgotten: (D + 1) * hidden + (hidden + 1) * D → D * hidden + hidden * D
     The biases of the MLP are missing in each block: as many as it has hidden channels, and D more.
 block_norms_forgotten: attention + mlp + norms → attention + mlp

@@ -66,6 +66,14 @@ ignored_when_distilled: is None → is None or distilled
 both_at_once: raise ValueError → ValueError
     Both options at once are accepted. A distilled model's two heads read their tokens directly, so
     there is no place for the layer: raise a ValueError.
+error_returned: raise ValueError → return ValueError
+    The ValueError is made and returned. raise it: whoever calls the function would take what comes
+    back for a head.
+asserted: raise ValueError( → raise AssertionError(
+    An assert raises an AssertionError, and python -O leaves it out. What a caller did wrong is told
+    with a ValueError.
+another_error: raise ValueError( → raise RuntimeError(
+    Another error is raised than a ValueError, which is the one for arguments that do not fit.
 layer_never_built: nn.Sequential(layer, nn.Tanh(), head) → nn.Linear(embed_dim, num_classes)
     The representation layer is missing: there is one linear layer where there should be two, with a
     tanh between them.

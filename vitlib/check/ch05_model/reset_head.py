@@ -1,5 +1,6 @@
 """5.7 reset_head: the width that the head really sees."""
 
+from copy import deepcopy  # noqa: F401 - in an edit
 from functools import partial
 
 import torch
@@ -44,7 +45,7 @@ def cases(answer) -> Cases:
         if not isinstance(result, VisionTransformer):
             said = "nothing" if result is None else f"a {type(result).__name__}"
             raise Refused(f"your function should return the model; it returned {said}")
-        return observe(result, before)
+        return observe(result, before) if observe else result is model
 
     def heads(model, _):
         return {n: str(tuple(p.shape)) for n, p in model.named_parameters() if n.startswith("head")}
@@ -63,6 +64,7 @@ def cases(answer) -> Cases:
     yield "model.num_classes afterwards", lambda: after(lambda m, _: m.num_classes)
     label = "whether the body is as it was"
     yield label, lambda: after(lambda m, before: torch.equal(m.forward_features(images), before))
+    yield "whether it is the model itself that comes back", lambda: after(None)
     label = "whether all of the model can still be trained"
     yield label, lambda: after(lambda m, _: all(p.requires_grad for p in m.parameters()))
     label = "whether the two heads of a distilled model are two"
@@ -70,6 +72,14 @@ def cases(answer) -> Cases:
 
 
 MUTANTS = edits(reset_head, """
+body_frozen: model.head = nn.Linear → model.requires_grad_(False)
+→ model.head = nn.Linear
+    The heads are right, but the body is frozen: its parameters take no gradients any more. It
+    should stay as it is, and be trained or not as its owner decides.
+a_copy: model.head = nn.Linear → model = deepcopy(model)
+→ model.head = nn.Linear
+    A copy of the model gets the new heads and comes back, and the model itself keeps the old ones.
+    Change the model that is given.
 width_from_embed_dim: head = nn.Linear(model.num_features → head = nn.Linear(model.embed_dim
     The new head takes embed_dim numbers in. Behind a representation layer it sees another width,
     and the next forward fails. Ask the model: model.num_features, or the old head:
@@ -129,5 +139,6 @@ EXERCISE = Exercise(
     cases=cases,
     mutants=MUTANTS,
     accepted=[by_method, by_old_width],
+    excluded=["vitlib.VisionTransformer.reset_classifier"],
     probe=probe,
 )

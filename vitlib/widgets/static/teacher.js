@@ -39,7 +39,7 @@ const short = (value) => String(Number(value.toFixed(4)));
 
 const TEACHER = COLOURS.orange, STUDENT = COLOURS.sky, PALE = COLOURS.grey;
 const LOOKS = `
-.vt-table { width: 100%; table-layout: fixed; border-collapse: collapse; margin: 0; font-size: 0.78rem; font-variant-numeric: tabular-nums; }
+.vitlib-figure .vt-table { width: 100%; table-layout: fixed; border-collapse: collapse; margin: 0; font-size: 0.78rem; font-variant-numeric: tabular-nums; }
 .vitlib-figure .vt-table :is(th, td) { padding: 0.1rem 0.15rem; text-align: left; vertical-align: top; font-weight: inherit; border: 0; background: none; color: inherit; }
 .vitlib-figure .vt-table thead th { border-bottom: 1px solid var(--vf-line); font-size: 0.74rem; white-space: pre-line; }
 .vt-track { position: relative; height: 0.45rem; margin-bottom: 0.1rem; background: color-mix(in srgb, currentColor 12%, transparent); forced-color-adjust: none; }

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from vitlib.blocks import DropPath, Layer, Mlp
 from vitlib.init import init_weights
 from vitlib.patch import PatchEmbed, Size, check_images, grid_of, pair
-from vitlib.wording import check_count
+from vitlib.wording import check_count, check_rate
 
 
 class SmallCNN(nn.Module):
@@ -157,13 +157,12 @@ class MlpMixer(nn.Module):
         super().__init__()
         check_count("depth", depth)
         check_count("num_classes", num_classes, least=0)
+        check_rate("drop_rate", drop_rate)
+        check_rate("drop_path_rate", drop_path_rate)
         norm_layer = norm_layer or partial(nn.LayerNorm, eps=1e-6)
         self.img_size, self.in_chans = pair(img_size, "img_size"), in_chans
         self.num_classes, self.embed_dim = num_classes, embed_dim
         self.stem = PatchEmbed(img_size, patch_size, in_chans, embed_dim)
-        for name, rate in {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}.items():
-            if not 0 <= rate < 1:
-                raise ValueError(f"{name} must be at least 0 and below 1, got {rate}")
         rows, columns = grid_of(img_size, patch_size)
         rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()
         self.blocks = nn.Sequential(

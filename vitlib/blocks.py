@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitlib.attention import Attention
-from vitlib.wording import check_count
+from vitlib.wording import check_count, check_rate
 
 Layer = Callable[..., nn.Module]  # a module class, or a partial of one
 
@@ -63,8 +63,7 @@ class DropPath(nn.Module):
 
     def __init__(self, drop_prob: float = 0.0):
         super().__init__()
-        if not 0 <= drop_prob < 1:
-            raise ValueError(f"drop_prob must be at least 0 and below 1, got {drop_prob}")
+        check_rate("drop_prob", drop_prob)
         self.drop_prob = drop_prob
 
     def forward(self, x: Float[Tensor, "B *rest"]) -> Float[Tensor, "B *rest"]:

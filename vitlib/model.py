@@ -20,7 +20,7 @@ from vitlib.blocks import Block, Layer
 from vitlib.init import init_weights
 from vitlib.patch import PatchEmbed, Size, check_images, grid_of, pair
 from vitlib.pos_embed import resample_pos_embed, sincos_2d
-from vitlib.wording import check_count
+from vitlib.wording import check_count, check_rate
 
 
 class VisionTransformer(nn.Module):
@@ -265,8 +265,7 @@ def _check_arguments(**a: Any) -> None:
     for name in ("depth", "num_classes", "reg_tokens", "representation_size"):
         check_count(name, 0 if a[name] is None else a[name], least=0)
     for name in ("drop_rate", "attn_drop_rate", "drop_path_rate"):
-        if not 0 <= a[name] < 1:
-            raise ValueError(f"{name} must be at least 0 and below 1, got {a[name]}")
+        check_rate(name, a[name])
     for name, allowed in {
         "pos_embed": ("learned", "sincos", "none"),
         "global_pool": ("token", "avg"),

@@ -1,4 +1,4 @@
-"""What error messages share: guessing what was meant, shortening lists, checking whole numbers."""
+"""What error messages share: guessing what was meant, shortening lists, checking numbers."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -28,3 +28,9 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
         raise ValueError(f"{name} must be a whole number, got {value!r}")
     if int(value) < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def check_rate(name: str, value: float) -> None:
+    """Raise a ValueError unless the argument `name` is a share of 1, at least 0 and below 1."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {value}")

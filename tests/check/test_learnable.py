@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import vitlib
 from vitlib import MlpMixer, SmallCNN, VisionTransformer, check, load_data
+from vitlib.runs.train_mistakes import never_mix
 
 DATA = load_data("digits")  # 8 × 8 grey
 SIZES = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 10}
@@ -67,21 +68,9 @@ def test_a_trained_model_is_told_from_a_fresh_one():
 # --- bugs, and the line that finds each
 
 
-class NoMixing(nn.Module):
-    """An attention that hands each token through."""
-
-    def __init__(self, dim, *_, **__):
-        super().__init__()
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, x):
-        return self.proj(x)
-
-
 def without_mixing(**options):
     model = vit(**options)
-    for block in model.blocks:
-        block.attn = NoMixing(32)
+    never_mix(model)
     return model
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from vitlib import DistillationLoss, ImageSet, TrainConfig, VisionTransformer, fit, load_data
 from vitlib.runs import train_distillation as script
 from vitlib.runs.log import loss_curve
+from vitlib.runs.rates import choose_rates
 from vitlib.runs.record import Record
 from vitlib.train import UNLABELLED, param_groups
 
@@ -157,7 +158,7 @@ def test_digits_kept_back_chose_the_rates_and_no_rate_is_at_the_edge():
         for lr in script.RATES
         for seed in script.TRIAL_ROUNDS
     )
-    assert LOG["rates"] == script.choose_rates(LOG["trials"])
+    assert LOG["rates"] == choose_rates(LOG["trials"], "student", script.ARMS)
     assert all(run["lr"] == LOG["rates"][run["student"]] for run in LOG["runs"] if "lr" in run)
     for rate in LOG["rates"].values():
         assert min(script.RATES) < rate < max(script.RATES)

@@ -12,6 +12,7 @@ import vitlib
 from vitlib import TrainConfig
 from vitlib.runs import train_strips
 from vitlib.runs.log import loss_curve
+from vitlib.runs.rates import choose_rates
 from vitlib.runs.record import Record
 
 LOG = json.loads((files("vitlib") / "runs" / "strips.json").read_text("utf8"))
@@ -35,7 +36,7 @@ def test_the_log_is_a_record_of_its_scripts_runs():
 
 
 def test_validation_digits_chose_the_rates_and_no_rate_is_at_the_edge():
-    assert LOG["rates"] == train_strips.choose_rates(LOG["trials"])
+    assert LOG["rates"] == choose_rates(LOG["trials"], "tokens", train_strips.FULL)
     for kind in ("patches", "strips"):
         assert min(train_strips.RATES) < LOG["rates"][kind] < max(train_strips.RATES)
 

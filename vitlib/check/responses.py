@@ -33,20 +33,26 @@ def responses(model: nn.Module, images: Float[Tensor, "B C H W"]) -> Iterator[Li
     yield _order(change, images, patch)
 
     alone = torch.cat([logits(model, image[None]) for image in images[:4]])
-    apart = ((alone - answers[:4]).abs().max() / spread).item()
-    yield Line(
-        "batch", apart < VISIBLE, f"change {apart:.1%}",
-        "An image gets the same answer alone as in a batch." if apart < VISIBLE else
+    yield _unchanged(
+        "batch",
+        ((alone - answers[:4]).abs().max() / spread).item(),
+        "An image gets the same answer alone as in a batch.",
         "An image gets another answer alone than in a batch: something runs over the batch axis, "
         "such as a softmax, a mean or a reshape.",
-    )  # fmt: skip
-    again = change(images)
-    yield Line(
-        "eval mode", again < VISIBLE, f"change {again:.1%}",
-        "In eval mode the same images get the same answers." if again < VISIBLE else
+    )
+    yield _unchanged(
+        "eval mode",
+        change(images),
+        "In eval mode the same images get the same answers.",
         "In eval mode the same images get other answers the second time: dropout goes on, for "
         "instance as `F.dropout(x, p)` without `training=self.training`.",
-    )  # fmt: skip
+    )
+
+
+def _unchanged(name: str, change: float, equal: str, other: str) -> Line:
+    """A line that passes if the answer stayed the same, with the sentence for either outcome."""
+    passed = change < VISIBLE
+    return Line(name, passed, f"change {change:.1%}", equal if passed else other)
 
 
 def _every_part(change: Callable[[Tensor], float], images: Tensor) -> Line:

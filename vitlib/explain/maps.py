@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vitlib.matching import as_vision_transformer
 from vitlib.patch import Size, pair
+from vitlib.wording import check_rate
 
 _FUSIONS: dict[str, Callable[..., Tensor]] = {
     "mean": torch.mean, "max": torch.amax, "min": torch.amin,
@@ -82,8 +83,7 @@ def attention_rollout(
     """
     if head_fusion not in _FUSIONS:
         raise ValueError(f'head_fusion must be "mean", "max" or "min", got {head_fusion!r}')
-    if not 0 <= discard_ratio < 1:
-        raise ValueError(f"discard_ratio must be at least 0 and below 1, got {discard_ratio}")
+    check_rate("discard_ratio", discard_ratio)
     _check_attention(attention)
     attention = attention.to(torch.promote_types(attention.dtype, torch.float32))
     sums = attention.sum(dim=-1)

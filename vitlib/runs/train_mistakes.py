@@ -39,7 +39,7 @@ from vitlib.runs.in_parallel import one_core_each
 from vitlib.runs.log import accuracy_curve, loss_curve, window_means, write_log
 from vitlib.runs.train_blocks import Rewired, post_norm, residuals_only
 from vitlib.runs.train_strips import Strips
-from vitlib.train import TrainState
+from vitlib.train import TrainState, param_groups
 
 LOG = Path(__file__).with_name("mistakes.json")
 NAME, SEEDS, RATES = "vit_nano_patch7_28", (0, 1, 2), (3e-4, 1e-3, 3e-3, 1e-2)
@@ -144,11 +144,10 @@ def few(data: ImageData, count: int) -> ImageData:
 
 def decay_everything(state: TrainState, weight_decay: float = RECIPE.weight_decay) -> None:
     """AdamW's weight decay for what `param_groups` spares: biases, norms, tokens, positions."""
-    spared = {"cls_token", "pos_embed"}
+    _, spared = param_groups(state.model, weight_decay)
     with torch.no_grad():
-        for name, parameter in state.model.named_parameters():
-            if name in spared or parameter.ndim <= 1:
-                parameter.mul_(1 - state.lr * weight_decay)
+        for parameter in spared["params"]:
+            parameter.mul_(1 - state.lr * weight_decay)
 
 
 @dataclass(frozen=True)

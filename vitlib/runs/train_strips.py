@@ -16,7 +16,6 @@ on strips, three models each are then trained at the rate with the best mean, by
 nothing.
 """
 
-import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from torch import Tensor
 from vitlib import PatchEmbed, TrainConfig, create_model, evaluate, fit, load_data
 from vitlib.runs.in_parallel import one_core_each
 from vitlib.runs.log import TEST_ACCURACY, loss_curve, window_means, write_log
+from vitlib.runs.rates import choose_rates
 
 LOG = Path(__file__).with_name("strips.json")
 NAME, SEEDS, TRIAL_SEEDS, RATES = "vit_nano_patch7_28", (0, 1, 2), (0, 1), (1e-3, 3e-3, 1e-2)
@@ -78,17 +78,6 @@ def trial(tokens: str, lr: float, seed: int) -> dict[str, Any]:
     return result
 
 
-def choose_rates(trials: list[dict[str, Any]]) -> dict[str, float]:
-    """For each of `FULL` the learning rate with the best mean validation accuracy."""
-
-    def mean_of(tokens: str, lr: float) -> float:
-        return statistics.mean(
-            one["val_accuracy"] for one in trials if (one["tokens"], one["lr"]) == (tokens, lr)
-        )
-
-    return {tokens: max(RATES, key=lambda lr: mean_of(tokens, lr)) for tokens in FULL}
-
-
 def run(tokens: str, lr: float, seed: int) -> dict[str, Any]:
     """Train and test one model; return its entry in the log."""
     data = load_data("mnist5k")
@@ -107,7 +96,7 @@ def run(tokens: str, lr: float, seed: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     trials = one_core_each(trial, [(t, lr, s) for t in LAYERS for lr in RATES for s in TRIAL_SEEDS])
-    rates = choose_rates(trials)
+    rates = choose_rates(trials, "tokens", FULL)
     write_log(
         LOG,
         model=NAME,

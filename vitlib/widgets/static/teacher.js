@@ -38,6 +38,7 @@ function digits(value) {
 const short = (value) => String(Number(value.toFixed(4)));
 
 const TEACHER = COLOURS.orange, STUDENT = COLOURS.sky, PALE = COLOURS.grey;
+const ABOVE = COLOURS.orange, BELOW = COLOURS.sky; // of zero: the book's rule for signs
 const LOOKS = `
 .vitlib-figure .vt-table { width: 100%; table-layout: fixed; border-collapse: collapse; margin: 0; font-size: 0.78rem; font-variant-numeric: tabular-nums; }
 .vitlib-figure .vt-table :is(th, td) { padding: 0.1rem 0.15rem; text-align: left; vertical-align: top; font-weight: inherit; border: 0; background: none; color: inherit; }
@@ -45,7 +46,7 @@ const LOOKS = `
 .vt-track { position: relative; height: 0.45rem; margin-bottom: 0.1rem; background: color-mix(in srgb, currentColor 12%, transparent); forced-color-adjust: none; }
 .vt-track.vt-thin { height: 0.2rem; background: none; }
 .vt-bar { position: absolute; top: 0; bottom: 0; }
-.vt-key { display: inline-block; width: 1.2rem; height: 0.3rem; margin: 0 0.35rem 0 0; vertical-align: middle; forced-color-adjust: none; }
+.vt-key { display: inline-block; width: 1.6rem; height: 0.3rem; margin: 0 0.35rem 0 0; vertical-align: middle; }
 .vt-key + span { margin-right: 0.9rem; }
 `;
 
@@ -142,12 +143,12 @@ function render({ model, el }) {
       ...(known ? [controls(weight), track(...shares)] : []),
       sum,
       element("div", { class: "vf-panels" },
-        panel("By class", rest.table),
+        panel("By class. In the gradient, orange is above zero and blue below", rest.table),
         panel("Length of the gradient, for every τ", plot.svg),
       ),
       pull,
       element("p", { class: "vf-caption", style: "margin-top:0.5rem" },
-        `The gradient is that of the teacher's term with respect to the logits of the ${head}: the student's probability less the target, times τ. Where it is orange, training lowers the logit; where it is blue, training raises it. The thin grey bar is what would be left without the factor τ². `
+        `The gradient is that of the teacher's term with respect to the logits of the ${head}: the student's probability less the target, times τ. Where it is above zero, training lowers the logit; where it is below, training raises it. The thin grey bar is what would be left without the factor τ². `
         + (distilled ? "" : "This student has one head, so labels and teacher pull at the same logits, and the gradient of the labels' term is added to this one. ")
         + "For a large τ the gradient comes near to the difference of the logits, each less their mean, divided by the number of classes."),
     ),
@@ -180,7 +181,7 @@ function render({ model, el }) {
       fill(asked.rows[k].cells[1], student[k]);
       const { number, line } = rest.rows[k].cells[1];
       number.textContent = decimals(gradient[k]);
-      lean(line, gradient[k] / reach, gradient[k] > 0 ? TEACHER : STUDENT);
+      lean(line, gradient[k] / reach, gradient[k] > 0 ? ABOVE : BELOW);
       lean(thins[k], soft ? bare[k] / reach : 0, PALE);
     });
     plot.mark(model.get("kind"), taus.indexOf(model.get("tau")));
@@ -247,14 +248,16 @@ function gradientCurves(taus) {
   const x = (i) => left + ((width - left - right) * i) / (taus.length - 1);
   const text = (content, place) => svg("text", { "font-size": 12, fill: "currentColor", ...place }, content);
   const across = (dashes, colour, thick) => svg("polyline", { fill: "none", stroke: colour, "stroke-width": thick, "stroke-dasharray": dashes });
-  const kinds = { soft: ["with τ²", STUDENT, "none"], bare: ["without", PALE, "6 3"], hard: ["hard", TEACHER, "2 3"] };
+  const kinds = { soft: ["with τ²", "currentColor", "none"], bare: ["without", PALE, "6 3"], hard: ["hard", "currentColor", "2 3"] };
   const lines = Object.fromEntries(Object.entries(kinds).map(([kind, [, colour, dashes]]) => [kind, across(dashes, colour, 2)]));
   const axis = svg("g"), dots = svg("g");
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", style: "display:block;max-width:100%" },
     axis, ...taus.map((tau, i) => text(String(tau), { x: x(i), y: height - bottom + 15, "text-anchor": "middle" })),
     text("τ", { x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }), ...Object.values(lines), dots);
-  const key = element("div", { class: "vf-caption" }, ...Object.values(kinds).flatMap(([words, colour]) =>
-    [element("span", { class: "vt-key", "aria-hidden": "true", style: `background:${colour}` }), element("span", {}, words)]));
+  const sample = (colour, dashes) => svg("svg", { class: "vt-key", viewBox: "0 0 26 4", "aria-hidden": "true" },
+    svg("line", { x1: 0, x2: 26, y1: 2, y2: 2, stroke: colour, "stroke-width": 3, "stroke-dasharray": dashes }));
+  const key = element("div", { class: "vf-caption" }, ...Object.values(kinds).flatMap(([words, colour, dashes]) =>
+    [sample(colour, dashes), element("span", {}, words)]));
   let values = {}, y = () => 0;
   return {
     svg: element("div", {}, picture, key),

@@ -3,6 +3,7 @@
 import ast
 import linecache
 import re
+import symtable
 from contextlib import suppress
 from functools import cache, partial
 
@@ -261,6 +262,22 @@ def test_a_chapter_has_four_to_eight_exercises_and_each_of_the_checkers(chapter)
                for cell in cells)  # fmt: skip
 
 
+MINUTES = {
+    "an hour": 60, "a good hour": 65, "an hour and a quarter": 75, "an hour and a half": 90,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("chapter", EXERCISED)
+def test_a_chapter_promises_as_much_time_as_its_cards_take(chapter):
+    text = "".join(cell.source for cell in cells_of(chapter) if cell.cell_type == "markdown")
+    promised = re.search(r"to read,(?: and)? (\d+|an? [a-z ]*hour[a-z ]*?)(?: minutes)? for", text)
+    assert promised or "to read." in text
+    if promised:
+        minutes = MINUTES.get(promised[1]) or int(promised[1])
+        cards = [int(CARD.fullmatch(card.source.strip())[4]) for card, *_ in exercises_of(chapter)]
+        assert 0.9 * sum(cards) <= minutes <= sum(cards) + 20  # which leaves time for paper
+
+
 @pytest.mark.parametrize(("chapter", "number"), EACH)
 def test_an_exercise_is_card_stub_hint_and_solution(chapter, number):
     card, stub, hints, solution = exercises_of(chapter)[number]
@@ -284,6 +301,65 @@ def test_the_contents_of_a_stub_and_its_solution_have_one_name():
         for _, stub, _, solution in exercises_of(chapter):
             checked = [ast.unparse(ast.parse(c.source).body[-1]) for c in (stub, solution)]
             assert checked[0] == checked[1]
+
+
+# --- what a page shows
+
+
+SHOWN = ["02_tokens", "03_attention", "07_training", "10_distillation", "12_attention_maps"]
+FOLDED = {"hide-input", "hide-cell", "remove-cell"}
+NARROW = 42  # columns on a screen of 390 pixels
+
+
+def made_and_read(source):
+    """The names that the top level of a cell binds, and those that it reads from elsewhere."""
+    top = symtable.symtable(source, "cell", "exec")
+    made, read = set(), set()
+    for one in top.get_symbols():
+        if one.is_assigned() or one.is_imported() or one.is_namespace():
+            made.add(one.get_name())
+        if one.is_referenced():
+            read.add(one.get_name())
+    tables = top.get_children()
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        read |= {s.get_name() for s in table.get_symbols() if s.is_global() and s.is_referenced()}
+    return made, read - made
+
+
+@pytest.mark.parametrize("chapter", SHOWN)
+def test_code_that_is_seen_uses_no_name_that_folded_code_makes(chapter):
+    """Whoever reads the page and leaves folded code folded sees where each name comes from."""
+    maker, found = {}, []
+    for cell in cells_of(chapter):
+        if cell.cell_type == "code" and "setup" not in tags(cell):
+            made, read = made_and_read(cell.source)
+            folded = bool(FOLDED & set(tags(cell)))
+            if not folded:
+                found += [(cell.id, n, maker[n][1]) for n in read if maker.get(n, (False,))[0]]
+            maker |= dict.fromkeys(made, (folded, cell.id))
+    assert found == []
+
+
+def test_names_of_a_cell_are_those_it_makes_and_those_it_needs():
+    source = "from a import b\nc = [i * d for i in e]\ndef f(x):\n    y = x + g\n    return y\nf(c)"
+    assert made_and_read(source) == ({"b", "c", "f"}, {"d", "e", "g"})
+
+
+@pytest.mark.parametrize("chapter", ["07_training", "10_distillation", "12_attention_maps"])
+def test_printed_lines_fit_a_phone(chapter):
+    printed_lines = [
+        (cell.id, line)
+        for cell in cells_of(chapter)
+        for output in cell.get("outputs", [])
+        for line in output.get("text", "").splitlines()
+    ]
+    assert printed_lines
+    assert [(place, line) for place, line in printed_lines if len(line) > NARROW] == []
+
+
+# --- exercises: what comes of running them
 
 
 @cache

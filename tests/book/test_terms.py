@@ -24,6 +24,7 @@ TERMS = {
     "patch embedding": ("01_patches", r"patch embeddings?"),
     "kernel": ("01_patches", r"kernels?"),
     "stride": ("01_patches", r"strides?"),
+    "MLP": ("01_patches", r"MLPs?"),
     "logits": ("02_tokens", r"logits?"),
     "class token": ("intro", r"class tokens?"),
     "position embedding": ("02_tokens", r"position embeddings?"),
@@ -106,6 +107,22 @@ def test_a_term_is_explained_where_it_is_first_used(term) -> None:
         )
     before = first[2][: explained.search(first[2]).start()]
     assert used.search(before) is None, f"{first[0]}: {first[1]} uses it, then explains it"
+
+
+AXES = {"b", "c", "d", "h", "n", "gh", "gw", "ph", "pw", "three", "1"}
+
+
+def test_an_axis_has_one_name_in_every_pattern_of_einops() -> None:
+    """Chapter 1 says what gh, gw, ph and pw are. Chapter 6 shows the letters of other people."""
+    found = []
+    for chapter in IN_ORDER:
+        for cell in nbformat.read(ROOT / "book" / f"{chapter}.ipynb", as_version=4).cells:
+            if cell.cell_type == "code" and chapter != "06_dialects":
+                for pattern in re.findall(r'"([a-z0-9() ]+ -> [a-z0-9() ]+)"', cell.source):
+                    names = set(re.findall(r"\w+", pattern))
+                    found.append((chapter, cell.id, pattern, names - AXES))
+    assert len(found) > 10
+    assert [one for one in found if one[-1]] == []
 
 
 def test_goals_tables_and_references_are_passed_over() -> None:

@@ -26,6 +26,40 @@ def test_page(visit, address, name, viewport) -> None:
     assert width <= viewport["width"], f"the page is {width} px wide"
 
 
+TOO_WIDE = """() => [...document.querySelectorAll(".bd-article pre")]
+    .filter(pre => !pre.closest(".cell_output") && pre.scrollWidth > pre.clientWidth + 1)
+    .map(pre => pre.textContent.slice(0, 60))"""
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_code_wraps_on_a_phone_and_hangs(visit, server, name) -> None:
+    """No block of code is wider than the screen; what is wrapped stands further in."""
+    page = visit(server, PHONE).open(name)
+    settle(page)
+    assert page.evaluate(TOO_WIDE) == []
+    first, second = page.evaluate(
+        """() => {
+            const lines = [...document.querySelectorAll("div.cell_input pre .line")];
+            const ranges = lines.filter(line => line.checkVisibility()).map(line => {
+                const range = document.createRange();
+                range.selectNodeContents(line);
+                return [...range.getClientRects()].filter(box => box.width > 1);
+            });
+            const wrapped = ranges.find(boxes => boxes.at(-1)?.top > boxes[0]?.top + 5);
+            const tops = wrapped.filter(box => box.top > wrapped[0].top + 5);
+            return [wrapped[0].left, Math.min(...tops.map(box => box.left))];
+        }"""
+    )
+    assert second > first + 15
+
+
+def test_code_is_copied_as_it_was_written(visit, server) -> None:
+    page = visit(server).open("book/01_patches.html")
+    text = page.locator("div.cell_input pre").filter(has_text="def patchify_loop").text_content()
+    assert "        for left in range(0, W, P):\n            patch = images[" in text
+    assert "\n\n\npatchify_loop(toy, P)[0]\n" in text
+
+
 def test_chapters_have_formulas_to_draw(visit, server) -> None:
     """So that the check above can't pass on pages without any."""
     page = visit(server).open("book/01_patches.html")

@@ -84,6 +84,78 @@ ratio_fixed: mlp_ratio * D → 4 * D
 taken_to_be_square: (width // patch_size) → (height // patch_size)
     The rows of patches are squared, which is right for a square image only. There are H/P rows and
     W/P columns.
+columns_squared: (height // patch_size) → (width // patch_size)
+    The columns of patches are squared, which is right for a square image only. There are H/P rows
+    and W/P columns.
+sides_added: (height // patch_size) * (width → (height // patch_size) + (width
+    Rows and columns of patches are added. A grid of H/P rows and W/P columns has H/P · W/P patches.
+pixels_over_one_side: (height // patch_size) * (width // patch_size) → height * width // patch_size
+    The pixels are divided by P once. A patch is P pixels high and P pixels wide, P² in all:
+    N = H·W / P².
+pixels_for_patches: (height // patch_size) * (width // patch_size) → height * width
+    Every pixel is counted as a token. A token is a patch of P × P pixels: N = H/P · W/P.
+ratio_cut_off: int(mlp_ratio * D) → int(mlp_ratio) * D
+    int(mlp_ratio) makes 2 of 2.5. Multiply first, and make the product a whole number then.
+one_side_of_the_patch: patch_size**2 → patch_size
+    A patch is taken to have C·P numbers. It is P pixels high and P wide, with C channels: C·P².
+channels_forgotten: in_chans * patch → patch
+    The channels are missing: a patch has C·P² numbers, and each of them is multiplied.
+patch_without_width: patch_size**2 * D → patch_size**2
+    The patch embedding is counted for one channel of the tokens. Each of the N patches is
+    multiplied with a matrix of C·P² × D.
+one_patch_embedded: N * in_chans → in_chans
+    The patch embedding is counted for one patch. The same kernel is applied to all N of them.
+matrices_for_one_token: 4 * T * D → 4 * D
+and: 2 * T * D * hidden → 2 * D * hidden
+    The matrices of the blocks are counted once, which is their number of weights. Each is used once
+    for every token: multiply by T.
+projections_for_one_token: 4 * T * D → 4 * D
+    The four matrices of attention are counted for one token. Each of the T tokens is multiplied
+    with them.
+mlp_for_one_token: 2 * T * D * hidden → 2 * D * hidden
+    The MLP is counted for one token. Each of the T tokens passes through it.
+one_matrix_for_qkv: 4 * T * D * D → 2 * T * D * D
+    Query, key and value are counted as one matrix of D × D. They are three, and with the projection
+    behind attention four.
+one_matrix_for_attention: 4 * T * D * D → T * D * D
+    Attention is counted with one matrix of D × D. It has four: query, key, value, and the
+    projection behind them.
+both_layers_hidden: 2 * T * D * hidden → 2 * T * hidden * hidden
+    The layers of the MLP are counted with hidden × hidden. One leads from D to hidden, the other
+    from hidden to D.
+one_block: depth * (attention + mlp) → (attention + mlp)
+    One block is counted. There are depth of them.
+blocks_of_attention_only: depth * (attention + mlp) → depth * attention + mlp
+    Only attention is multiplied by depth. Every block has an MLP, too: depth · (attention + MLP).
+blocks_of_mlp_only: depth * (attention + mlp) → attention + depth * mlp
+    Only the MLP is multiplied by depth. Every block has attention, too: depth · (attention + MLP).
+everything_depth_times: embedding + depth * (attention + mlp) + D * num_classes
+→ depth * (embedding + attention + mlp + D * num_classes)
+    All of it is multiplied by depth. The patch embedding and the head come once; only the blocks
+    repeat.
+embedding_in_every_block: embedding + depth * (attention → depth * (embedding + attention
+    The patch embedding is counted in every block. The image is cut into patches once, before them.
+pairs_of_patches: 2 * T * T → 2 * N * N
+    The pairs of attention are counted among the patches. The class token takes part, as query and
+    as key: T² pairs.
+queries_are_patches: 2 * T * T → 2 * N * T
+    The queries are counted as N and the keys as N + 1. The class token asks, too: T² pairs.
+head_on_every_patch: D * num_classes → N * D * num_classes
+    The head is counted for every patch. It reads the class token only: D·K, once.
+attention_forgotten: (attention + mlp) → mlp
+    Attention is missing: four matrices of D × D for every token, and the two products between
+    tokens.
+mlp_forgotten: (attention + mlp) → attention
+    The MLP is missing: two products for every token, D × hidden and hidden × D.
+biases_counted: patch_size**2 * D → patch_size**2 * D + N * D
+and: 4 * T * D * D → 4 * T * (D + 1) * D
+and: 2 * T * D * hidden → T * (2 * D * hidden + hidden + D)
+and: + D * num_classes → + (D + 1) * num_classes
+    The biases are counted as well. A bias is an addition without a product, and the task asks for
+    matrix products and the patch convolution, nothing else.
+softmax_counted: 2 * T * T * D → 2 * T * T * D + T * T
+    T² more are counted in every block, as for a softmax. The task asks for matrix products and the
+    patch convolution, nothing else.
 """)  # fmt: skip
 
 

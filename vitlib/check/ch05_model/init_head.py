@@ -32,17 +32,29 @@ def by_copy(head, nlhb):
     head.load_state_dict(state)
 
 
+def repaired(head, nlhb):
+    """The stub of the chapter, with its bug mended."""
+    start = {"weight": 0.0, "bias": -math.log(head.out_features) if nlhb else 0.0}
+
+    def fill(linear, weight=0.0, bias=0.0):
+        nn.init.constant_(linear.weight, weight)
+        nn.init.constant_(linear.bias, bias)
+
+    fill(head, start["weight"], start["bias"])
+
+
 def cases(answer) -> Cases:
     def observe(width, classes, nlhb):
         head = fill(nn.Linear(width, classes)).float()
         parameters = list(head.parameters())
         filled_in_place(answer, head, nlhb)
         same = all(a is b for a, b in zip(parameters, head.parameters(), strict=True))
-        trainable = all(p.requires_grad and p.is_leaf for p in head.parameters())
+        trainable = all(p.requires_grad for p in head.parameters())
         return {
             "weight": head.weight,
             "bias": head.bias,
-            "whether they are the same parameters, still to be trained": same and trainable,
+            "whether they are the same parameters": same,
+            "whether they are still to be trained": trainable,
         }
 
     yield "nn.Linear(6, 10), nlhb=True", lambda: observe(6, 10, True)
@@ -79,10 +91,52 @@ flag_turned_round: if nlhb → if not nlhb
     The two cases are exchanged: −ln K belongs to nlhb=True, and 0 to nlhb=False.
 bias_left: nn.init.constant_(head.bias, bias) → if nlhb: nn.init.constant_(head.bias, bias)
     With nlhb=False the bias is as it was. PyTorch starts it at random: set it to 0.
+logarithm_to_base_two: math.log → math.log2
+    This is the logarithm to the base two. The natural one is meant, math.log.
+logarithm_of_a_fixed_number: math.log(head.out_features) → math.log(10)
+    The bias is −ln 10 for any number of classes. K is what the head has: head.out_features.
+logarithm_of_all_weights: head.out_features → head.weight.numel()
+    This is the logarithm of all weights, K·D. K is the number of classes, head.out_features.
+no_logarithm: -math.log(head.out_features) → -float(head.out_features)
+    The bias is −K. Its logarithm is wanted: −ln K.
+minus_one_over_classes: -math.log(head.out_features) → -1 / head.out_features
+    The bias is −1/K. A logit is not a probability: the logit whose sigmoid is near 1/K is −ln K.
+shared_among_classes: math.log(head.out_features) → math.log(K := head.out_features) / K
+    −ln K is divided by the number of classes. Each class has the whole −ln K.
+one_class_only: constant_(head.bias, bias) → constant_(nn.init.zeros_(head.bias)[:1], bias)
+    −ln K stands in the bias of the first class only, and the others are 0. Each class needs it.
+weight_at_one: zeros_(head.weight) → ones_(head.weight)
+    The weight is 1. It should be 0, so that every image starts with the same logits.
+weight_at_random: zeros_(head.weight) → normal_(head.weight, std=0.02)
+weight_at_random_uniform: zeros_(head.weight) → xavier_uniform_(head.weight)
+    The weight starts at random. Here it should be 0, so that every image starts with the same
+    logits.
+bias_in_both: zeros_(head.weight) → constant_(head.weight, bias)
+    −ln K stands in the weight as well. The weight should be 0, and only the bias −ln K.
+bias_not_written: nn.init.constant_(head.bias, bias) →
+    The bias is as it was, a random number. It should be −ln K, or 0 with nlhb=False.
+nothing_written: nn.init.zeros_(head.weight) →
+and: nn.init.constant_(head.bias, bias) → head = nn.Linear(head.in_features, head.out_features)
+    Weight and bias of the head that was given are as they were. Write into its own tensors: a copy,
+    or another head under the same name, is not seen outside of the function.
+not_to_be_trained: nn.init.constant_(head.bias, bias) →
+→ nn.init.constant_(head.bias, bias)
+→ head.requires_grad_(False)
+    The numbers are right, but the head is no longer trained: requires_grad is off. Only its start
+    is asked for here.
 """) | edits(by_copy, """
 new_parameters: load_state_dict(state) → load_state_dict(state, assign=True)
     The numbers are right, but they stand in new parameters. An optimiser that was built before
     holds the old ones. Write into the parameters that are there.
+""") | edits(repaired, """
+numbers_not_unpacked: start["weight"], start["bias"] → start
+    fill gets the dictionary, or the names in it, where it takes numbers. Pass the two numbers one
+    by one, or let fill(head, **start) pass each under its name.
+fill_takes_the_head: fill(head, start["weight"], start["bias"])
+→ fill(head.weight, start["weight"])
+→ fill(head.bias, start["bias"])
+    fill takes a linear layer and looks for its weight and bias. Pass the head itself, with both
+    numbers.
 """)  # fmt: skip
 
 
@@ -103,6 +157,6 @@ EXERCISE = Exercise(
     reference=init_head,
     cases=cases,
     mutants=MUTANTS,
-    accepted=[in_place, by_copy],
+    accepted=[in_place, by_copy, repaired],
     probe=probe,
 )

@@ -61,7 +61,7 @@ class ByEinops(nn.Module):
 
 
 def cases(answer) -> Cases:
-    sizes = (12, 4, 2, 5, 12, 2, 3)  # 9 patches, C ≠ P, heads ≠ batch, classes ≠ width
+    sizes = (12, 4, 2, 5, 12, 3, 6)  # 9 patches, C ≠ P, heads ≠ batch, classes ≠ width
 
     def logits(batch, training):
         model = vit_twin(answer, ViT, *sizes).train(training)
@@ -70,14 +70,15 @@ def cases(answer) -> Cases:
     def gradients():
         model = vit_twin(answer, ViT, *sizes)
         call(model, numbers(2, 2, 12, 12)).square().sum().backward()
-        return sum(p.grad is None or not p.grad.any() for p in model.parameters())
+        idle = [p.shape for p in model.parameters() if p.grad is None or not p.grad.any()]
+        return ", ".join(str(tuple(shape)) for shape in idle) or "none"
 
-    label = "the shapes of its parameters, for ViT(12, 4, 2, 5, 12, 2, 3)"
+    label = "the shapes of its parameters, for ViT(12, 4, 2, 5, 12, 3, 6)"
     yield label, lambda: shapes_right(answer, ViT, *sizes)
     yield "logits of 2 images of 12 × 12, P = 4, D = 12, K = 5", lambda: logits(2, False)
     yield "the same in training mode", lambda: logits(2, True)
     yield "logits of one image", lambda: logits(1, False)
-    yield "how many parameters get no gradient", gradients
+    yield "which parameters get no gradient", gradients
 
 
 MUTANTS = edits(ViT, """
@@ -144,11 +145,125 @@ default_eps: , eps=1e-6 →
     LayerNorm has PyTorch's own eps of 1e-5 everywhere, where ViT's weights were trained with 1e-6.
     The logits differ in small digits only, so nobody notices until weights are compared.
 default_eps_in_the_blocks: norm_layer=norm → norm_layer=nn.LayerNorm
-    LayerNorm has PyTorch's own eps of 1e-5 in the blocks, where ViT's weights were trained with
-    1e-6. The logits differ in small digits only, so nobody notices until weights are compared.
+    LayerNorm has PyTorch's own eps of 1e-5 in the blocks, as without a norm_layer, where ViT's
+    weights were trained with 1e-6. The logits differ in small digits only, so nobody notices until
+    weights are compared.
 default_eps_at_the_end: norm(embed_dim) → nn.LayerNorm(embed_dim)
     LayerNorm has PyTorch's own eps of 1e-5 after the last block, where ViT's weights were trained
     with 1e-6. The logits differ in small digits only, so nobody notices until weights are compared.
+second_token_read: x[:, 0] → x[:, 1]
+    The head reads token 1, which is the first patch. The class token stands in front: x[:, 0].
+sum_of_all_tokens: x[:, 0] → x.sum(dim=1)
+    The head gets the sum of all tokens. Here it should read the class token alone, x[:, 0].
+class_token_last_and_read: [cls, x] → [x, cls]
+and: x[:, 0] → x[:, -1]
+    The class token is joined behind the patches and read there. The positions then belong to other
+    tokens than in other people's weights: the order is [class token, patches].
+class_token_never_used: self.cls_token.expand(len(images), -1, -1) → torch.zeros_like(x[:, :1])
+    What is joined in front is zeros: cls_token is in the model and never used. Expand it to the
+    batch and join that.
+class_token_by_width: torch.zeros(1, 1, embed_dim) → torch.zeros(embed_dim)
+class_token_by_width_and_row: torch.zeros(1, 1, embed_dim) → torch.zeros(1, embed_dim)
+    The class token has another shape than (1, 1, D). The numbers are the same, but no file of
+    weights in timm's names fits then.
+class_token_for_each_patch: torch.zeros(1, 1, embed_dim) → torch.zeros(1, num_patches, embed_dim)
+    There are as many class tokens as patches. One is wanted: (1, 1, D).
+positions_without_batch_axis: zeros(1, 1 + num_patches → zeros(1 + num_patches
+    The positions have two axes. The sum is the same, but no file of weights in timm's names fits
+    then: the shape is (1, N + 1, D).
+positions_for_two_more: 1 + num_patches → 2 + num_patches
+    There is one position too many. N patches and one class token are N + 1 tokens.
+positions_of_one_side: (img_size // patch_size) ** 2 → img_size // patch_size
+    The patches of one side of the image are counted. A square image has (H/P)² of them.
+positions_of_pixels: (img_size // patch_size) ** 2 → img_size**2
+    A position is made for every pixel. There is one for every patch, (H/P)², and one more for the
+    class token.
+positions_added_twice: torch.cat([cls, x], dim=1) + self.pos_embed
+→ torch.cat([cls, x], dim=1) + 2 * self.pos_embed
+    The positions are added twice. Once, before the first block, is enough.
+positions_in_every_block: x = self.norm(self.blocks(x))
+→ for block in self.blocks:
+→     x = block(x + self.pos_embed)
+→ x = self.norm(x)
+and: dim=1) + self.pos_embed → dim=1)
+    The positions are added again before every block. They are added once, before the first.
+positions_after_the_blocks: dim=1) + self.pos_embed → dim=1)
+and: self.blocks(x)) → self.blocks(x) + self.pos_embed)
+    The positions are added behind the blocks, which then cannot tell where a patch lay. Add them
+    before the first block.
+positions_multiplied: dim=1) + self → dim=1) * self
+    The tokens are multiplied with the positions. They are added.
+positions_filled_once: dim=1) + self.pos_embed → dim=1) + self.pos_embed.detach()
+    The positions are added, but they get no gradient, so they are never trained. Add the parameter
+    itself, not what detach() or .data gives.
+class_token_filled_once: self.cls_token.expand → self.cls_token.detach().expand
+    The class token is joined, but it gets no gradient, so it is never trained. Join the parameter
+    itself, not what detach() or .data gives.
+blocks_added_to_the_stream: self.blocks(x)) → x + self.blocks(x))
+    The tokens are added once more to what the blocks return. Each block holds its own residual
+    connections; around all of them there is none.
+first_block_only: self.blocks(x) → self.blocks[0](x)
+    Only the first block is used. All of them are applied, one after the other.
+last_block_not_used: self.blocks(x) → self.blocks[:-1](x)
+    The last block is built, and forward does not use it.
+blocks_backwards: x = self.norm(self.blocks(x))
+→ for block in reversed(self.blocks):
+→     x = block(x)
+→ x = self.norm(x)
+    The blocks are applied from the last to the first. A file of weights expects the order in which
+    they were built.
+one_block_less: range(depth) → range(depth - 1)
+    One block is missing: range(1, depth) and range(depth - 1) have one turn less than
+    range(depth).
+one_block_more: range(depth) → range(depth + 1)
+    There is one block too many. range(depth) has depth turns.
+a_single_block: for _ in range(depth) → for _ in range(1)
+    There is a single block, whatever depth says. Build depth of them.
+depth_and_heads_exchanged: num_heads, qkv → depth, qkv
+and: range(depth) → range(num_heads)
+    Depth and heads are exchanged: there are num_heads blocks of depth heads. Look at the order of
+    the arguments.
+depth_for_heads: num_heads, qkv → depth, qkv
+    Block gets depth as its number of heads. Look at the order of the arguments.
+one_head: num_heads, qkv → 1, qkv
+    Attention has a single head. Pass num_heads to Block.
+head_without_bias: nn.Linear(embed_dim, num_classes) → nn.Linear(embed_dim, num_classes, bias=False)
+    The head has no bias. ViT's has one, as nn.Linear has by default.
+head_back_to_width: nn.Linear(embed_dim, num_classes) → nn.Linear(embed_dim, embed_dim)
+    The head returns embed_dim numbers. It should return one for each class.
+head_not_applied: self.head(x[:, 0]) → x[:, 0]
+    The class token comes back, and the head is not applied. What is wanted are logits, one number
+    for each class.
+tanh_before_the_head: self.head(x[:, 0]) → self.head(x[:, 0].tanh())
+    There is a tanh before the head. In ViT it belongs to the representation layer, which the plain
+    model does not have.
+log_softmax_at_the_end: x[:, 0]) → x[:, 0]).log_softmax(dim=-1)
+    The model returns logarithms of probabilities. Logits are wanted, what the head says as it is:
+    cross_entropy takes the softmax itself.
+class_at_the_end: x[:, 0]) → x[:, 0]).argmax(dim=-1)
+    The model returns the number of a class. Logits are wanted, what the head says as it is.
+norm_twice: self.norm(self.blocks(x)) → self.norm(self.norm(self.blocks(x)))
+    The last LayerNorm is applied twice, and scales and shifts twice.
+norm_before_the_first_block_too: self.norm(self.blocks(x)) → self.norm(self.blocks(self.norm(x)))
+    The norm is applied before the blocks as well. It belongs behind the last one only.
+dropout: dim=1) + self.pos_embed → dim=1) + self.pos_embed
+→ x = nn.functional.dropout(x, 0.1, self.training)
+dropout_always: dim=1) + self.pos_embed → dim=1) + self.pos_embed
+→ x = nn.functional.dropout(x, 0.1)
+    There is a dropout behind the positions. The plain model has none, so that it gives the same
+    logits in training mode.
+channels_not_passed: patch_size, in_chans, embed_dim) → patch_size, embed_dim=embed_dim)
+    PatchEmbed does not get in_chans and takes its default, 3 channels. Images may have any number.
+width_not_passed: patch_size, in_chans, embed_dim) → patch_size, in_chans)
+    PatchEmbed does not get embed_dim and takes its default of 768. Pass it, too.
+image_and_patch_exchanged: PatchEmbed(img_size, patch_size → PatchEmbed(patch_size, img_size
+    PatchEmbed gets the sizes in the wrong order. It takes img_size first, then patch_size.
+channels_and_width_exchanged: patch_size, in_chans, embed_dim) → patch_size, embed_dim, in_chans)
+    PatchEmbed gets channels and width in the wrong order. It takes in_chans first, then embed_dim.
+super_not_called: super().__init__() → pass
+    super().__init__() is missing. A module must call it before it gets parts of its own.
+nothing_returned: return self.head(x[:, 0]) → self.head(x[:, 0])
+    forward computes the logits and does not return them. A `return` is missing.
 """) | edits(ByEinops, """
 blocks_in_a_plain_list: nn.ModuleList() → []
     The weights of the blocks are not among the parameters, so they would never be trained. PyTorch
@@ -177,5 +292,6 @@ EXERCISE = Exercise(
     cases=cases,
     mutants=MUTANTS,
     accepted=[ByEinops, lambda *sizes: VisionTransformer(*sizes)],
+    excluded=["vitlib.VisionTransformer"],
     probe=probe,
 )

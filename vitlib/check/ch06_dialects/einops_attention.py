@@ -65,6 +65,7 @@ def cases(answer) -> Cases:
     yield "D = 8 and 4 heads of 3", lambda: run(8, 4, 3)
     yield "D = 12 and 2 heads of 5", lambda: run(12, 2, 5, batch=3, tokens=4)
     yield "D = 5 and one head of 7", lambda: run(5, 1, 7)
+    yield "D = 6 and one head of 6", lambda: run(6, 1, 6)
 
 
 MUTANTS = edits(EinopsAttention, """
@@ -124,6 +125,36 @@ residual_added: return → return x +
 softmax_over_queries: dim=-1 → dim=-2
     The softmax runs over the queries: the columns of the weights sum to 1, and the rows should. Use
     dim=-1.
+softmax_over_heads: dim=-1 → dim=1
+    The softmax runs over the heads. It runs over the keys, the last axis of the scores: dim=-1.
+scaled_by_heads: dim_head**-0.5 → heads**-0.5
+    The scores are scaled by the number of heads. A score is a sum over dim_head products, so it is
+    dim_head ** -0.5.
+scaled_by_64: dim_head**-0.5 → 64**-0.5
+    The scale is that of 64 numbers, whatever dim_head says. It is dim_head ** -0.5.
+scaled_after_the_softmax: (q @ k.mT * self.scale).softmax(dim=-1)
+→ (q @ k.mT).softmax(dim=-1) * self.scale
+    The scale stands behind the softmax: the rows of the weights no longer sum to 1. Scale the
+    scores, before the softmax.
+queries_and_keys_exchanged: q, k, v = → k, q, v =
+    Queries and keys have changed places: to_qkv gives q first, then k, then v.
+keys_and_values_exchanged: q, k, v = → q, v, k =
+    Keys and values have changed places: to_qkv gives q first, then k, then v.
+queries_and_values_exchanged: q, k, v = → v, k, q =
+    Queries and values have changed places: to_qkv gives q first, then k, then v.
+weights_transposed: weights @ v → weights.mT @ v
+    The weights are transposed before they meet the values. Row i belongs to query i: weights @ v.
+merged_without_transpose: rearrange(weights @ v, "b h n d -> b n (h d)")
+→ (weights @ v).reshape(*x.shape[:2], -1)
+    The heads are merged by a reshape alone, which mixes tokens of one head. The axis of the heads
+    has to move next to d first: "b h n d -> b n (h d)".
+nothing_for_one_head: self.to_out = nn.Linear(heads * dim_head, dim)
+→ same = heads == 1 and dim_head == dim
+→ self.to_out = nn.Identity() if same else nn.Linear(heads * dim_head, dim)
+nothing_for_one_head_of_any_width: self.to_out = nn.Linear(heads * dim_head, dim)
+→ self.to_out = nn.Identity() if heads == 1 else nn.Linear(heads * dim_head, dim)
+    For a single head `to_out` is left out. The task has a linear layer there always, for one head,
+    too.
 """)  # fmt: skip
 
 

@@ -99,17 +99,24 @@ def cases(answer) -> Cases:
     for label, change, *options in ladders:
         yield label, partial(run, change, *options)
 
-    def repeated():
+    def beside(*shapes):
         ours = {"patches": numbers(2, 3), "tokens": torch.ones(2, 1, 4), "logits": numbers(2, 3)}
-        theirs = ours | {"tokens": torch.ones(2, 5, 4)}
-        return call(answer, ours, theirs, 0.1)
+        return {
+            f"ones of shape {shape}": call(answer, ours, ours | {"tokens": torch.ones(shape)}, 0.1)
+            for shape in shapes
+        }
 
-    def turned():
-        ours = {"patches": numbers(2, 3), "tokens": torch.ones(2, 1, 4), "logits": numbers(2, 3)}
-        return call(answer, ours, ours | {"tokens": torch.ones(1, 2, 4)}, 0.1)
+    def exactly(apart):
+        ours = {name: torch.arange(6.0) for name in names}
+        theirs = ours | {"tokens": torch.arange(6.0) + apart}
+        return call(answer, ours, theirs, 0.5) is None
 
-    yield "ones of shape (2, 1, 4) beside ones of shape (2, 5, 4)", repeated
-    yield "ones of shape (2, 1, 4) beside ones of shape (1, 2, 4)", turned
+    label = "ones of shape (2, 1, 4) beside others"
+    yield label, lambda: beside((2, 5, 4), (1, 2, 4), (2, 1, 1, 4))
+    yield (
+        "numbers as far apart as the tolerance, and no further: is it None?",
+        partial(exactly, 0.5),
+    )
 
 
 # A wrong distance comes in three forms: on guard for nan and shapes, for shapes only, for neither.
@@ -164,6 +171,9 @@ count_for_shape: a.shape != b.shape → a.numel() != b.numel()
     stretched to fit. Compare the shapes.
 length_for_shape: a.shape != b.shape → len(a) != len(b)
     You compare the first axis only. The others may differ as well: compare the shapes.
+axes_for_shape: a.shape != b.shape → a.ndim != b.ndim
+    You compare the number of axes only. (2, 1, 4) and (2, 5, 4) have three each: compare the
+    shapes.
 shapes_ignored: a.shape != b.shape or →
     The shapes are not compared. Where they clash, the subtraction raises an error; where they can
     be stretched, (2, 1, 4) beside (2, 5, 4), it says nothing. Compare the shapes first.
@@ -179,6 +189,16 @@ only_the_first: return None →     return None
     not inside it.
 first_that_agrees: a.shape != b.shape or not → a.shape == b.shape and
     This is the first stage that agrees. Asked for is the first that does not.
+tolerance_excluded: <= tolerance → < tolerance
+    Numbers that are exactly as far apart as the tolerance count as parted. Only those that are
+    further apart have: ask with `<=`, or with `>` and a look for nan.
+number_for_name: return name → return list(ours).index(name)
+    This is the number of the stage. Return its name.
+true_for_name: return name → return True
+    It says only that they part. Return the name of the stage.
+by_the_alphabet: ours.items() → sorted(ours.items())
+    The names are sorted, and the first of the alphabet is returned. The order of the dictionary is
+    the order in which a model passes through its stages.
 """) | edits(by_allclose, """
 nan_beside_nan: atol=tolerance → atol=tolerance, equal_nan=True
     Where both sides have nan, you call them equal. A ladder is climbed to find a bug, and there it
@@ -197,11 +217,17 @@ relative_only: rtol=0, atol=tolerance → rtol=tolerance, atol=0
 exactly_equal: torch.allclose(a, b, rtol=0, atol=tolerance) → a.equal(b)
     Numbers have to be equal to the last bit. Two ways of computing the same thing round
     differently: allow the tolerance.
+""") | edits(by_list, """
+all_of_them: parted[0] if parted else None → parted
+all_of_them_or_none: parted[0] if parted else None → parted or None
+    All stages that differ come back, in a list. Return the name of the first.
 """) | edits(by_distances, """
 last: parted[0] → parted[-1]
     This is the last stage that differs. The bug is where they *first* part; what comes after it
     only carries it on.
 worst: parted[0] → max(parted, key=far.get)
+worst_and_nan: parted[0] → max(parted, key=far.get)
+and: .nan_to_num(torch.inf) →
     This is the stage that differs most. A small difference grows on its way, or fades: the bug is
     where it begins. Stop at the first.
 one_before: return parted[0] if parted else None → names = list(far)

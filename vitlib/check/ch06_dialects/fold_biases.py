@@ -112,6 +112,25 @@ old_bias_lost: proj_bias + →
     The projection's own bias is overwritten. What is folded in is *added* to it.
 subtracted: proj_bias + → proj_bias -
     The values' bias is subtracted. It was added before, and still has to be.
+queries_moved: @ value → @ query
+    You fold the queries' bias into the projection; it is the values' that goes there. The qkv bias
+    is ordered q, k, v.
+old_bias_projected: proj_bias + proj_weight @ value → proj_weight @ (value + proj_bias)
+    The projection's own bias goes through the projection as well. It was added behind it: only the
+    values' bias is multiplied by proj_weight.
+not_summed: proj_weight @ value → proj_weight * value
+    `*` multiplies each column with one number and sums nothing: a table of (D, D) comes back. A
+    matrix times a vector is `@`.
+queries_alone: torch.cat([query, 0 * key, 0 * value]) → query
+    Only the queries' third of the qkv bias comes back. It keeps its length, 3D, with zeros in the
+    second and last third.
+proj_first: return torch.cat([query, 0 * key, 0 * value]), proj_bias + proj_weight @ value
+→ return proj_bias + proj_weight @ value, torch.cat([query, 0 * key, 0 * value])
+    The two biases come back in the wrong order: qkv's first, then the projection's.
+proj_alone: return torch.cat([query, 0 * key, 0 * value]), → return
+    Only the projection's bias comes back. Return both: qkv's new bias first.
+moved_twice: proj_weight @ value → 2 * proj_weight @ value
+    The values' bias is added twice. The weights of a row sum to 1, so every token gets it once.
 """) | edits(by_loop, """
 added_in_place: proj_bias.clone() → proj_bias
     The projection's bias that was given is changed: a second call would add the values' bias once

@@ -84,6 +84,24 @@ kernels_merged_like_out: flatten(1) → flatten(0, 1)
 side_by_side: torch.cat → torch.hstack
     The three are joined side by side: (H·d, 3·D). The outputs of qkv are its rows, so they stand
     one below the other, along axis 0.
+values_first: (query, key, value) → (value, key, query)
+    The order is v, k, q. It should be q, k, v.
+values_before_queries: (query, key, value) → (value, query, key)
+    The order is v, q, k. It should be q, k, v.
+queries_last: (query, key, value) → (key, value, query)
+    The order is k, v, q. It should be q, k, v.
+out_merged_like_kernels: out.flatten(0, 1) → out.flatten(1)
+    In `out` you merge the last two axes, d and D. The head H belongs to the axis behind it, d:
+    together they are the inputs.
+proj_first: return qkv, out.flatten(0, 1).T → return out.flatten(0, 1).T, qkv
+    The two weights come back in the wrong order: qkv first, then proj.
+qkv_alone: return qkv, out.flatten(0, 1).T → return qkv
+    Only qkv comes back. Return proj as well: qkv, proj.
+in_a_dictionary: return qkv, out.flatten(0, 1).T → return {"qkv": qkv, "proj": out.flatten(0, 1).T}
+    A dictionary comes back. Return the two weights one after the other: qkv, proj.
+not_joined: return qkv, → return *qkv.chunk(3),
+    Query, key and value come back one by one. timm has one matrix for the three, with q, k, v one
+    below the other.
 """) | edits(by_einops, """
 heads_run_fastest: (three h d) → (three d h)
 and: outputs (h d) → outputs (d h)

@@ -72,6 +72,13 @@ three_channels_by_einops: q=patch_size) → q=patch_size, c=3)
 channels_last: d c p q → d p q c
     The columns are split in the right order, and the channels left at the end. A convolution's
     kernel is (D, C, P, P): move them to axis 1.
+channels_first_of_all: d c p q → c d p q
+    The axes come back as (C, D, P, P). Outputs stand before inputs in a kernel: (D, C, P, P).
+one_row_per_kernel: d c p q → d (c p q)
+    The numbers are in the order of a kernel, but in one row for each output. Give the kernel its
+    four axes, (D, C, P, P).
+kernels_last: d c p q → p q c d
+    The axes come back as Flax keeps them, (P, P, C, D). PyTorch's kernels are (D, C, P, P).
 """) | edits(by_permute, """
 read_as_flax: len(weight), patch_size, patch_size, -1 → patch_size, patch_size, -1, len(weight)
 and: 0, 3, 1, 2 → 3, 2, 0, 1
@@ -80,6 +87,9 @@ and: 0, 3, 1, 2 → 3, 2, 0, 1
 three_channels_first: patch_size, patch_size, -1).permute(0, 3, 1, 2) → 3, patch_size, patch_size)
     The columns are read as (c, p1, p2), and c is fixed at 3. In this dialect the channels run
     fastest, (p1 p2 c). How many there are follows from the shape.
+divided_by_one_side: patch_size, -1 → patch_size, weight.shape[1] // patch_size
+    The number of columns is divided by P once to get the channels. There are P·P·C columns: divide
+    by P·P.
 three_channels: -1 → 3
     The number of channels is fixed at 3. It is what is left of the columns: their number divided by
     P·P.

@@ -24,6 +24,7 @@ TORCHVISION = {
     "encoder.ln": "norm",
     "heads.head": "head",
 }
+NUMBERED = {"stage2.block.{i}.fc1": "blocks.{i}.mlp.fc1", "stage2.ln3": "norm"}
 SWAPPED = {"a.{i}.norm1": "a.{i}.norm2", "a.{i}.norm2": "a.{i}.norm1"}
 
 
@@ -109,6 +110,10 @@ def cases(answer) -> Cases:
             *block("attention.output.dense.bias", "output.dense.bias", "layernorm_after.bias"),
         ),
         ("names with a second number, which is no layer", TORCHVISION, *torchvision),
+        (
+            "names with a number before the layer's",
+            NUMBERED, "stage2.block.0.fc1.bias", "stage2.block.14.fc1.weight", "stage2.ln3.bias",
+        ),
         ("a table that swaps two names", SWAPPED, "a.7.norm1.bias", "a.7.norm2.weight"),
         (
             "names that no entry fits",
@@ -187,7 +192,31 @@ unknown_is_none: return name → return None
 unknown_raises: return name → raise KeyError(name)
     A name that no entry fits raises a KeyError. It should come back as it was, so that the report
     can list all that is left over, and not the first only.
+no_group_to_take: .format(**found.groupdict()) → .replace("{i}", found[1])
+    Names without a layer, such as `layernorm`, raise an error: their entry has no {i}, so nothing
+    was caught that you could put in. Ask first whether there is a number.
+weight_only: halves(name) → name.removesuffix(".weight"), ".weight" * name.endswith(".weight")
+    Only `.weight` is taken for an ending. A name may also end in `.bias`.
+bias_only: halves(name) → name.removesuffix(".bias"), ".bias" * name.endswith(".bias")
+    Only `.bias` is taken for an ending. A name may also end in `.weight`.
+dot_lost: + ending → + ending[1:]
+    The dot before `weight` or `bias` is lost. Put the ending back with its dot.
+only_the_first_entry: return name →     return name
+    Only the first entry of the table is tried. Return the name as it was after the loop, when all
+    entries have been tried, and not inside it.
+number_after_a_dot: .replace(r"\{i\}", r"(?P<i>\d+)") → .replace(r"\.\{i\}", r"\.(?P<i>\d+)")
+    {i} is found only where it is a part of its own, between dots. In torchvision's
+    `encoder_layer_{i}` it stands within a word.
+""") | edits(without_patterns, r"""
+entries_with_a_number_only: return new + ending → break
+    Entries without {i} are passed over. `layernorm` belongs to no layer, and is in the table, too.
 """) | edits(by_number, r"""
+first_number: *re.findall(r"\d+", stem) → *re.findall(r"\d+", stem)[:1]
+    The first number of a name is taken for the layer's. In `stage2.block.14.fc1` it is the second:
+    only the table's {i} says where the layer's number stands.
+last_number: *re.findall(r"\d+", stem) → *re.findall(r"\d+", stem)[-1:]
+    The last number of a name is taken for the layer's. In `stage2.block.14.fc1` it is the second of
+    three: only the table's {i} says where the layer's number stands.
 every_number_is_a_layer: ["", *re.findall(r"\d+", stem)] → re.findall(r"\d+", stem) or [""]
 and: old.replace("{i}", number) == stem → old == re.sub(r"\d+", "{i}", stem)
     Every number in the name is taken for the layer's. In torchvision's `mlp.0` and `mlp.3` the

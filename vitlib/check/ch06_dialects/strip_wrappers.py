@@ -58,8 +58,9 @@ def cases(answer) -> Cases:
 
     def saved(weights, key):
         """As training scripts save it, with the running mean of the weights as well."""
-        average = {"norm.bias": numbers(2, seed=9)}
-        return {"model_ema": average, "optimizer": {"lr": 0.1}, key: weights, "epoch": 3}
+        others = {"model_ema": {"norm.bias": numbers(2, seed=9)}, "optimizer": {"lr": 0.1}}
+        others = others if key == "model" else dict(reversed(others.items()))
+        return {**others, key: weights, "epoch": 3}
 
     for label, checkpoint in [
         ("a plain state dict", named("")),
@@ -150,6 +151,29 @@ and: checkpoint.get(wrapper, checkpoint) → first
 plain_forgotten: checkpoint.get("state_dict", checkpoint) → checkpoint.get("state_dict")
     A dictionary that *is* the state dict, without `model` or `state_dict` around it, is not
     expected: nothing is found in it. Go on with the dictionary itself then.
+model_demanded: checkpoint.get("model", checkpoint.get("state_dict", checkpoint))
+→ checkpoint["model"]
+    `checkpoint["model"]` raises an error where there is no such key. The weights may be under
+    `state_dict`, or the dictionary may hold them itself.
+state_dict_demanded: checkpoint.get("model", checkpoint.get("state_dict", checkpoint))
+→ checkpoint["state_dict"]
+    `checkpoint["state_dict"]` raises an error where there is no such key. The weights may be under
+    `model`, or the dictionary may hold them itself.
+one_of_the_two_demanded: checkpoint.get("state_dict", checkpoint))
+→ None) or checkpoint["state_dict"]
+    You expect either `model` or `state_dict`. The dictionary may also hold the weights itself.
+average_preferred: checkpoint.get("model", → checkpoint.get("model_ema") or checkpoint.get("model",
+    The average of the weights, `model_ema`, is taken where there is one. It would load and give
+    other logits: asked for is what stands under `model` or `state_dict`.
+like_module: parts[0] in ("module", "_orig_mod") → parts[0].startswith(("module", "_orig_mod"))
+    Whatever begins with the letters of `module` is taken off, and `modules.0.bias` loses its first
+    part. The word ends with its dot: `module.`
+dot_left: parts = parts[1:]
+→     parts[0] = ""
+    The word is taken off and its dot left on: `module.norm.bias` becomes `.norm.bias`. The prefix
+    is `module.`, with its dot.
+names_without_weights: return result → return list(result)
+    A list of names comes back. Wanted is a dictionary, with the weight under each bare name.
 """) | edits(by_pattern, r"""
 pattern_everywhere: ^(module\.|_orig_mod\.)* → (module.|_orig_mod.)
     The pattern may fit anywhere in a name, and its dot is any character: `modules.0.bias` becomes

@@ -85,7 +85,7 @@ def _pixels(model: nn.Module, train: ImageSet) -> Line:
     some = train.normalize(train.images[:1000].float() / 255)
     mean, std = some.mean(dim=(0, 2, 3)), some.std(dim=(0, 2, 3))
     furthest = mean[mean.abs().argmax()].item()
-    number = f"mean {furthest:.2f}, deviation {std.min():.2f} to {std.max():.2f}"
+    number = f"mean {round(furthest, 2) + 0.0:.2f}, deviation {std.min():.2f} to {std.max():.2f}"
     own = tuple(getattr(model, name, None) for name in ("mean", "std"))
     if own[0] is not None and own != (train.mean, train.std):
         return Line(

@@ -135,6 +135,7 @@ function curvesPlot(model, { runs, curve, chosen, last }) {
     y = (value) => (bend(rows.at(-1)) - bend(value)) / (bend(rows.at(-1)) - bend(rows[0]));
 
     others = new Map(runs.map((run) => [run, line(path(steps, run.curves[key]), "other")]));
+    for (const node of others.values()) node.style.opacity = Math.min(1, 60 / runs.length); // hundreds would be a black mass
     const grid = rows.map((value) => line(`M0 ${1000 * y(value)}H1000`, "grid"));
     lines.replaceChildren(...grid, ...others.values());
     const text = (value) => (percent ? `${Number((100 * value).toPrecision(6))} %` : String(value).replace("-", "−"));

@@ -45,11 +45,22 @@ def cases(answer) -> Cases:
     def the_gradient():
         return filled(answer, (5,), lambda module: gradient(module, numbers(3, 4, 5)))
 
+    def again():
+        def run(module):
+            call(module, numbers(2, 4, 5))
+            with torch.no_grad():  # as a step of training does
+                for parameter in module.parameters():
+                    parameter += 1
+            return [call(module, numbers(images, 4, 5)) for images in (2, 1, 3)]
+
+        return filled(answer, (5,), run)
+
     yield "what ClassToken(5) learns", lambda: amount(build(answer, 5), 5)
     yield "2 images of 4 tokens, D = 5", lambda: join(2)
     yield "3 images of 4 tokens, D = 5", lambda: join(3)  # one token for each would not fit
     yield "one image of 4 tokens", lambda: join(1)
     yield "the gradient that reaches the class token", the_gradient
+    yield "2 images, a step of training, then 2, 1 and 3 images", again
 
 
 MUTANTS = edits(ClassToken, """
@@ -102,6 +113,27 @@ and: dim=1 → dim=2
 one_for_each_patch: .expand(len(tokens), -1, -1) → .expand(len(tokens), tokens.shape[1], -1)
     There are as many class tokens as patches, N of them in front of each image. There should be
     one: expand to (B, 1, D).
+kept_from_the_first_batch: cls = self.cls_token.expand(len(tokens), -1, -1)
+→ if not hasattr(self, "cls"):
+→     self.cls = self.cls_token.expand(len(tokens), -1, -1)
+and: [cls, → [self.cls,
+kept_from_the_first_batch_and_cut: cls = self.cls_token.expand(len(tokens), -1, -1)
+→ if not hasattr(self, "cls"):
+→     self.cls = self.cls_token.expand(len(tokens), -1, -1)
+and: [cls, → [self.cls[: len(tokens)],
+kept_from_the_first_batch_as_a_copy: cls = self.cls_token.expand(len(tokens), -1, -1)
+→ if getattr(self, "cls", None) is None or len(self.cls) != len(tokens):
+→     self.cls = self.cls_token.repeat(len(tokens), 1, 1)
+and: [cls, → [self.cls,
+    The class token is expanded once, for the first batch, and kept. It does not fit a batch of
+    another size, and a copy does not follow when training changes the class token. Expand it anew
+    in every forward.
+parameter_replaced: cls = self.cls_token.expand(len(tokens), -1, -1)
+→ cls = self.cls_token = nn.Parameter(self.cls_token[:1].expand(len(tokens), -1, -1))
+    forward puts a new Parameter in the place of the class token, as large as the batch. The
+    optimiser holds the old one. Expand under another name: cls = self.cls_token.expand(...).
+in_front_and_added: [cls, tokens] → [cls, tokens + cls]
+    The class token is put in front, and added to every patch token as well. In front is enough.
 twice: [cls, tokens] → [cls, cls, tokens]
     The class token stands there twice. (B, 1 + N, D) comes back.
 at_both_ends: [cls, tokens] → [cls, tokens, cls]
@@ -164,7 +196,7 @@ EXERCISE = Exercise(
     name="class_token",
     chapter="02_tokens",
     task="ClassToken(dim), a module with one learned vector: tokens (B, N, D) -> (B, 1 + N, D), "
-    "the same class token in front of every image, whatever B is",
+    "the same class token in front of every image, whatever B is; how it starts is free",
     reference=ClassToken,
     cases=cases,
     mutants=MUTANTS,

@@ -227,7 +227,7 @@ EXERCISE = Exercise(
     chapter="02_tokens",
     task="PositionEmbedding(num_tokens, dim), a module: adds one learned vector to each token of "
     "(B, num_tokens, dim), the same for every image; started normal with deviation 0.02; another "
-    "number of tokens is an error",
+    "number of tokens is an error of any kind, but a single one may pass",
     reference=PositionEmbedding,
     cases=cases,
     mutants=MUTANTS,

@@ -260,7 +260,8 @@ EXERCISE = Exercise(
     name="sincos_2d",
     chapter="02_tokens",
     task="sincos_2d(embed_dim, rows, columns) -> (rows · columns, embed_dim): for each patch, row "
-    "by row, sin and cos of its column, then sin and cos of its row, a quarter of the width each",
+    "by row, sin and cos of its column, then sin and cos of its row, a quarter of the width each; "
+    "the angles are the place times 10000^(-k / (embed_dim/4)), k = 0, 1, …",
     reference=sincos_2d,
     cases=cases,
     mutants=MUTANTS,

@@ -67,6 +67,10 @@ def cases(answer) -> Cases:
         model = vit_twin(answer, ViT, *sizes).train(training)
         return call(model, numbers(batch, 2, 12, 12))
 
+    def two_batches():
+        model = vit_twin(answer, ViT, *sizes)
+        return [call(model, numbers(batch, 2, 12, 12)) for batch in (2, 3)]
+
     def gradients():
         model = vit_twin(answer, ViT, *sizes)
         call(model, numbers(2, 2, 12, 12)).square().sum().backward()
@@ -78,6 +82,7 @@ def cases(answer) -> Cases:
     yield "logits of 2 images of 12 × 12, P = 4, D = 12, K = 5", lambda: logits(2, False)
     yield "the same in training mode", lambda: logits(2, True)
     yield "logits of one image", lambda: logits(1, False)
+    yield "logits of 2 images, then of 3, by one model", two_batches
     yield "which parameters get no gradient", gradients
 
 
@@ -159,6 +164,12 @@ class_token_last_and_read: [cls, x] → [x, cls]
 and: x[:, 0] → x[:, -1]
     The class token is joined behind the patches and read there. The positions then belong to other
     tokens than in other people's weights: the order is [class token, patches].
+class_token_kept: cls = self.cls_token.expand(len(images), -1, -1)
+→ if not hasattr(self, "cls"):
+→     self.cls = self.cls_token.expand(len(images), -1, -1)
+and: [cls, x] → [self.cls, x]
+    The class token is expanded once, for the first batch, and kept. It does not fit a batch of
+    another size. Expand it anew in every forward.
 class_token_never_used: self.cls_token.expand(len(images), -1, -1) → torch.zeros_like(x[:, :1])
     What is joined in front is zeros: cls_token is in the model and never used. Expand it to the
     batch and join that.
@@ -242,6 +253,15 @@ log_softmax_at_the_end: x[:, 0]) → x[:, 0]).log_softmax(dim=-1)
     cross_entropy takes the softmax itself.
 class_at_the_end: x[:, 0]) → x[:, 0]).argmax(dim=-1)
     The model returns the number of a class. Logits are wanted, what the head says as it is.
+norm_over_tokens_too: norm(embed_dim) → norm((1 + num_patches, embed_dim))
+    The last LayerNorm runs over all tokens at once, with a weight for each place. Each token is
+    normalised for itself: nn.LayerNorm(embed_dim).
+one_class_more: nn.Linear(embed_dim, num_classes) → nn.Linear(embed_dim, num_classes + 1)
+    The head has one class too many. Return one number for each of num_classes.
+tokens_scaled: x = self.patch_embed(images) →
+→ x = self.patch_embed(images) * self.pos_embed.shape[-1] ** 0.5
+    The patches are multiplied by √D before the positions are added, as translation models do. ViT
+    takes them as they are.
 norm_twice: self.norm(self.blocks(x)) → self.norm(self.norm(self.blocks(x)))
     The last LayerNorm is applied twice, and scales and shifts twice.
 norm_before_the_first_block_too: self.norm(self.blocks(x)) → self.norm(self.blocks(self.norm(x)))
@@ -287,7 +307,7 @@ EXERCISE = Exercise(
     name="vision_transformer",
     chapter="05_model",
     task="ViT(img_size, patch_size, in_chans, num_classes, embed_dim, depth, num_heads), a module: "
-    "images (B, C, H, W) -> logits (B, K)",
+    "images (B, C, H, W) -> logits (B, K), made of PatchEmbed and Block",
     reference=ViT,
     cases=cases,
     mutants=MUTANTS,

@@ -1,5 +1,6 @@
 """A right answer hears which excluded function it called."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -73,3 +74,14 @@ def test_functions_that_make_tensors_are_seen():
 def test_a_name_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match=r"there is no torch\.sofmax to exclude"):
         exercise("torch.sofmax")(by_hand)
+
+
+def test_builtins_of_numpy_are_seen_but_not_what_numpy_calls_itself():
+    def counted(function):
+        with Watch(["numpy.linspace", "numpy.arange"]) as watch:
+            function()
+        return list(watch.called)
+
+    assert counted(lambda: np.arange(3)) == ["numpy.arange"]
+    assert counted(lambda: np.linspace(0, 1, 3)) == ["numpy.linspace"]
+    assert counted(lambda: list(range(3))) == []

@@ -273,7 +273,10 @@ def test_a_change_of_the_input_is_refused():
         x *= 2
         return x
 
-    assert "your code changes the tensor that it is given" in double(in_place).message
+    report = double(in_place)
+    assert report.diagnosis.startswith("Your code changes the tensor that it is given")
+    assert report.message == f"{report.diagnosis}\n\nSeen on five numbers."
+    assert report.mutants == ()
 
 
 def test_a_module_is_asked_for_where_one_is_needed():

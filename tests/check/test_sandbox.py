@@ -67,6 +67,22 @@ def test_an_endless_loop_is_stopped(answer, monkeypatch):
     assert set(threading.enumerate()) <= threads  # one of another test may end meanwhile
 
 
+def test_who_is_stopped_later_is_named_by_the_cases_before(monkeypatch):
+    monkeypatch.setattr(engine, "SECONDS", 0.3)
+
+    def cases(answer):
+        yield "five numbers", lambda: call(answer, numbers(5))
+        yield "a table", lambda: call(answer, numbers(2, 3))
+
+    mutants = {"same": (lambda x: x + 0, "It is not doubled.")}
+    report = Exercise("double", "0", "2x", lambda x: 2 * x, cases, mutants)(
+        lambda x: x + 0 if x.ndim == 1 else endless(x)
+    )
+    assert report.mutants == ("same",)
+    assert report.message.startswith("It is not doubled.\n\nSeen on five numbers")
+    assert "on a table. Is there a loop that never ends?" in report.message
+
+
 def test_nobody_waits_for_a_long_call_into_c(monkeypatch):
     started = time.monotonic()
     with pytest.raises(OutOfTime) as stopped:

@@ -31,6 +31,10 @@ class Notes:
     result: Any = ...
 
 
+CHANGED = (
+    "your code changes the tensor that it is given, and the caller's numbers with it: "
+    "write x = x + y instead of x += y, and copy before you assign into a tensor"
+)
 NOTES: ContextVar[Notes | None] = ContextVar("NOTES", default=None)  # None: nobody asks
 
 
@@ -79,10 +83,7 @@ def call(answer: Answer, *inputs: Any, may_change: Sequence[str] = (), **options
         notes.result = result
     for before, after in zip(inputs, given, strict=True):
         if isinstance(before, Tensor) and not same_bits(before, after):
-            raise Refused(
-                "your code changes the tensor that it is given, and the caller's numbers with it: "
-                "write x = x + y instead of x += y, and copy before you assign into a tensor"
-            )
+            raise Refused(CHANGED)
     return result
 
 

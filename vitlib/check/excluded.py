@@ -2,7 +2,7 @@
 
 Calls are observed, not the text of the answer: a module such as nn.LayerNorm ends in the function
 F.layer_norm, and a Tensor has methods of the same name. Calls of PyTorch pass through a mode of
-PyTorch's own; those of other Python functions, such as a method of vitlib, through a profiler.
+PyTorch's own; those of others, such as a method of vitlib or numpy.arange, through a profiler.
 """
 
 import inspect
@@ -27,13 +27,14 @@ class Watch:
     def __init__(self, excluded: Sequence[str]):
         self.called: Counter[str] = Counter()
         codes = {_code(name): name for name in excluded}
+        self._builtins = {id(locate(n)): n for n in excluded if not n.startswith("torch.")}
         torchs = {_plain(n.rpartition(".")[2]): n for n in excluded if n.startswith("torch.")}
         self._codes = {code: name for code, name in codes.items() if code is not None}
         self._mode = _Calls(torchs, self.called)
 
     def __enter__(self) -> "Watch":
         self._before = sys.getprofile()
-        sys.setprofile(self._look if self._codes else self._before)
+        sys.setprofile(self._look if self._codes or self._builtins else self._before)
         self._mode.__enter__()
         return self
 
@@ -44,6 +45,10 @@ class Watch:
     def _look(self, frame: FrameType, event: str, argument: object) -> None:
         if event == "call" and frame.f_code in self._codes:
             self.called[self._codes[frame.f_code]] += 1
+        if event == "c_call" and (name := self._builtins.get(id(argument))):
+            package = name.partition(".")[0]  # a function may call another of its package
+            if not frame.f_globals.get("__name__", "").startswith(f"{package}."):
+                self.called[name] += 1
 
 
 class _Calls(TorchFunctionMode):

@@ -9,7 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitlib.check.calling import Answer, Refused, build, call, fill, numbers, single, twin
+from vitlib.check.calling import (
+    CHANGED,
+    Answer,
+    Refused,
+    build,
+    call,
+    fill,
+    numbers,
+    single,
+    twin,
+)
 from vitlib.check.excluded import Watch, short
 from vitlib.check.naming import explanations, joined
 from vitlib.check.observing import (
@@ -23,7 +33,7 @@ from vitlib.check.observing import (
     observe,
 )
 from vitlib.check.report import NOT_ATTEMPTED, Report
-from vitlib.check.sandbox import is_stub
+from vitlib.check.sandbox import is_stub, untouched_state
 
 __all__ = [
     "Answer", "Cases", "Exercise", "Refused", "build", "call", "fill", "numbers", "single", "twin",
@@ -61,24 +71,29 @@ class Exercise:
                 f"expected a function, a module or a class, got {answer!r}: pass the thing "
                 f"itself, as in check.{self.name}(my_answer), not what it returns"
             )
+        why = ""  # it was stopped; the cases before may say more
         try:
             yours = self._observe(answer, SECONDS)
         except NotAttempted:
             return self._report(f"Task: {self.task}", diagnosis=NOT_ATTEMPTED)
         except Stopped as stopped:
-            return self._report(str(stopped))
-        target = self._observe(self.reference)
+            yours, why = stopped.seen, str(stopped)
+        target = self._observe(self.reference)[: len(yours)]
         yours = changes_beyond(yours, target)
         found, left = first_difference(yours, target), first_left(yours)
         if found is None and left is None:
-            return self._right(answer, target)
+            return self._report(why) if why else self._right(answer, target)
         if is_stub(answer):
             return self._report(f"Task: {self.task}", diagnosis=NOT_ATTEMPTED)
 
-        named = explanations(self.cases, self.mutants, yours, target)
+        with untouched_state():
+            named = explanations(self.cases, self.mutants, yours, target)
         names = tuple(dict.fromkeys(name for e in named for name in e.names))
         diagnosis, seen = joined(named), None
-        if found is not None:
+        if found is not None and found[1].text == CHANGED and not diagnosis:
+            label, seen = found
+            diagnosis, evidence = f"{CHANGED[0].upper()}{CHANGED[1:]}.", f"Seen on {label}."
+        elif found is not None:
             label, seen = found
             verb = "Your code raised an error" if "\n    " in seen.text else "Seen"
             evidence = f"{verb} on {label}: {seen.text}{_stop(seen.text)}"
@@ -87,6 +102,7 @@ class Exercise:
             evidence = f"Seen on {label}" + f": {text}" * bool(diagnosis) + "."
             diagnosis = diagnosis or f"What comes back is right, but {text}."
         parts = [diagnosis, evidence] if diagnosis else [evidence, f"Task: {self.task}"]
+        parts += [why] if why else []
         return self._report("\n\n".join(parts), diagnosis=diagnosis, mutants=names, difference=seen)
 
     def __repr__(self) -> str:

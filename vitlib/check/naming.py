@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from torch import Tensor
@@ -11,10 +12,11 @@ from vitlib.check.compare import Raised, difference, same_tensors
 from vitlib.check.edit import Edits
 from vitlib.check.observing import MakeCases, Observation, one, said
 from vitlib.check.pairs import Pair, pairs_of
-from vitlib.check.sandbox import OutOfTime, in_time, untouched_state
+from vitlib.check.sandbox import OutOfTime, in_time
 
-PAIR_SECONDS = 8.0  # of computing, for all pairs
+PAIR_SECONDS = 5.0  # of computing, for all pairs
 LONGEST = 1.0  # of computing, for one pair: two mistakes may make an endless loop
+TOGETHER = 25  # pairs that are tried in one thread: to start one takes longer than a pair
 MOST = 2  # explanations by pairs that are told
 
 Mutants = Mapping[str, tuple[Any, str]]
@@ -66,14 +68,14 @@ def _behaves_like(
     changes: bool,
 ) -> bool:
     """Whether an answer gives what was observed, case for case; most differ on the first."""
-    with untouched_state():
-        for (label, run), mine, its in zip(cases(answer), yours, target, strict=True):
-            seen = one(cases, label, run)
-            if not _same(mine.result, seen.result, its.result):
-                return False
-            kinds = {change.kind for change in seen.changes if change not in its.changes}
-            if changes and kinds != {change.kind for change in mine.changes}:
-                return False
+    runs = islice(cases(answer), len(yours))  # an answer may have been stopped
+    for (label, run), mine, its in zip(runs, yours, target, strict=True):
+        seen = one(cases, label, run)
+        if not _same(mine.result, seen.result, its.result):
+            return False
+        kinds = {change.kind for change in seen.changes if change not in its.changes}
+        if changes and kinds != {change.kind for change in mine.changes}:
+            return False
     return True
 
 
@@ -97,20 +99,31 @@ def _matching_pairs(mutants: Edits, like: Callable[[Any], bool]) -> list[Pair]:
     """The pairs that behave like the answer, the smallest first, one for each two diagnoses."""
     end = time.process_time() + PAIR_SECONDS
     found: dict[frozenset[str], Pair] = {}
-    for pair in pairs_of(mutants):
-        if time.process_time() > end:
+    pairs = pairs_of(mutants)
+    for start in range(0, len(pairs), TOGETHER):
+        if time.process_time() > end or len(found) >= MOST:
             break
-        said = frozenset(mutants.diagnosis(name) for name in pair.names)
-        if said not in found and _tried(pair, like):
-            found[said] = pair
+        for pair in _fitting(pairs[start : start + TOGETHER], like):
+            found.setdefault(frozenset(mutants.diagnosis(name) for name in pair.names), pair)
     return list(found.values())
 
 
-def _tried(pair: Pair, like: Callable[[Any], bool]) -> bool:
-    try:
-        return in_time(lambda: like(pair.make()), LONGEST)
-    except (Exception, OutOfTime):  # two edits need not make a program
-        return False
+def _fitting(pairs: Sequence[Pair], like: Callable[[Any], bool]) -> list[Pair]:
+    """Those that behave like the answer: tried in one thread, or each in one if time runs out."""
+
+    def fits(pair: Pair) -> bool:
+        try:
+            return like(pair.make())
+        except Exception:  # two edits need not make a program
+            return False
+
+    def fitting(some: Sequence[Pair]) -> list[Pair]:
+        try:
+            return in_time(lambda: [pair for pair in some if fits(pair)], LONGEST)
+        except OutOfTime:
+            return [] if len(some) == 1 else [fit for pair in some for fit in fitting([pair])]
+
+    return fitting(pairs)
 
 
 def _told(pairs: Sequence[Pair], mutants: Edits) -> list[Explanation]:

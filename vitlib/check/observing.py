@@ -35,7 +35,14 @@ class NotAttempted(Exception):
 
 
 class Stopped(Exception):
-    """An answer that took too long; the text says so to the reader."""
+    """An answer that took too long; the text says so to the reader.
+
+    seen: what came of the cases before.
+    """
+
+    def __init__(self, text: str, seen: "Sequence[Observation]" = ()):
+        super().__init__(text)
+        self.seen = list(seen)
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,8 @@ def _observe(
         try:
             in_time(run_all, seconds, LONGEST_WAIT)
         except OutOfTime as stop:
-            raise Stopped(_why_stopped(label, stop.waited, seconds or 0)) from None
+            why = _why_stopped(label, stop.waited, seconds or 0)
+            raise Stopped(why, observations) from None
     return observations
 
 

@@ -85,8 +85,22 @@ padded_by_one: stride=stride → padding=1, stride=stride
     the padding.
 padded_by_the_overlap: stride=stride →
 → padding=max(0, patch_size - stride) // 2, stride=stride
+padded_by_the_overlap_or_less: stride=stride → padding=(patch_size - stride) // 2, stride=stride
     The image is padded with half of what the windows overlap, so that they reach beyond the edge.
     Leave out the padding.
+padded_by_all_of_the_overlap: stride=stride → padding=max(0, patch_size - stride), stride=stride
+padded_by_all_of_the_overlap_or_less: stride=stride → padding=patch_size - stride, stride=stride
+    The image is padded with P − stride zeros on each side, as much as the windows overlap, so that
+    they reach beyond the edge. Leave out the padding.
+padded_to_the_same_size: stride=stride → padding=(patch_size - 1) // 2, stride=stride
+    The image is padded with (P − 1) // 2 zeros on each side, as "same" convolutions do, so that
+    windows reach beyond the edge. Leave out the padding.
+padded_to_patches: unfold(images, patch_size →
+→ unfold(F.pad(
+→     images, [v for n in (3, 2) for v in (0, -images.shape[n] % patch_size)]
+→ ), patch_size
+    The image is padded to a multiple of P, so that windows reach beyond its edge. Leave out the
+    padding: what no window reaches is left out.
 padded_by_the_stride: stride=stride → padding=stride, stride=stride
     The image is padded with `stride` zeros on each side, so that windows reach beyond the edge.
     Leave out the padding.

@@ -1,5 +1,6 @@
 """4.4 drop_path_rates: from 0 to the rate."""
 
+import numpy
 import torch
 
 from vitlib.check.edit import edits
@@ -46,7 +47,40 @@ chance_to_be_kept: rate * i → 1 - rate * i
     These are the probabilities to be *kept*. The rate is the probability to be dropped.
 no_steps_for_one_block: max(1, depth - 1) → (depth - 1)
     It divides by depth − 1, which is 0 for a single block. Treat that case, or use torch.linspace.
+steps_rounded_down_even_for_one: rate * i / max(1, depth - 1) → rate * (i // (depth - 1))
+    Two things. // divides and drops what is behind the point, so that all blocks but the last get
+    0: use /. And for a single block it divides by 0.
+whole_division_even_for_one: rate * i / max(1, depth - 1) → rate * i // (depth - 1)
+    Two things. // divides and drops what is behind the point: use /. And for a single block it
+    divides by 0.
 """) | edits(drop_path_rates, """
+steps_rounded_down: rate * i / (depth - 1) → rate * (i // (depth - 1))
+    i // (depth − 1) drops what is behind the point: it is 0 for all blocks but the last. Use /.
+added_up: return [rate * i / (depth - 1) for i in range(depth)]
+→ rates, now = [], 0.0
+→ while now <= rate and len(rates) < 99:
+→     rates.append(now)
+→     now += rate / (depth - 1)
+→ return rates
+added_up_below: return [rate * i / (depth - 1) for i in range(depth)]
+→ rates, now = [], 0.0
+→ while now < rate:
+→     rates.append(now)
+→     now += rate / (depth - 1)
+→ return rates
+    The steps are added up until the sum reaches the rate. Sums of floats are a little off, 0.1 +
+    0.1 + 0.1 is more than 0.3, so that the last rate is missing, and where the rate is 0 such a
+    loop ends at once or never. Let i count the blocks: rate * i / (depth − 1).
+in_steps_of_arange: return [rate * i / (depth - 1) for i in range(depth)]
+→ return numpy.arange(0, rate, rate / (depth - 1)).tolist()
+in_steps_of_arange_by_torch: return [rate * i / (depth - 1) for i in range(depth)]
+→ return torch.arange(0, rate, rate / (depth - 1)).tolist()
+    arange stops before its end, so that the last rate is missing, and where the rate is 0 it has no
+    step. Let i count the blocks: rate * i / (depth − 1).
+in_steps_to_the_end: return [rate * i / (depth - 1) for i in range(depth)]
+→ return numpy.arange(0, rate + 1e-9, rate / (depth - 1)).tolist()
+    Where the rate is 0, the step is 0 as well, and arange cannot go on. Let i count the blocks:
+    rate * i / (depth − 1).
 begins_at_one: range(depth) → range(1, depth)
     There is one rate too few: range(1, depth) leaves out block 0, whose rate is 0.
 begins_at_one_over_depth: (depth - 1) for i in → depth for i in
@@ -97,14 +131,18 @@ EXERCISE = Exercise(
     name="drop_path_rates",
     chapter="04_block",
     task="drop_path_rates(rate, depth) -> a list of `depth` numbers: 0 for the first block, rate "
-    "for the last, equal steps between; a single block gets 0",
+    "for the last, equal steps between; a single block gets 0; without torch or NumPy",
     reference=drop_path_rates,
     cases=cases,
     mutants=MUTANTS,
     accepted=[
         by_max,
         lambda rate, depth: torch.linspace(0, rate, depth, dtype=torch.float64).tolist(),
+        lambda rate, depth: numpy.linspace(0, rate, depth).tolist(),
     ],
-    excluded=["torch.linspace", "numpy.linspace"],
+    excluded=[
+        *[f"torch.{name}" for name in ("linspace", "arange", "tensor", "cumsum")],
+        *[f"numpy.{name}" for name in ("linspace", "arange", "array", "cumsum")],
+    ],
     probe=probe,
 )

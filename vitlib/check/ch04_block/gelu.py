@@ -65,6 +65,19 @@ mirrored: 1 + torch.erf → 1 - torch.erf
     erf, not 1 − erf.
 without_the_half: 0.5 * x → x
     Everything is twice too large: 1 + erf runs from 0 to 2, and Φ from 0 to 1. Take half of it.
+x_overwritten: x / math.sqrt(2) → x
+and: return → x = x / math.sqrt(2)
+→ return
+    x / √2 is stored under the name x, and then also multiplied: the result is too small by a factor
+    of √2. Only the inside of erf is divided; give it another name.
+x_overwritten_by_a_product: x / math.sqrt(2) → x
+and: return → x = x * math.sqrt(2)
+→ return
+    x · √2 is stored under the name x, and then also multiplied. Inside erf, x is divided by √2, and
+    outside of it x stays as it is.
+root_of_the_whole: 0.5 * x → 0.5 * x / math.sqrt(2)
+and: x / math.sqrt(2))) → x))
+    The √2 divides the result. It belongs inside: erf(x / √2).
 root_outside: torch.erf(x / math.sqrt(2)) → torch.erf(x) / math.sqrt(2)
     The √2 divides the result of erf. It belongs inside: erf(x / √2).
 halved_inside: x / math.sqrt(2) → x / 2
@@ -95,7 +108,8 @@ def probe(answer):
 EXERCISE = Exercise(
     name="gelu",
     chapter="04_block",
-    task="gelu(x) -> the shape of x: x · Φ(x), with Φ from the error function torch.erf",
+    task="gelu(x) -> the shape of x: x · Φ(x), with Φ from the error function torch.erf, without "
+    "F.gelu or torch.special.ndtr",
     reference=gelu,
     cases=cases,
     mutants=MUTANTS,

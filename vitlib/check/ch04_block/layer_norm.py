@@ -174,7 +174,8 @@ EXERCISE = Exercise(
     name="layer_norm",
     chapter="04_block",
     task="layer_norm(x, weight, bias, eps) -> the shape of x: each token of x (..., D) with mean 0 "
-    "and variance 1 over its D channels, then times weight (D) plus bias (D)",
+    "and variance 1 over its D channels, then times weight (D) plus bias (D); without PyTorch's "
+    "norms, var or std",
     reference=layer_norm,
     cases=cases,
     mutants=MUTANTS,

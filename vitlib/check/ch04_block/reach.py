@@ -98,6 +98,9 @@ not_restored: before, columns = f(x)[0], [] → before, columns, poked = f(x)[0]
 and: poked = x.clone() →
     The tokens that were changed stay changed, so that each column shows the effect of all tokens up
     to j. Start from a fresh copy of x for each token.
+changed_in_place: poked = x.clone() → poked = x
+    Your code changes the tokens x that it is given. Unless each is put back exactly as it was, the
+    pokes pile up, and the caller's tensor stays changed. Clone x anew for each token.
 all_channels_must_change: any(-1) → all(-1)
     A token counts as reached only if *all* of its channels change. One is enough: any, not all.
 compared_with_the_input: f(poked)[0] != before → f(poked)[0] != x[0]
@@ -157,7 +160,7 @@ EXERCISE = Exercise(
     name="reach",
     chapter="04_block",
     task="reach(f, x) -> bool (N, N): for a function f from (1, N, D) to (1, N, D), entry [i, j] "
-    "says whether output token i depends on input token j of x",
+    "says whether output token i depends on input token j of x, which stays unchanged",
     reference=reach,
     cases=cases,
     mutants=MUTANTS,

@@ -346,8 +346,8 @@ EXERCISE = Exercise(
     name="patch_embed",
     chapter="01_patches",
     task="PatchEmbed(img_size, patch_size, in_chans, embed_dim), a module with the convolution "
-    "`proj`: images (B, C, H, W) -> (B, N, D); a ValueError where sizes do not divide or do not "
-    "match",
+    "`proj`: images (B, C, H, W) -> (B, N, D); a ValueError where sizes do not divide, or "
+    "height or width do not match",
     reference=PatchEmbed,
     cases=cases,
     mutants=MUTANTS,

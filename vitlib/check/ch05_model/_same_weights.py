@@ -2,6 +2,7 @@
 
 from collections import Counter
 from contextlib import suppress
+from functools import cache
 
 import torch
 from torch import nn
@@ -13,8 +14,8 @@ from vitlib.check.exercise import Refused, build, fill, twin
 def shapes_right(answer, reference, *sizes):
     """True, or a refusal that says which learned tensors are missing or too many."""
     theirs, ours = (
-        Counter(tuple(p.shape) for p in build(make, *sizes).parameters())
-        for make in (answer, reference)
+        Counter(tuple(p.shape) for p in model.parameters())
+        for model in (build(answer, *sizes), _filled(reference, *sizes))
     )
     said = [
         f"{what}: " + ", ".join(f"{n} of {shape}" for shape, n in sorted(shapes.items()))
@@ -48,7 +49,7 @@ def _norms_applied(answer, img_size, patch_size, in_chans, *sizes):
 
 def vit_twin(answer, reference, *sizes):
     """twin(); but with other names, a last norm made before the blocks keeps its own weights."""
-    module, model = build(answer, *sizes).double(), fill(build(reference, *sizes))
+    module, model = build(answer, *sizes).double(), _filled(reference, *sizes)
     theirs, ours = _in_order(module), _in_order(model)
     if [kind for kind, _ in theirs] != [kind for kind, _ in ours]:
         return twin(answer, reference, *sizes)
@@ -56,6 +57,13 @@ def vit_twin(answer, reference, *sizes):
         for (_, mine), (_, wanted) in zip(theirs, ours, strict=True):
             mine.copy_(wanted)
     return module
+
+
+@cache
+def _filled(reference, *sizes):
+    """The reference with random weights, to be read only: it is built once, beside the seed."""
+    with torch.random.fork_rng([]):
+        return fill(build(reference, *sizes))
 
 
 def _in_order(model):

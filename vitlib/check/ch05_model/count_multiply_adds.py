@@ -72,6 +72,9 @@ head_forgotten:  + D * num_classes →
 class_token_forgotten: N + 1 → N
     The blocks see one token more than there are patches: the class token is worked on like all
     others. T = N + 1.
+two_tokens_more: N + 1 → N + 2
+    The blocks see two tokens more than there are patches, as with a distillation token. Here there
+    is a class token only: T = N + 1.
 head_on_every_token: D * num_classes → T * D * num_classes
     The head is counted for every token. It reads the class token only: D·K, once.
 patch_embedding_forgotten: embedding + depth → depth
@@ -103,6 +106,9 @@ channels_forgotten: in_chans * patch → patch
 patch_without_width: patch_size**2 * D → patch_size**2
     The patch embedding is counted for one channel of the tokens. Each of the N patches is
     multiplied with a matrix of C·P² × D.
+kernel_at_every_pixel: embedding = N * in_chans → embedding = height * width * in_chans
+    The kernel is applied at every pixel. Its stride is P, so it is applied once for each patch: N
+    times.
 one_patch_embedded: N * in_chans → in_chans
     The patch embedding is counted for one patch. The same kernel is applied to all N of them.
 matrices_for_one_token: 4 * T * D → 4 * D
@@ -135,6 +141,24 @@ everything_depth_times: embedding + depth * (attention + mlp) + D * num_classes
     repeat.
 embedding_in_every_block: embedding + depth * (attention → depth * (embedding + attention
     The patch embedding is counted in every block. The image is cut into patches once, before them.
+products_like_matrices: 2 * T * T * D → 2 * T * D * D
+    The two products of attention are counted as T·D². They are T × D times D × T, and T × T times
+    T × D: T²·D each.
+products_like_scores_and_a_matrix: 2 * T * T * D → T * T * D + T * D * D
+    One of the two products of attention is counted as T·D². The weighted sum is T × T times T × D:
+    T²·D, as the scores.
+products_with_both_squared: 2 * T * T * D → 2 * T * T * D * D
+    The products of attention are counted as T²·D². One score is a sum over D products, so it is
+    T²·D.
+matrices_for_patches_only: 4 * T * D → 4 * N * D
+and: 2 * T * D * hidden → 2 * N * D * hidden
+    The matrices of the blocks are counted for N patches. The class token passes through them as
+    well: T = N + 1.
+projections_for_patches_only: 4 * T * D → 4 * N * D
+    The four matrices of attention are counted for N patches. The class token passes through them as
+    well: T = N + 1.
+mlp_for_patches_only: 2 * T * D * hidden → 2 * N * D * hidden
+    The MLP is counted for N patches. The class token passes through it as well: T = N + 1.
 pairs_of_patches: 2 * T * T → 2 * N * N
     The pairs of attention are counted among the patches. The class token takes part, as query and
     as key: T² pairs.
@@ -153,6 +177,19 @@ and: 2 * T * D * hidden → T * (2 * D * hidden + hidden + D)
 and: + D * num_classes → + (D + 1) * num_classes
     The biases are counted as well. A bias is an addition without a product, and the task asks for
     matrix products and the patch convolution, nothing else.
+bias_of_the_head_counted: + D * num_classes → + (D + 1) * num_classes
+    The bias of the head is counted as well. It is an addition without a product.
+biases_of_the_blocks_counted: 4 * T * D * D → 4 * T * (D + 1) * D
+and: 2 * T * D * hidden → T * (2 * D * hidden + hidden + D)
+    The biases of the blocks are counted as well. A bias is an addition without a product.
+bias_of_the_patches_counted: patch_size**2 * D → patch_size**2 * D + N * D
+    The bias of the patch embedding is counted as well. It is an addition without a product.
+activation_counted: 2 * T * D * hidden → 2 * T * D * hidden + T * hidden
+    T·hidden more are counted in every block, as for the GELU. The task asks for matrix products and
+    the patch convolution, nothing else.
+sums_counted: 2 * T * D * hidden → 2 * T * D * hidden + 2 * T * D
+    2 T·D more are counted in every block, as for its two norms or its two residual sums. The task
+    asks for matrix products and the patch convolution, nothing else.
 softmax_counted: 2 * T * T * D → 2 * T * T * D + T * T
     T² more are counted in every block, as for a softmax. The task asks for matrix products and the
     patch convolution, nothing else.

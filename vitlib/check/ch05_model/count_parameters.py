@@ -70,6 +70,37 @@ distilled_token_only_once: prefix * D + (prefix + N) * D → D + (1 + N) * D
 distilled_ignored: 2 if distilled else 1 → 1
     The plain model is right. A distilled one has three things more: the distillation token, its
     position, and a second head with a bias.
+pixels_over_one_side: (img_size // patch_size) ** 2 → img_size**2 // patch_size
+    The pixels are divided by P once. A patch is P pixels high and P pixels wide: N = (H/P)².
+pixels_for_patches: (img_size // patch_size) ** 2 → img_size**2
+    Every pixel is counted as a token. A token is a patch of P × P pixels: N = (H/P)².
+first_layer_of_the_mlp_only: (D + 1) * hidden + (hidden + 1) * D → (D + 1) * hidden
+    The MLP is counted with its first layer only. The second leads back from hidden to D.
+second_layer_of_the_mlp_only: (D + 1) * hidden + (hidden + 1) * D → (hidden + 1) * D
+    The MLP is counted with its second layer only. The first leads from D to hidden.
+attention_forgotten: (attention + mlp → (mlp
+    Attention is missing: qkv and the projection, 4 (D + 1) · D for each block.
+mlp_forgotten: attention + mlp + → attention +
+    The MLP is missing: two layers with a bias each, for each block.
+head_forgotten:  + prefix * head →
+    The head is missing: D·K weights and K biases, twice in a distilled model.
+embedding_forgotten: embedding + tokens → tokens
+    The patch embedding is missing: C·P²·D weights and D biases.
+positions_forgotten: prefix * D + (prefix + N) * D → prefix * D
+    The positions are missing: one vector of D numbers for each token.
+positions_without_width: (prefix + N) * D → (prefix + N)
+    Each position is counted as one number. It is a vector of D numbers, one for each channel.
+heads_share_their_bias: prefix * head → prefix * D * num_classes + num_classes
+    The bias is counted for one head. A distilled model has two heads, each with K biases.
+embedding_in_every_block: embedding + tokens + depth * ( → tokens + depth * (embedding +
+    The patch embedding is counted in every block. The image is cut into patches once, before them.
+last_norm_in_every_block: norms) + 2 * D → norms + 2 * D)
+    The last LayerNorm is counted in every block. It stands once, behind all of them.
+heads_in_every_block: norms) + 2 * D + prefix * head → norms + prefix * head) + 2 * D
+    The head is counted in every block. It stands once, behind all of them.
+one_matrix_for_qkv: 4 * (D + 1) * D → 2 * (D + 1) * D
+    Query, key and value are counted as one matrix of D × D. They are three, and with the projection
+    behind attention four.
 one_head: prefix * head → head
     A distilled model has two heads, one for each of its tokens, each with D·K weights and K biases.
     Your count has one.

@@ -67,6 +67,13 @@ bias_never_passed_on: constant_(head.bias, bias) → zeros_(head.bias)
     The bias is 0 although nlhb is True. If you compute −ln K, see where it goes: a value that is
     worked out and not passed on changes nothing, and the softmax loss looks right all the same. The
     sigmoid loss starts at 0.693 instead of 0.326.
+nothing_without_nlhb: bias = -math.log(head.out_features) if nlhb else 0.0 →
+→ if not nlhb:
+→     return
+→ bias = -math.log(head.out_features)
+    With nlhb=False nothing is written. PyTorch starts a layer at random: set weight and bias to 0.
+logarithm_of_the_rest: -math.log(head.out_features) → math.log(1 - 1 / head.out_features)
+    This is ln(1 − 1/K), the logarithm of the probability of all other classes. It is −ln K.
 sign: -math → math
     The bias is +ln K. Every sigmoid would start near K/(K + 1), certain of every class at once. It
     is *minus* the logarithm of K.
@@ -78,6 +85,9 @@ logarithm_to_base_ten: math.log → math.log10
 one_class_less: out_features → out_features - 1
     This is −ln(K − 1), whose sigmoid is 1/K to the last digit. A good thought; but the scheme has
     −ln K, with 1/(K + 1), and a checkpoint or a test compares with that.
+one_class_more: out_features → out_features + 1
+    This is −ln(K + 1), the logarithm of the probability that the bias leads to. The bias itself is
+    −ln K.
 bias_in_the_weight: zeros_(head.weight) → zeros_(head.bias)
 and: constant_(head.bias, → constant_(head.weight,
     −ln K stands in the weight, and the bias is 0. Look at the order of the arguments.
@@ -124,6 +134,13 @@ not_to_be_trained: nn.init.constant_(head.bias, bias) →
 → head.requires_grad_(False)
     The numbers are right, but the head is no longer trained: requires_grad is off. Only its start
     is asked for here.
+""") | edits(in_place, """
+written_while_recorded: @torch.no_grad() → @torch.enable_grad()
+    PyTorch lets nobody write into a parameter while it records gradients. Do it inside
+    `with torch.no_grad():`, or use a function of nn.init, which sees to that itself.
+number_for_the_parameter: head.bias.zero_() → head.bias = 0.0
+    A number is put in the place of a parameter, which PyTorch does not allow. Write into the
+    parameter that is there: nn.init.constant_(head.bias, ...).
 """) | edits(by_copy, """
 new_parameters: load_state_dict(state) → load_state_dict(state, assign=True)
     The numbers are right, but they stand in new parameters. An optimiser that was built before

@@ -34,9 +34,10 @@ class WithTokens(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, 512))
-        self.dist_token = nn.Parameter(torch.zeros(1, 1, 512))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 50, 512))
+        start = torch.linspace(-3, 3, 512)  # not 0, so that zeros are seen as written
+        self.cls_token = nn.Parameter(start.clone()[None, None])
+        self.dist_token = nn.Parameter(start.clone()[None, None])
+        self.pos_embed = nn.Parameter(start.repeat(1, 50, 1))
         self.patch_embed = nn.Linear(4, 512)
         self.head = nn.Linear(512, 3)
 
@@ -85,8 +86,12 @@ def cases(answer) -> Cases:
     yield "whether both means are near 0", lambda: after(centred)
     yield "whether some of pos_embed is beyond 0.036", lambda: after(tails)
     yield "the share of pos_embed that is nearer to 0 than 0.01", lambda: after(near)
-    label = "the deviation of one channel over the positions"
-    yield label, lambda: after(lambda m, *_: about(m.pos_embed.std(dim=1).mean()))
+
+    def over_positions(model, *_):
+        table = model.pos_embed
+        return f"{about(table.std(dim=1, correction=0).mean())} over {table.shape[1]} positions"
+
+    yield "the deviation of one channel", lambda: after(over_positions)
     yield "whether the parameters are still the same ones", lambda: after(same)
     yield "whether they can still be trained", lambda: after(trainable)
     yield "which other parameters have changed", lambda: after(touched)
@@ -125,11 +130,48 @@ distillation_token_too: (model.cls_token, model.pos_embed) → (
     The distillation token is filled as well. Touch only cls_token and pos_embed.
 every_parameter: (model.cls_token, model.pos_embed) → model.parameters()
     All parameters of the model are filled, the head among them. Touch only cls_token and pos_embed.
+zeros: normal_(token, std=0.02) → zeros_(token)
+    Both are all 0 now. They should start from random numbers with a deviation of 0.02.
+class_token_of_zeros: nn.init.normal_(token, std=0.02) →
+→ nn.init.normal_(token, std=0.02)
+→ if token is model.cls_token:
+→     nn.init.zeros_(token)
+    cls_token is all 0. It should start from random numbers with a deviation of 0.02, as pos_embed
+    does.
+positions_of_zeros: nn.init.normal_(token, std=0.02) →
+→ nn.init.normal_(token, std=0.02)
+→ if token is model.pos_embed:
+→     nn.init.zeros_(token)
+    pos_embed is all 0. It should start from random numbers with a deviation of 0.02, as cls_token
+    does.
+one_number: normal_(token, std=0.02) → constant_(token, 0.02)
+    Every number is 0.02. That is the deviation that random numbers around 0 should have.
+by_xavier: normal_(token, std=0.02) → xavier_normal_(token)
+    Xavier's rule takes the deviation from the shape. It is meant for matrices; here the deviation
+    is 0.02, whatever the shape.
 """) | edits(in_place, """
 deviation_one:  * 0.02 →
     The deviation is 1, as torch.randn has it, fifty times too large. Next to such positions the
     patches are a whisper: at the start, the class token that the head reads hardly depends on the
     image. (If you wrote nn.init.normal_(p, 0.02): its second argument is the mean. Write std=0.02.)
+written_while_recorded: @torch.no_grad() → @torch.enable_grad()
+    PyTorch lets nobody write into a parameter while it records gradients. Do it inside
+    `with torch.no_grad():`, or use a function of nn.init, which sees to that itself.
+only_positive: randn_like(token) → randn_like(token).abs()
+    All numbers are positive. They should lie around 0, on both sides.
+one_row_in_place_of_all: token.copy_(torch.randn_like(token) * 0.02) →
+→ token.data = torch.randn(1, 1, token.shape[-1]) * 0.02
+    pos_embed has another shape than before, (1, 1, D). It has a vector for each of T places, and
+    keeps its shape.
+linear_layers_only: for token in (model.cls_token, model.pos_embed): →
+→ for token in [p for n, p in model.named_parameters() if n.endswith(".weight")]:
+    The weights of the layers are filled, and cls_token and pos_embed are as they were. It is the
+    other way round: touch only the two tokens.
+old_numbers_scaled: token.copy_(torch.randn_like(token) * 0.02) → token.mul_(0.02)
+    The old numbers are multiplied by 0.02. Whatever they were, and if it was 0, they should become
+    random numbers with a deviation of 0.02.
+added_to_the_old_numbers: copy_( → add_(
+    The random numbers are added to those that were there. Put them in their place.
 one_vector_for_all_positions: randn_like(token) → randn_like(token[:, :1])
     All positions got the same vector, so that they tell no place from another.
 """) | edits(truncated, """

@@ -73,6 +73,8 @@ asserted: raise ValueError( → raise AssertionError(
     An assert raises an AssertionError, and python -O leaves it out. What a caller did wrong is told
     with a ValueError.
 another_error: raise ValueError( → raise RuntimeError(
+another_error_of_types: raise ValueError( → raise TypeError(
+another_error_of_absence: raise ValueError( → raise NotImplementedError(
     Another error is raised than a ValueError, which is the one for arguments that do not fit.
 layer_never_built: nn.Sequential(layer, nn.Tanh(), head) → nn.Linear(embed_dim, num_classes)
     The representation layer is missing: there is one linear layer where there should be two, with a
@@ -87,10 +89,47 @@ gelu: Tanh → GELU
 tanh_on_the_logits: nn.Tanh(), head → head, nn.Tanh()
     The tanh comes after the last layer and squeezes the logits between −1 and 1. It belongs between
     the two linear layers.
+tanh_on_the_logits_too: head) → head, nn.Tanh())
+    There is a second tanh after the last layer, which squeezes the logits between −1 and 1. One is
+    wanted, between the two linear layers.
+tanh_before_both: layer, nn.Tanh(), head → nn.Tanh(), layer, head
+    The tanh stands before the first layer. It belongs between the two linear layers.
+sigmoid: Tanh → Sigmoid
+    Between the two layers stands a sigmoid; the paper's representation layer has a tanh.
+softmax_at_the_end: head) → head, nn.Softmax(dim=-1))
+    Probabilities come back. Logits are wanted: cross_entropy takes the softmax itself.
+first_layer_without_bias: representation_size) → representation_size, bias=False)
+    The first layer has no bias. A linear layer has one, as nn.Linear has by default.
+last_layer_without_bias: nn.Linear(representation_size, num_classes) →
+→ nn.Linear(representation_size, num_classes, bias=False)
+    The last layer has no bias. A linear layer has one, as nn.Linear has by default.
+plain_head_without_bias: nn.Linear(embed_dim, num_classes) →
+→ nn.Linear(embed_dim, num_classes, bias=False)
+    The head has no bias. A linear layer has one, as nn.Linear has by default.
+no_biases: nn.Linear(embed_dim, num_classes) → nn.Linear(embed_dim, num_classes, bias=False)
+and: representation_size) → representation_size, bias=False)
+and: nn.Linear(representation_size, num_classes) →
+→ nn.Linear(representation_size, num_classes, bias=False)
+    The linear layers have no bias. They have one, as nn.Linear has by default.
+width_and_classes_exchanged: nn.Linear(embed_dim, num_classes) → nn.Linear(num_classes, embed_dim)
+    Inputs and outputs of the head are exchanged: nn.Linear takes the numbers that go in first,
+    embed_dim, and then those that come out, num_classes.
+no_module_returned: return nn.Sequential(layer, nn.Tanh(), head) → return [layer, nn.Tanh(), head]
+    With a representation layer no module comes back: a list of layers or a function is none, and
+    without `return` there is nothing. nn.Sequential makes one module of several.
+two_heads_in_a_list: return nn.Linear(embed_dim, num_classes) →
+→ one = nn.Linear(embed_dim, num_classes)
+→ return nn.ModuleList([one, nn.Linear(embed_dim, num_classes)]) if distilled else one
+    A distilled model gets two heads at once. The function returns one, and is called once for each
+    token.
 head_from_embed_dim: nn.Linear(representation_size, → nn.Linear(embed_dim,
     The last layer takes embed_dim numbers, but behind the representation layer it is given
     representation_size of them. The two happen to fit only where they are equal.
 """) | edits(by_list, """
+refused_without_the_layer: distilled and representation_size is not None →
+→ distilled and representation_size is None
+    The condition is turned round: a distilled model without a representation layer is refused, and
+    one with it is not. Refuse the two together.
 distilled_refused: distilled and representation_size is not None → distilled
     Every distilled model is refused. Only the two options *together* contradict each other: ask for
     both in the condition.

@@ -122,6 +122,9 @@ mean_over_everything_but_channels: dim=1 → dim=(0, 1)
     tokens alone, axis 1.
 mean_over_everything: dim=1 →
     mean() without an axis leaves one number for the whole batch. Average over the tokens, axis 1.
+divided_by_the_prefix: mean(dim=1) → sum(dim=1) / num_prefix
+    The sum of the patches is divided by num_prefix. Divide by the number of patches,
+    T − num_prefix.
 maximum: mean(dim=1) → amax(dim=1)
     This is the largest value of each channel. The mean over the patches is wanted.
 median: mean(dim=1) → median(dim=1).values
@@ -141,6 +144,19 @@ kinds_exchanged: == "token" → != "token"
     patches.
 nothing_for_token: return tokens[:, 0] → return None
     Nothing comes back if kind is "token". Is a `return` missing, or the kind spelt otherwise?
+raises_for_avg: return tokens[:, num_prefix:].mean(dim=1) → raise ValueError(kind)
+    "avg" raises an error. It is one of the two kinds: is it spelt otherwise in your code?
+raises_for_token: return tokens[:, 0] → raise ValueError(kind)
+    "token" raises an error. It is one of the two kinds: is it spelt otherwise in your code?
+in_float32: tokens[:, num_prefix:] → tokens[:, num_prefix:].float()
+    The mean comes back in another precision than the tokens have. Average them as they are.
+normalised: return tokens[:, num_prefix:].mean(dim=1)
+→ mean = tokens[:, num_prefix:].mean(dim=1)
+→ return torch.nn.functional.layer_norm(mean, mean.shape[-1:])
+    The mean is normalised. For "avg" the mean itself is wanted; a norm is for the model to add.
+both_side_by_side: return tokens[:, num_prefix:].mean(dim=1)
+→ return torch.cat([tokens[:, 0], tokens[:, num_prefix:].mean(dim=1)], dim=1)
+    The class token is joined to the mean, which makes (B, 2D). For "avg" the mean alone is wanted.
 nothing_for_avg: return tokens[:, num_prefix:].mean(dim=1) → return None
     Nothing comes back if kind is "avg". Is a `return` missing, or the kind spelt otherwise?
 """)  # fmt: skip

@@ -70,12 +70,35 @@ def cases(answer) -> Cases:
     label = "whether the two heads of a distilled model are two"
     yield label, lambda: after(lambda m, _: m.head is not m.head_dist, distilled=True)
 
+    def frozen():
+        model = VisionTransformer(8, 4, 1, 5, embed_dim=12, depth=1, num_heads=3)
+        body = {n: p for n, p in model.named_parameters() if not n.startswith("head")}
+        for parameter in body.values():
+            parameter.requires_grad_(False)
+        now = dict(call(answer, model, 3).named_parameters())
+        return {
+            "the same parameters": all(now.get(n) is p for n, p in body.items()),
+            "trainable": sorted({n.split(".")[0] for n, p in now.items() if p.requires_grad}),
+        }
+
+    yield "a model whose body was frozen before", frozen
+
 
 MUTANTS = edits(reset_head, """
 body_frozen: model.head = nn.Linear → model.requires_grad_(False)
 → model.head = nn.Linear
     The heads are right, but the body is frozen: its parameters take no gradients any more. It
     should stay as it is, and be trained or not as its owner decides.
+body_thawed: return model → model.requires_grad_(True)
+→ return model
+    The body takes gradients afterwards, although it was frozen before. It should stay as trainable
+    as it was: touch only the heads.
+body_rebuilt: model.head = nn.Linear → body = model.state_dict()
+→ model.__init__(**model.config | {"num_classes": num_classes})
+→ model.load_state_dict({n: w for n, w in body.items() if "head" not in n}, strict=False)
+→ model.head = nn.Linear
+    The body has the right values, but in new parameters: what held the old ones, such as an
+    optimiser, or which of them were frozen, is lost. Replace the heads and touch nothing else.
 a_copy: model.head = nn.Linear → model = deepcopy(model)
 → model.head = nn.Linear
     A copy of the model gets the new heads and comes back, and the model itself keeps the old ones.
@@ -84,6 +107,8 @@ width_from_embed_dim: head = nn.Linear(model.num_features → head = nn.Linear(m
     The new head takes embed_dim numbers in. Behind a representation layer it sees another width,
     and the next forward fails. Ask the model: model.num_features, or the old head:
     model.head.in_features.
+head_returned: return model → return model.head
+    The new head comes back, and the model should. End with `return model`.
 second_head_for_all: if model.distilled: → if True:
     A plain model got a second head, which nothing ever reads. Only a distilled model has one: ask
     model.distilled.
@@ -96,12 +121,30 @@ body_restarted: return model →
     is lost. Replace the heads and touch nothing else.
 one_head_for_both: head_dist = nn.Linear(model.num_features, num_classes) → head_dist = model.head
     Both tokens share one head now. The distillation token needs its own, with its own weights.
+no_bias: model.head = nn.Linear(model.num_features, num_classes) →
+→ model.head = nn.Linear(model.num_features, num_classes, bias=False)
+no_bias_in_both: model.head = nn.Linear(model.num_features, num_classes) →
+→ model.head = nn.Linear(model.num_features, num_classes, bias=False)
+and: head_dist = nn.Linear(model.num_features, num_classes) →
+→ head_dist = nn.Linear(model.num_features, num_classes, bias=False)
+    The new head has no bias. The old one has, as nn.Linear has by default.
+head_not_assigned: model.head = nn.Linear → head = nn.Linear
+    A new head is built and not put into the model: model.head is the old one. Assign it to
+    model.head.
 returns_nothing: return model →
     The model is changed, but nothing comes back. End with `return model`.
 """) | edits(by_old_width, """
 second_head_forgotten: ("head", "head_dist") → ["head"]
     A distilled model has a second head, head_dist, and it still has the old classes: the mean of
     both heads cannot be taken.
+width_from_the_old_classes: nn.Linear(old.in_features → nn.Linear(old.out_features
+    The new head takes as many numbers as the old one gave. It stands in the old one's place and
+    takes what that took: old.in_features.
+layer_removed: model.num_classes = num_classes → model.num_classes = num_classes
+→ model.pre_logits = nn.Identity()
+and: nn.Linear(old.in_features → nn.Linear(model.embed_dim
+    The representation layer is taken out. It belongs to the body, which stays as it is: make the
+    head as wide as what that layer gives, model.num_features.
 attribute_only: setattr(model, name, nn.Linear(old.in_features, num_classes)) →
 → old.out_features = num_classes
     The heads still have their old weights. Writing to num_classes or out_features changes what a

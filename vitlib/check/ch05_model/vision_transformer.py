@@ -112,8 +112,8 @@ head_width_is_num_classes: nn.Linear(embed_dim, → nn.Linear(num_classes,
     The head takes num_classes numbers in. It reads a token, and a token has embed_dim numbers:
     nn.Linear(embed_dim, num_classes). When both are equal, nobody notices.
 no_last_norm: norm(embed_dim) → nn.Identity()
-    There is no LayerNorm after the last block. Pre-norm blocks only add to the stream and never
-    scale it back, so the head needs one.
+    There is no LayerNorm with weight and bias after the last block. Pre-norm blocks only add to the
+    stream and never scale it back, so the head needs one.
 last_norm_not_applied: self.norm(self.blocks(x)) → self.blocks(x)
     The last LayerNorm is built, and forward does not use it.
 mean_of_all_tokens: x[:, 0] → x.mean(dim=1)
@@ -177,6 +177,9 @@ class_token_by_width: torch.zeros(1, 1, embed_dim) → torch.zeros(embed_dim)
 class_token_by_width_and_row: torch.zeros(1, 1, embed_dim) → torch.zeros(1, embed_dim)
     The class token has another shape than (1, 1, D). The numbers are the same, but no file of
     weights in timm's names fits then.
+class_token_for_each_class: torch.zeros(1, 1, embed_dim) → torch.zeros(1, num_classes, embed_dim)
+    There are as many class tokens as classes. One is wanted, (1, 1, D): the head makes K logits of
+    it.
 class_token_for_each_patch: torch.zeros(1, 1, embed_dim) → torch.zeros(1, num_patches, embed_dim)
     There are as many class tokens as patches. One is wanted: (1, 1, D).
 positions_without_batch_axis: zeros(1, 1 + num_patches → zeros(1 + num_patches
@@ -202,6 +205,15 @@ positions_after_the_blocks: dim=1) + self.pos_embed → dim=1)
 and: self.blocks(x)) → self.blocks(x) + self.pos_embed)
     The positions are added behind the blocks, which then cannot tell where a patch lay. Add them
     before the first block.
+positions_in_training_only: dim=1) + self.pos_embed → dim=1)
+→ x = x + self.pos_embed if self.training else x
+    The positions are added in training mode only. They belong to the model in evaluation, too.
+positions_of_the_class_token_only: dim=1) + self.pos_embed → dim=1)
+and: .expand(len(images), -1, -1) → .expand(len(images), -1, -1) + self.pos_embed[:, :1]
+    Only the class token gets a position, and the patches get none. Add pos_embed to all tokens,
+    after joining.
+first_position_for_all: dim=1) + self.pos_embed → dim=1) + self.pos_embed[:, :1]
+    Every token gets the position of the class token. Add the whole of pos_embed.
 positions_multiplied: dim=1) + self → dim=1) * self
     The tokens are multiplied with the positions. They are added.
 positions_filled_once: dim=1) + self.pos_embed → dim=1) + self.pos_embed.detach()
@@ -217,6 +229,11 @@ first_block_only: self.blocks(x) → self.blocks[0](x)
     Only the first block is used. All of them are applied, one after the other.
 last_block_not_used: self.blocks(x) → self.blocks[:-1](x)
     The last block is built, and forward does not use it.
+blocks_twice: self.blocks(x)) → self.blocks(self.blocks(x)))
+    All blocks are applied twice. Once is meant.
+narrower_mlp: num_heads, qkv → num_heads, 2.0, qkv
+    The MLP is twice as wide as the tokens. In ViT it is four times as wide, which Block takes by
+    default.
 blocks_backwards: x = self.norm(self.blocks(x))
 → for block in reversed(self.blocks):
 →     x = block(x)
@@ -245,6 +262,24 @@ head_back_to_width: nn.Linear(embed_dim, num_classes) → nn.Linear(embed_dim, e
 head_not_applied: self.head(x[:, 0]) → x[:, 0]
     The class token comes back, and the head is not applied. What is wanted are logits, one number
     for each class.
+activation_before_the_head: self.head(x[:, 0]) → self.head(x[:, 0].relu())
+activation_before_the_head_by_gelu: self.head(x[:, 0]) → self.head(nn.functional.gelu(x[:, 0]))
+    There is an activation before the head. In ViT the head reads the class token as the last norm
+    leaves it.
+norm_behind_the_head: self.norm(self.blocks(x)) → self.blocks(x)
+and: self.head(x[:, 0]) → self.norm(self.head(x[:, 0]))
+    The last LayerNorm stands behind the head, where there are K numbers and not D. It belongs
+    between the last block and the head.
+class_token_and_mean: x[:, 0] → x[:, 0] + x[:, 1:].mean(dim=1)
+    The mean of the patches is added to the class token. Here the head reads the class token alone,
+    x[:, 0].
+batch_norm: self.norm = norm(embed_dim) → self.norm = nn.BatchNorm1d(embed_dim)
+    The last norm is a BatchNorm, which goes over the images. In ViT it is a LayerNorm, over the
+    channels of each token.
+two_last_norms: self.head = nn.Linear(embed_dim, num_classes)
+→ self.head = nn.Sequential(norm(embed_dim), nn.Linear(embed_dim, num_classes))
+    There are two LayerNorms after the last block: one in self.norm and one in the head. One is
+    enough.
 tanh_before_the_head: self.head(x[:, 0]) → self.head(x[:, 0].tanh())
     There is a tanh before the head. In ViT it belongs to the representation layer, which the plain
     model does not have.
@@ -284,6 +319,11 @@ super_not_called: super().__init__() → pass
     super().__init__() is missing. A module must call it before it gets parts of its own.
 nothing_returned: return self.head(x[:, 0]) → self.head(x[:, 0])
     forward computes the logits and does not return them. A `return` is missing.
+eps_too_small: eps=1e-6 → eps=1e-12
+eps_too_small_at_the_end: norm(embed_dim) → nn.LayerNorm(embed_dim, eps=1e-12)
+eps_too_small_in_the_blocks: norm_layer=norm → norm_layer=partial(nn.LayerNorm, eps=1e-12)
+    A LayerNorm has an eps of 1e-12, where ViT's weights were trained with 1e-6. The logits differ
+    in small digits only, so nobody notices until weights are compared.
 """) | edits(ByEinops, """
 blocks_in_a_plain_list: nn.ModuleList() → []
     The weights of the blocks are not among the parameters, so they would never be trained. PyTorch

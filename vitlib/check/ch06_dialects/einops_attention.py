@@ -125,6 +125,23 @@ residual_added: return → return x +
 softmax_over_queries: dim=-1 → dim=-2
     The softmax runs over the queries: the columns of the weights sum to 1, and the rows should. Use
     dim=-1.
+three_layers: self.to_qkv = nn.Linear(dim, 3 * heads * dim_head, bias=False) →
+→ self.to_q = nn.Linear(dim, heads * dim_head, bias=False)
+→ self.to_k = nn.Linear(dim, heads * dim_head, bias=False)
+→ self.to_v = nn.Linear(dim, heads * dim_head, bias=False)
+and: qkv = self.to_qkv(x) → qkv = torch.cat([self.to_q(x), self.to_k(x), self.to_v(x)], dim=-1)
+    There are three layers for q, k and v. In this dialect there is one, `to_qkv`, with
+    3 · heads · dim_head outputs: a file of its weights would not fit.
+no_softmax: .softmax(dim=-1) →
+    The softmax is missing: the weights of a query should be positive and sum to 1.
+output_layer_not_used: self.to_out(rearrange(weights @ v, "b h n d -> b n (h d)")) →
+→ rearrange(weights @ v, "b h n d -> b n (h d)")
+    `to_out` is built, and forward does not use it.
+keys_turned_wrongly: k.mT → k.transpose(1, 2)
+    Two wrong axes of the keys change places: heads and tokens. Scores need (d, N): k.mT, which is
+    k.transpose(-2, -1).
+chunks_of_tokens: qkv = self.to_qkv(x) → qkv = torch.cat(self.to_qkv(x).chunk(3, dim=1), dim=-1)
+    The tokens are split into three parts. q, k and v lie side by side in the last axis: dim=-1.
 softmax_over_heads: dim=-1 → dim=1
     The softmax runs over the heads. It runs over the keys, the last axis of the scores: dim=-1.
 scaled_by_heads: dim_head**-0.5 → heads**-0.5

@@ -89,10 +89,9 @@ def cases(answer) -> Cases:
         ("differences as small as rounding errors", dict.fromkeys(names, lambda x: x + 1e-9)),
         ("three numbers off by half the tolerance", dict.fromkeys(names, off(5e-4, three))),
         ("all numbers off by half the tolerance", dict.fromkeys(names, lambda x: x + 5e-4)),
-        ("one number of patches off by 5 tolerances", {"patches": off(5e-3)}),
+        ("the first number of patches off by 5 tolerances", {"patches": off(5e-3, (0, 0, 0))}),
         ("numbers in the thousands, one of them 0.01 off", {"tokens": off(0.01)}, 1e-3, 3000),
         ("numbers in the thousands, one of them 0.5 off", {"tokens": off(0.5)}, 1e-3, 3000),
-        ("nan in theirs from attention on", nan_from(2)),
         ("nan in both from the block on", nan_from(3), 1e-3, 0, True),
         ("a stage with one token more", {"tokens": lambda x: x[:, [0, 0, 1, 2, 3, 4]]}),
     ]
@@ -106,11 +105,20 @@ def cases(answer) -> Cases:
             for shape in shapes
         }
 
+    def nan_on_one_side():
+        ours = {name: numbers(2, 3, seed=i) for i, name in enumerate(names)}
+        theirs = ours | {name: ours[name] * torch.nan for name in names[2:]}
+        return {
+            "in theirs": call(answer, ours, theirs, 0.1),
+            "in ours": call(answer, theirs, ours, 0.1),
+        }
+
     def exactly(apart):
         ours = {name: torch.arange(6.0) for name in names}
         theirs = ours | {"tokens": torch.arange(6.0) + apart}
         return call(answer, ours, theirs, 0.5) is None
 
+    yield "nan on one side from attention on", nan_on_one_side
     label = "ones of shape (2, 1, 4) beside others"
     yield label, lambda: beside((2, 5, 4), (1, 2, 4), (2, 1, 1, 4))
     yield (
@@ -134,6 +142,28 @@ signed_the_other_way_unguarded: a.shape != b.shape or not (a - b).abs().max() <=
 nan_passes: not (a - b).abs().max() <= → (a - b).abs().max() >
     A stage full of nan counts as equal: every comparison with nan is False, `>` as well. Ask it the
     other way round, whether all differences are `<=` the tolerance.
+nan_in_ours_only: not (a - b).abs().max() <= tolerance →
+→ a.isnan().any() or (a - b).abs().max() > tolerance
+    nan is looked for in ours only. It may be in theirs as well: ask whether the largest difference
+    is `<=` the tolerance, which no nan is.
+nan_in_theirs_only: not (a - b).abs().max() <= tolerance →
+→ b.isnan().any() or (a - b).abs().max() > tolerance
+    nan is looked for in theirs only. It may be in ours as well: ask whether the largest difference
+    is `<=` the tolerance, which no nan is.
+squared: abs().max() → square().max()
+    The square of the difference is compared with the tolerance. Compare the difference itself.
+root_mean_square: (a - b).abs().max() → (a - b).square().mean().sqrt()
+    The root of the mean square is compared. One wrong token among many right ones disappears in it:
+    look at the largest difference.
+median: abs().max() → abs().median()
+    The median of the differences is compared. Half of the numbers may be wrong then: look at the
+    largest difference.
+first_number_only: (a - b).abs().max() → (a - b).abs().flatten()[0]
+    Only the first number of each stage is compared. All of them have to be close: look at the
+    largest difference.
+shapes_raise: if a.shape != b.shape or → assert a.shape == b.shape
+→ if
+    Stages of different shapes raise an error. The two have parted there: return the name.
 mean: max() → mean()
 mean_and_nan: not (a - b).abs().max() <= → (a - b).abs().mean() >
 mean_unguarded: a.shape != b.shape or not (a - b).abs().max() <= → (a - b).abs().mean() >
@@ -194,6 +224,14 @@ tolerance_excluded: <= tolerance → < tolerance
     further apart have: ask with `<=`, or with `>` and a look for nan.
 number_for_name: return name → return list(ours).index(name)
     This is the number of the stage. Return its name.
+nothing_returned: return name → break
+    Nothing is ever returned but None. `print` shows a name and returns none: `return name`.
+difference_for_name: return name → return (a - b).abs().max()
+    A number comes back, how far they are apart. Return the name of the stage.
+last_for_none: return None → return name
+    Where they never part, the last stage comes back. Return None then.
+false_for_none: return None → return False
+    Where they never part, False comes back. Return None then.
 true_for_name: return name → return True
     It says only that they part. Return the name of the stage.
 by_the_alphabet: ours.items() → sorted(ours.items())
@@ -230,6 +268,9 @@ worst_and_nan: parted[0] → max(parted, key=far.get)
 and: .nan_to_num(torch.inf) →
     This is the stage that differs most. A small difference grows on its way, or fades: the bug is
     where it begins. Stop at the first.
+one_before_or_none: return parted[0] if parted else None → names = [None, *far]
+→ return names[names.index(parted[0]) - 1] if parted else None
+    This is the stage before the one where they part. Return the first that does not agree.
 one_before: return parted[0] if parted else None → names = list(far)
 → return names[max(0, names.index(parted[0]) - 1)] if parted else names[-1]
     This is the last stage that still agrees. Asked for is the first that does not, and None where

@@ -80,6 +80,13 @@ keys_moved_too: @ value → @ (key + value)
 keys_moved_into_queries: [query → [query + key
     The keys' bias is added to the queries'. It adds the same number to all scores of a row, and a
     softmax does not see what is added to all: it may simply go.
+values_moved_into_queries: [query → [query + value
+    The values' bias is added to the queries'. It goes into the projection's bias and nowhere else.
+not_joined: torch.cat( → torch.stack(
+    The three parts are stacked to (3, D). The bias is one vector of 3D numbers: torch.cat.
+order_reversed: [query, 0 * key, 0 * value] → [0 * query, 0 * key, value]
+and: @ value → @ query
+    The thirds are read in the order v, k, q. The qkv bias is ordered q, k, v.
 queries_lost: [query → [0 * query
     The queries' bias is gone. It is the one that cannot be replaced: it adds to the score of a key
     a number that is another for each key.

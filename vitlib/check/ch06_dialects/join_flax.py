@@ -84,6 +84,12 @@ kernels_merged_like_out: flatten(1) → flatten(0, 1)
 side_by_side: torch.cat → torch.hstack
     The three are joined side by side: (H·d, 3·D). The outputs of qkv are its rows, so they stand
     one below the other, along axis 0.
+keys_twice: (query, key, value) → (query, key, key)
+    The keys stand there twice, and the values are missing. The order is q, k, v.
+queries_twice: (query, key, value) → (query, query, value)
+    The queries stand there twice, and the keys are missing. The order is q, k, v.
+queries_thrice: (query, key, value) → (query, query, query)
+    The queries stand there three times. The order is q, k, v.
 values_first: (query, key, value) → (value, key, query)
     The order is v, k, q. It should be q, k, v.
 values_before_queries: (query, key, value) → (value, query, key)
@@ -93,6 +99,9 @@ queries_last: (query, key, value) → (key, value, query)
 out_merged_like_kernels: out.flatten(0, 1) → out.flatten(1)
     In `out` you merge the last two axes, d and D. The head H belongs to the axis behind it, d:
     together they are the inputs.
+heads_of_out_as_outputs: out.flatten(0, 1).T → out.transpose(1, 2).reshape(out.shape[2], -1)
+    In `out` two axes change places before the reshape, but not so that the outputs come first: the
+    order should be (D, H, d). Merge (H, d), then transpose.
 proj_first: return qkv, out.flatten(0, 1).T → return out.flatten(0, 1).T, qkv
     The two weights come back in the wrong order: qkv first, then proj.
 qkv_alone: return qkv, out.flatten(0, 1).T → return qkv

@@ -72,6 +72,12 @@ three_channels_by_einops: q=patch_size) → q=patch_size, c=3)
 channels_last: d c p q → d p q c
     The columns are split in the right order, and the channels left at the end. A convolution's
     kernel is (D, C, P, P): move them to axis 1.
+third_argument: (weight, patch_size) → (weight, patch_size, channels)
+    Your function asks for a third argument. The number of channels is not given: it follows from
+    the shape.
+one_side_unknown: , q=patch_size →
+    einops is told one side of the patch and cannot work out the other and the channels together.
+    Give it both sides.
 channels_first_of_all: d c p q → c d p q
     The axes come back as (C, D, P, P). Outputs stand before inputs in a kernel: (D, C, P, P).
 one_row_per_kernel: d c p q → d (c p q)

@@ -199,6 +199,9 @@ weight_only: halves(name) → name.removesuffix(".weight"), ".weight" * name.end
     Only `.weight` is taken for an ending. A name may also end in `.bias`.
 bias_only: halves(name) → name.removesuffix(".bias"), ".bias" * name.endswith(".bias")
     Only `.bias` is taken for an ending. A name may also end in `.weight`.
+a_dot_without_ending: + ending → + "." + ending[1:]
+    A name without an ending gets a dot behind it: `cls_token` becomes `cls_token.` The dot belongs
+    to `.weight` and `.bias`: put it there only where one of them follows.
 dot_lost: + ending → + ending[1:]
     The dot before `weight` or `bias` is lost. Put the ending back with its dot.
 only_the_first_entry: return name →     return name

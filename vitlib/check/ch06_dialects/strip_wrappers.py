@@ -62,6 +62,8 @@ def cases(answer) -> Cases:
         others = others if key == "model" else dict(reversed(others.items()))
         return {**others, key: weights, "epoch": 3}
 
+    some = named("") | named("module.", "extra.weight")
+    some = {name: some[name] for name in [*names[:2], *(f"module.{n}" for n in names[2:])]}
     for label, checkpoint in [
         ("a plain state dict", named("")),
         ("names that begin with “module.”", named("module.")),
@@ -76,6 +78,8 @@ def cases(answer) -> Cases:
         ),
         ("names with “module” in the middle, too", named("module.", *inside)),
         ("names with “module” in the middle only", named("", *inside)),
+        ("names of which only the last begin with “module.”", some),
+        ("names of which only the first begin with “module.”", dict(reversed(some.items()))),
     ]:
         yield label, partial(call, answer, checkpoint, may_change=["inputs"])
 
@@ -103,6 +107,35 @@ parts_anywhere: bare(name) → ".".join(
 split_everywhere: bare(name) → name.split("module.")[-1].split("_orig_mod.")[-1]
     The name is cut at the *last* `module.`, wherever it stands, and what was before is lost: of
     `head.submodule.weight` only `weight` is left. A wrapper stands at the start of a name.
+cut_as_the_first: return {bare(name): weight for name, weight in checkpoint.items()} →
+→ first = next(iter(checkpoint))
+→ cut = len(first) - len(bare(first))
+→ return {name[cut:]: weight for name, weight in checkpoint.items()}
+    As much as the first name has in front is cut off all names. Not every name need begin so: look
+    at each for itself.
+if_all_have_it: checkpoint.items()} → checkpoint.items()} if all(
+→     name.startswith(("module.", "_orig_mod.")) for name in checkpoint
+→ ) else checkpoint
+    Prefixes are taken off only where all names have one. Not every name need begin so: look at each
+    for itself.
+if_the_first_has_it: checkpoint.items()} → checkpoint.items()} if (
+→     next(iter(checkpoint)).startswith(("module.", "_orig_mod."))
+→ ) else checkpoint
+    Prefixes are taken off only where the first name has one. Not every name need begin so: look at
+    each for itself.
+split_once: bare(name) → name.split("module.", 1)[-1].removeprefix("_orig_mod.")
+    The name is cut at the first `module.`, wherever it stands: of `head.submodule.weight` only
+    `weight` is left. A wrapper stands at the start of a name.
+last_part: bare(name) → name.rsplit(".", 1)[-1]
+    Only the last part of a name is kept, `weight` or `bias`, so that most names become the same.
+    Take off the wrappers alone.
+first_part_off: bare(name) → name.split(".", 1)[-1]
+    The first part of every name is taken off, whatever it is: `norm.bias` becomes `bias`. Take off
+    `module.` and `_orig_mod.` alone.
+tensors_picked: ("model", "state_dict") → ()
+and: checkpoint.items()} → checkpoint.items() if not isinstance(weight, dict | int)}
+    Tensors are picked out of the outermost dictionary, and there are none where the weights are one
+    level deeper, under `model` or `state_dict`: look there first.
 module_first: bare(name) → name.removeprefix("module.").removeprefix("_orig_mod.")
     You take off `module.` and then `_orig_mod.`, once each. A model that was wrapped for several
     GPUs first and compiled afterwards has them the other way round: go on while there is one.

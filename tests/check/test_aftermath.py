@@ -299,3 +299,88 @@ def test_a_mutant_is_told_from_one_that_restores():
         "left_in_eval",
     )
     assert "Two things at once. First: The sign is wrong.\n\nSecond: The model is" in both.diagnosis
+
+
+LEAVING = edits(logits, """
+frozen: model.train(was) → model.train(was)
+→ model[0].requires_grad_(False)
+    The first layer is frozen.
+shifted: model.train(was) → model.train(was)
+→ model[0].bias.data += 1
+    One is added to the bias.
+kept: model.train(was) → model.train(was)
+→ model.seen = x
+    The input is kept.
+hooked: model.train(was) → model.train(was)
+→ model[3].register_forward_hook(print)
+    A hook is left.
+trained: model.train(was) → model.train(was)
+→ model[0].bias.grad = torch.ones(4).double()
+    A gradient is left.
+scaled: model.train(was) → model.train(was)
+→ model[1].scale = 1.0
+    The scale is left.
+""")  # fmt: skip
+
+
+def set_bias_gradient(number):
+    return lambda m: setattr(m[0].bias, "grad", torch.full((4,), number, dtype=torch.float64))
+
+
+def add_to_bias(number):
+    return lambda m: m[0].bias.data.add_(number)
+
+
+@pytest.mark.parametrize(
+    ("act", "named"),
+    [
+        (lambda m: [p.requires_grad_(False) for p in m[0].parameters()], ("frozen",)),
+        (lambda m: m[3].requires_grad_(False), ()),  # of the same kind, at another place
+        (add_to_bias(1), ("shifted",)),
+        (add_to_bias(2), ()),  # at the same place, another number
+        (lambda m: setattr(m, "memory", 3), ("kept",)),  # its name is free
+        (lambda m: setattr(m[1], "seen", 3), ()),
+        (lambda m: m[3].register_forward_hook(lambda *_: None), ("hooked",)),
+        (lambda m: m[2].register_forward_hook(print), ()),
+        (set_bias_gradient(1.0), ("trained",)),
+        (set_bias_gradient(2.0), ()),
+        (lambda m: setattr(m[1], "scale", 1.0), ("scaled",)),
+        (lambda m: setattr(m[1], "scale", 4.0), ()),
+    ],
+)
+def test_a_mistake_is_told_by_kind_place_and_value_of_what_it_leaves(act, named):
+    report = exercise(mutants=LEAVING)(leaving(act))
+    assert report.mutants == named
+    assert bool(named) is not report.diagnosis.startswith("What comes back is right, but ")
+
+
+CHANGING = edits(first, """
+another_x: return → names["x"] = 0
+→ return
+    Another x.
+turned: return tensors[0] → last = tensors[0]
+→ if len(tensors) > 1:
+→     tensors.reverse()
+→ return last
+    The order of the list.
+""")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("act", "named"),
+    [
+        (lambda tensors, names: names.__setitem__("x", 0), ("another_x",)),
+        (lambda tensors, names: names.__setitem__("x", 1), ()),
+        (lambda tensors, names: names.clear(), ()),
+        (lambda tensors, names: len(tensors) > 1 and tensors.reverse(), ("turned",)),
+        (lambda tensors, names: len(tensors) > 1 and tensors.pop(), ()),
+    ],
+)
+def test_a_mistake_is_told_by_what_a_list_or_dictionary_holds_afterwards(act, named):
+    def answer(tensors, names):
+        result = first(tensors, names)
+        act(tensors, names)
+        return result
+
+    of_lists = Exercise("first", "0", "first(tensors, names)", first, first_cases, CHANGING)
+    assert of_lists(answer).mutants == named

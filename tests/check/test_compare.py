@@ -8,11 +8,21 @@ import torch
 
 from vitlib import check
 from vitlib.check.compare import Raised, difference
-from vitlib.check.exercise import numbers
+from vitlib.check.edit import edits
+from vitlib.check.exercise import Exercise, call, numbers
 from vitlib.check.report import Report
 
 X = numbers(2, 3, 4)  # every size another, so that swapped axes show
 NAN, INF = float("nan"), float("inf")
+
+
+class Neither:
+    """Compared with another, it says neither yes nor no."""
+
+    def __eq__(self, other):
+        return np.array([True, False])
+
+    __hash__ = None
 
 
 def with_value(value, count=2):
@@ -86,6 +96,12 @@ def with_value(value, count=2):
         (X, 16, "a tensor of shape (2, 3, 4) came back, and 16 should"),
         ("no", "yes", "'no' came back, and 'yes' should"),
         (1, True, "1 came back, and True should"),
+        (X.numpy() + 1, X.numpy(), "every number is 1 away from the right one"),
+        (X.numpy()[:1], X.numpy(), "the shape is (1, 3, 4) and should be (2, 3, 4)"),
+        (X.numpy(), X.numpy().astype("f4"), "the dtype is float64 and should be float32"),
+        (np.array(["a"]), np.array(["b"]), "the two arrays differ"),
+        (np.array(["a", None]), X.numpy(), "the two arrays differ"),
+        (Neither(), Neither(), "a Neither came back"),
         ((X, 1), (X, 2), "second result: 1 came back"),
         ((X,), (X, 2), "1 results came back, and 2 should"),
         ([0, 1, 2, 3, 5], [0, 1, 2, 3, 4], "5 result: 5 came back"),
@@ -129,12 +145,38 @@ def test_a_difference_is_told_in_words(yours, target, says):
         (16, 16.0),
         ([X, {"a": "b"}], (X, {"a": "b"})),
         (torch.Size([2, 3]), (2, 3)),
+        (X.numpy(), X.numpy() + 1e-12),
+        (X.numpy()[::-1], X.numpy()[::-1].astype(">f8")),
+        ([X.numpy(), 1], (X.numpy(), 1)),
+        (np.array(["a"]), np.array(["a"])),
+        (np.float32(0.5), np.float32(0.5)),
+        (np.bool_(True), np.bool_(True)),
         (None, None),
         (Raised("ValueError", "in my words"), Raised("ValueError", "in others")),
     ],
 )
 def test_what_is_equal_up_to_rounding_is_equal(yours, target):
     assert difference(yours, target) is None
+
+
+def test_an_answer_in_numpy_is_compared_with_mistakes_in_numpy():
+    def total(x):
+        return x.sum(0)
+
+    def cases(answer):
+        yield "2 × 3 × 4", lambda: call(answer, X)
+
+    mutants = edits(total, """
+numpy: .sum(0) → .sum(0).numpy()
+    NumPy comes back.
+two: .sum(0) → .sum(0).numpy() + 1, x.numpy()
+    Two arrays come back.
+""")  # fmt: skip
+    exercise = Exercise("total", "0", "total(x)", total, cases, mutants)
+    assert exercise(lambda x: np.add.reduce(x.numpy())).mutants == ("numpy",)
+    assert exercise(lambda x: x.numpy().sum(1)).mutants == ()
+    assert exercise(lambda x: (x.numpy().sum(0) + 1, x.numpy())).mutants == ("two",)
+    assert exercise(lambda x: (x.numpy().sum(0) + 2, x.numpy())).mutants == ()
 
 
 def test_a_difference_of_single_precision_in_double_is_seen():

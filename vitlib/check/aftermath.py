@@ -19,21 +19,46 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitlib.check.compare import same_tensors
+
 KINDS = (
     "mode", "hooks", "requires_grad", "parameters", "buffers", "grad", "submodules", "attributes",
     "inputs", "shared state",
 )  # fmt: skip
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_SIMPLE = bool | int | float | str | torch.dtype
 _PLAIN = frozenset(vars(nn.Module()))  # what every module keeps, looked at by other means
 
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that is not as it was. Two are alike if they are of the same kind and place."""
+    """One thing that is not as it was. Two are equal if they are of the same kind and place.
+
+    now: what is there instead, where that tells one mistake from another. spot: the place for
+    `same_changes`, where the answer is free to choose the name of what it adds.
+    """
 
     kind: str
     place: str
     text: str = field(compare=False)
+    now: Any = field(compare=False, default=None, repr=False)
+    spot: str = field(compare=False, default="", repr=False)
+
+
+def same_changes(some: Sequence[Change], others: Sequence[Change]) -> bool:
+    """Whether two answers leave the same behind: in kind, in place, and in what is there now."""
+    a, b = ({(c.kind, c.spot or c.place): c.now for c in changes} for changes in (some, others))
+    return a.keys() == b.keys() and all(_same_value(a[key], b[key]) for key in a)
+
+
+def _same_value(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return same_tensors(a, b)
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_same_value(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(_same_value, a, b))
+    return type(a) is type(b) and (not isinstance(a, _SIMPLE) or a == b)
 
 
 def check_kinds(may_change: Sequence[str]) -> None:
@@ -141,6 +166,7 @@ def _in_module(name: str, was: _State) -> Iterator[Change]:
             "mode", name,
             f"{at} is in {mode} mode afterwards, and it was in {then} mode before. Keep "
             "model.training at the beginning, and give it to model.train(...) at the end",
+            module.training,
         )  # fmt: skip
     for kind in HOOKS:
         hooks = getattr(module, kind)
@@ -160,14 +186,19 @@ def _in_module(name: str, was: _State) -> Iterator[Change]:
     for part in sorted(was.parts.keys() | now.keys()):
         if was.parts.get(part) is not now.get(part) and part not in was.module._buffers:
             where = f"{name}.{part}".strip(".")
-            yield Change("submodules", where, _exchanged(where, was.parts.get(part), now.get(part)))
+            new = now.get(part)
+            text = _exchanged(where, was.parts.get(part), new)
+            yield Change("submodules", where, text, _kept(new))
     after = _attributes(module)
     for part in sorted(was.attributes.keys() | after.keys()):
         before_, now_ = was.attributes.get(part), after.get(part)
         if part not in was.attributes and _is_own_method(module, part, now_):
             continue
         if not _same(before_, now_):
-            yield Change("attributes", f"{name}.{part}".strip("."), _changed(at, part, was, after))
+            place, text = f"{name}.{part}".strip("."), _changed(at, part, was, after)
+            is_new = part not in was.attributes  # under a name that the answer has chosen
+            kept, spot = (None, f"{name}: new") if is_new else (_kept(now_), "")
+            yield Change("attributes", place, text, kept, spot)
 
 
 def _exchanged(where: str, before: Any, after: Any) -> str:
@@ -206,20 +237,22 @@ def _in_numbers(name: str, was: _Numbers) -> Iterator[Change]:
     tensor = was.tensor
     what = "parameters" if isinstance(tensor, nn.Parameter) else "buffers"
     if not same_bits(tensor.detach(), was.values):
-        yield Change(what, name, f"the numbers in `{name}` are not what they were")
+        now = tensor.detach().clone()
+        yield Change(what, name, f"the numbers in `{name}` are not what they were", now)
     if tensor.requires_grad is not was.requires_grad:
         yield Change(
             "requires_grad", name,
             f"`{name}` has requires_grad={tensor.requires_grad} afterwards, and it had "
             f"{was.requires_grad}. To compute without gradients, torch.no_grad() is enough",
+            tensor.requires_grad,
         )  # fmt: skip
     grad = _grad(tensor)
     if (grad is None) is not (was.grad is None) or (
         grad is not None and was.grad is not None and not same_bits(grad, was.grad)
     ):
-        now = "cleared" if grad is None else "not what it was"
-        text = f"`{name}.grad` is {now} afterwards: it belongs to whoever trains the model"
-        yield Change("grad", name, text)
+        how = "cleared" if grad is None else "not what it was"
+        text = f"`{name}.grad` is {how} afterwards: it belongs to whoever trains the model"
+        yield Change("grad", name, text, _kept(grad))
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:
@@ -247,14 +280,23 @@ class Contents:
         """What is not as it was."""
         if any(not same_bits(tensor.detach(), before) for tensor, before in self._tensors):
             text = "a tensor in what your code was given is changed: copy before you write into it"
-            return [Change("inputs", "tensor", text)]
+            return [Change("inputs", "tensor", text, [_kept(t) for t, _ in self._tensors])]
         for value, before in self._holders:
             now = _held(value)
             if now.keys() != before.keys() or any(now[k] is not before[k] for k in now):
                 kind = "dictionary" if isinstance(value, dict) else "list"
                 text = f"the {kind} that your code was given is changed: make a new one"
-                return [Change("inputs", kind, text)]
+                return [Change("inputs", kind, text, _kept(value))]
         return []
+
+
+def _kept(value: Any) -> Any:
+    """What it is now, however it changes later: tensors are copied, in lists and the like, too."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: _kept(inner) for key, inner in value.items()}
+    return [_kept(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _held(value: list | dict) -> dict[Any, Any]:

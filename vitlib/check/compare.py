@@ -96,11 +96,15 @@ def difference(yours: Any, target: Any, path: str = "") -> Difference | None:
         if not isinstance(yours, Tensor):
             return Difference(f"{path}{show_type(yours)} came back instead of a tensor")
         return _compare_tensors(yours.detach(), target.detach(), path)
+    if isinstance(target, np.ndarray) and isinstance(yours, np.ndarray):
+        return _compare_arrays(yours, target, path)
     if isinstance(yours, Tensor | np.generic) and math.prod(yours.shape) == 1:
         yours = yours.item()
+    if isinstance(target, np.generic):
+        target = target.item()
     if isinstance(target, float | int) and not isinstance(target, bool):
         return _compare_scalars(yours, target, path)
-    if type(yours) is type(target) and yours == target:
+    if type(yours) is type(target) and _equal(yours, target):
         return None
     return Difference(f"{path}{_show_value(yours)} came back, and {_show_value(target)} should")
 
@@ -144,6 +148,23 @@ def _compare_scalars(yours: Any, target: float, path: str) -> Difference | None:
         return None
     text = f"{path}{_show_value(yours)} came back, and {_show_value(target)} should"
     return Difference(text + one_number(yours, target))
+
+
+def _compare_arrays(yours: np.ndarray, target: np.ndarray, path: str) -> Difference | None:
+    if all(a.dtype.kind in "biuf" and a.itemsize <= 8 for a in (yours, target)):
+        mine, wanted = (torch.tensor(a.astype(a.dtype.type, order="C")) for a in (yours, target))
+        return _compare_tensors(mine, wanted, path)
+    if np.array_equal(yours, target):
+        return None
+    return Difference(f"{path}the two arrays differ")
+
+
+def _equal(yours: Any, target: Any) -> bool:
+    """Whether they say so of themselves; what answers otherwise than yes or no is not equal."""
+    try:
+        return bool(yours == target)
+    except Exception:
+        return False
 
 
 def _compare_tensors(yours: Tensor, target: Tensor, path: str) -> Difference | None:

@@ -5,6 +5,7 @@ differs, the known wrong answers, the *mutants*, run on the same cases: the one 
 like the reader's answer names the bug. If there is none, two of them are tried together.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +87,8 @@ class Exercise:
         if is_stub(answer):
             return self._report(f"Task: {self.task}", diagnosis=NOT_ATTEMPTED)
 
-        with untouched_state():
+        # what PyTorch thinks of known mistakes is not the reader's concern
+        with untouched_state(), warnings.catch_warnings(action="ignore"):
             named = explanations(self.cases, self.mutants, yours, target)
         names = tuple(dict.fromkeys(name for e in named for name in e.names))
         diagnosis, seen = joined(named), None

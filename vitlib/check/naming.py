@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vitlib.check.aftermath import same_changes
 from vitlib.check.compare import Raised, difference, same_tensors
 from vitlib.check.edit import Edits
 from vitlib.check.observing import MakeCases, Observation, one, said
@@ -18,6 +19,7 @@ PAIR_SECONDS = 5.0  # of computing, for all pairs
 LONGEST = 1.0  # of computing, for one pair: two mistakes may make an endless loop
 TOGETHER = 25  # pairs that are tried in one thread: to start one takes longer than a pair
 MOST = 2  # explanations by pairs that are told
+TWO, MAYBE_TWO = "Two things at once. ", "It may be two things at once. "
 
 Mutants = Mapping[str, tuple[Any, str]]
 
@@ -48,15 +50,18 @@ def explanations(
 
     if names := in_time(matching):
         return [Explanation((name,), mutants[name][1]) for name in names]
-    wrong = [a.result for a, b in zip(yours, target, strict=True) if difference(a.result, b.result)]
+    wrong = [a for a, b in zip(yours, target, strict=True) if difference(a.result, b.result)]
     left = [change for seen in yours for change in seen.changes]
     # an error says little: many a pair of edits is no program, and raises one of the same kind
-    seen = left or [result for result in wrong if not _is_error(result)]
-    if seen and isinstance(mutants, Edits) and (pairs := _matching_pairs(mutants, like)):
-        return _told(pairs, mutants)
+    if isinstance(mutants, Edits) and (left or not all(_is_error(a.result) for a in wrong)):
+        pairs, all_tried = _matching_pairs(mutants, like)
+        cases_that_differ = {a.label for a in [*wrong, *(b for b in yours if b.changes)]}
+        if pairs:
+            sure = all_tried and len(pairs) == 1 and len(cases_that_differ) > 1
+            return _told(pairs, mutants, sure)
     if left and wrong:
         names = in_time(lambda: matching(changes=False))
-        return [Explanation((n,), _two(mutants[n][1], _sentence(said(left)))) for n in names]
+        return [Explanation((n,), _both(mutants[n][1], _sentence(said(left)))) for n in names]
     return []
 
 
@@ -73,8 +78,8 @@ def _behaves_like(
         seen = one(cases, label, run)
         if not _same(mine.result, seen.result, its.result):
             return False
-        kinds = {change.kind for change in seen.changes if change not in its.changes}
-        if changes and kinds != {change.kind for change in mine.changes}:
+        left = [change for change in seen.changes if change not in its.changes]
+        if changes and not same_changes(mine.changes, left):
             return False
     return True
 
@@ -95,17 +100,20 @@ def _same(mine: Any, seen: Any, right: Any) -> bool:
 # --- two at once
 
 
-def _matching_pairs(mutants: Edits, like: Callable[[Any], bool]) -> list[Pair]:
-    """The pairs that behave like the answer, the smallest first, one for each two diagnoses."""
+def _matching_pairs(mutants: Edits, like: Callable[[Any], bool]) -> tuple[list[Pair], bool]:
+    """The pairs that behave like the answer, the smallest first, one for each two diagnoses.
+
+    And whether these are all, since the search ends with two, or when its time is over.
+    """
     end = time.process_time() + PAIR_SECONDS
     found: dict[frozenset[str], Pair] = {}
     pairs = pairs_of(mutants)
     for start in range(0, len(pairs), TOGETHER):
         if time.process_time() > end or len(found) >= MOST:
-            break
+            return list(found.values()), False
         for pair in _fitting(pairs[start : start + TOGETHER], like):
             found.setdefault(frozenset(mutants.diagnosis(name) for name in pair.names), pair)
-    return list(found.values())
+    return list(found.values()), True
 
 
 def _fitting(pairs: Sequence[Pair], like: Callable[[Any], bool]) -> list[Pair]:
@@ -126,22 +134,24 @@ def _fitting(pairs: Sequence[Pair], like: Callable[[Any], bool]) -> list[Pair]:
     return fitting(pairs)
 
 
-def _told(pairs: Sequence[Pair], mutants: Edits) -> list[Explanation]:
+def _told(pairs: Sequence[Pair], mutants: Edits, sure: bool) -> list[Explanation]:
     """At most two pairs; what they have in common is said once.
 
-    Two forms of one mistake have one diagnosis.
+    Two mistakes may do together what a third does alone: told as a fact is only the one pair of
+    all that fits, on at least two cases (`sure`). Two forms of one mistake have one diagnosis.
     """
 
-    def whole(pair: Pair) -> Explanation:
-        said = list(dict.fromkeys(mutants.diagnosis(name) for name in pair.names))
-        return Explanation(pair.names, _two(*said) if len(said) == 2 else said[0])
+    def whole(pair: Pair, two: str, one: str = "") -> Explanation:
+        said = [mutants.diagnosis(name) for name in pair.names]
+        text = _both(said[0], said[1], two) if said[0] != said[1] else one + said[0]
+        return Explanation(pair.names, text)
 
     first, *others = pairs[:MOST]
-    told = [whole(first)]
+    told = [whole(first, TWO) if sure else whole(first, MAYBE_TWO, "It may be this. ")]
     for other in others:
         new = [name for name in other.names if name not in first.names]
         if len(new) == 2:
-            told.append(whole(other))
+            told.append(whole(other, "two others. "))
         else:
             place = "second" if first.names[0] in other.names else "first"
             told.append(Explanation(other.names, mutants.diagnosis(new[0]), f"Or, {place}: "))
@@ -154,8 +164,8 @@ def joined(explanations: Sequence[Explanation]) -> str:
     return explanations[0].text + later if explanations else ""
 
 
-def _two(first: str, second: str) -> str:
-    return f"Two things at once. First: {first}\n\nSecond: {second}"
+def _both(first: str, second: str, head: str = TWO) -> str:
+    return f"{head}First: {first}\n\nSecond: {second}"
 
 
 def _sentence(text: str) -> str:

@@ -50,7 +50,8 @@ class Shared:
             now = look()
             if now != self._before[name]:
                 restore = "" if name == "gradients" else f", and it was {_said(self._before[name])}"
-                found.append(Change("shared state", name, text.format(_said(now)) + restore))
+                said = _said(now)
+                found.append(Change("shared state", name, text.format(said) + restore, said))
         return found
 
     def restore(self) -> None:

@@ -29,7 +29,7 @@ def cleared_afterwards(model, batches, optimizer):
     for images, labels in batches:
         model.train()
         loss = criterion(model(images), labels)
-        losses.append(float(loss))
+        losses.append(loss.detach().item())
         loss.backward()
         optimizer.step()
         model.zero_grad(set_to_none=False)

@@ -52,6 +52,91 @@ def tiff(array: np.ndarray, order: str = "<", deflate: bool = False, **options: 
     return buffer.getvalue()
 
 
+def pnm(array: np.ndarray, white: int, as_text: bool = False) -> bytes:
+    """A PGM or PPM with this maximum, in bytes (P5, P6) or as text (P2, P3)."""
+    kind = (3 if array.ndim == 3 else 2) + (0 if as_text else 3)
+    head = f"P{kind} {array.shape[1]} {array.shape[0]} {white}\n".encode()
+    return head + (
+        " ".join(map(str, array.flat)).encode() if as_text else array.astype(">u2").tobytes()
+    )
+
+
+def tiff_of_12_bits(array: np.ndarray) -> bytes:
+    """A grey TIFF in which two values share three bytes, as some cameras write them."""
+    a, b = array[:, ::2].astype(int), array[:, 1::2].astype(int)
+    rows = np.stack([a >> 4, (a & 15) << 4 | b >> 8, b & 255], -1).astype(np.uint8).tobytes()
+    height, width = array.shape
+    tags = ((256, width), (257, height), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1),
+            (278, height), (279, len(rows)))  # fmt: skip
+    rows += b"\0" * (len(rows) % 2)
+    listed = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    start = struct.pack("<2sHI", b"II", 42, 8 + len(rows))
+    return start + rows + struct.pack("<H", len(tags)) + listed + bytes(4)
+
+
+@pytest.mark.parametrize("white", [256, 1023, 3000, 4095, 65534])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_ppm_that_states_its_range_is_read_by_it(white, channels, dark, as_text, recwarn):
+    """A dark picture stays dark, and nothing is guessed."""
+    array = values(16, channels).astype(int) * white // 65535 // (6 if dark else 1)
+    got = decode(pnm(array, white, as_text), None).astype(int)
+    assert np.abs(got - expected(array, white)).max() <= 1  # Pillow rounds once more
+    assert list(recwarn) == []
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.filterwarnings("ignore:a picture has 16 bits")
+def test_a_ppm_of_16_bits_may_hold_fewer(bits, channels):
+    """OpenCV and Pillow write 65535 for the maximum, whatever the picture holds."""
+    array = values(bits, channels)
+    got = decode(pnm(array, 65535), None).astype(int)
+    within = 1 if bits == 16 and channels == 3 else 0  # as of a PNG
+    assert np.abs(got - expected(array, 2**bits - 1)).max() <= within
+    if channels == 1:
+        assert (decode(pnm(array, 65535, as_text=True), None) == got).all()
+
+
+def test_dark_16_bit_colours_as_text_are_refused_and_read_when_saved_otherwise(recwarn):
+    bright, dark = values(16, 3), values(12, 3)
+    assert (
+        np.abs(decode(pnm(bright, 65535, as_text=True), None) - expected(bright, 65535)).max() <= 1
+    )
+    with pytest.raises(
+        ValueError, match="too few to tell what is white; save it as PNG, or as a P"
+    ):
+        decode(pnm(dark, 65535, as_text=True), None)
+    assert list(recwarn) == []
+    with pytest.warns(UserWarning, match="taken as 12 bits"):
+        assert (decode(pnm(dark, 65535), None) == expected(dark, 4095)).all()
+
+
+def test_a_ppm_that_is_cut_off_is_refused():
+    with pytest.raises(OSError, match="truncated"):
+        decode(pnm(values(16, 3), 65535)[:-5], None)
+
+
+@pytest.mark.parametrize("dark", [1, 6])
+def test_a_tiff_of_12_bits_states_its_range(dark, recwarn):
+    array = values(12) // dark
+    assert (decode(tiff_of_12_bits(array), None) == expected(array, 4095)).all()
+    assert list(recwarn) == []
+
+
+def test_a_stated_range_needs_no_other_pictures(tmp_path):
+    """In a data set, it is white by itself; what the others hold is guessed from them alone."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for k in range(5):
+            (tmp_path / name / f"{k}.pgm").write_bytes(pnm(values(10, seed=k), 4095))
+    data = load_data(tmp_path, whole=True)
+    assert (data.white, data.warned) == (0, ())
+    got = data.train.images[0].numpy().astype(int)
+    assert np.abs(got - expected(values(10), 4095)).max() <= 1
+
+
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("file", ["png", "tiff <", "tiff >", "tiff < deflate", "tiff > deflate"])

@@ -48,6 +48,8 @@ def test_hidden_and_system_folders_are_passed_over_quietly(tmp_path, recwarn):
     ("kept", "passed"),
     [
         (["a.png"], ["a_mask.png", "a_mask_1.jpg", "a-seg.png", "a (mask).png", "A_Label.png"]),
+        (["a.jpg"], ["a_depth.png", "a-heatmap.png", "a_overlay_2.png", "a.bbox.png"]),
+        (["in_depth.png", "normals.png", "a_depth.png"], ["masks/b.png"]),
         (["benign (1).png"], ["benign (1)_mask.png", "benign (1)_mask_2.png"]),
         (["a.png", "b_mask.png", "masked.png"], ["masks/a.png", "image_labels/a.png"]),
         (["2020/a.png"], ["2020/thumbs/a.png", "2020/a_thumb.png", "ground truth/a.png"]),

@@ -108,7 +108,8 @@ def decode(source: Path | bytes, size: tuple[int, int] | None) -> UInt8[np.ndarr
     With `size` (H, W), it is resized to cover that size and its centre is cut out. Transparent
     pixels become white. Of an animation, the first frame is used. An EXIF that can't be read is
     ignored. 16-bit values become bytes, and 65535 becomes 255; but if none is above 4095, as from a
-    camera of 12 bits, 4095 becomes 255, and a warning says so; likewise with 8, 10 and 14 bits.
+    camera of 12 bits, 4095 becomes 255, and a warning says so; likewise with 8, 10 and 14 bits. A
+    range that the file states is taken as it is.
     Raises whatever Pillow raises for a file that it can't read, and ValueError for an empty file,
     for one that needs a plug-in, and for pixels without a fixed range.
     """

@@ -2,7 +2,8 @@
 
 Cameras of 8, 10, 12 or 14 bits write their values into 16, and by 65535 such a picture is nearly
 black. So the smallest of these ranges that holds a picture's values is taken for its white; over a
-data set, it is the largest white of its pictures that counts (`share_white`).
+data set, it is the largest white of its pictures that counts (`share_white`). A file that states
+its range is read by that: a PGM or PPM whose maximum is below 65535, and a TIFF of 12 bits.
 """
 
 import re
@@ -16,17 +17,22 @@ from PIL import Image, ImageFile
 
 WHITES = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
 _BITS, _PHOTOMETRIC, _SAMPLES, _PLANES = 258, 262, 277, 284  # tags of TIFF
+_STATED = {"L;PNM": 65535, "I;12": 4095}  # raw mode: the white of what Pillow loads
+_PLAIN = "RGB;plain"  # 16-bit colours, written as text
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
 def raw_mode(opened: ImageFile.ImageFile) -> str:
-    """How pixels lie in the file, in Pillow's words, such as "RGB;16B"; known before loading.
+    """How pixels lie in the file, mostly in Pillow's words, such as "RGB;16B"; before loading.
 
     At the end, ";I" means inverted: 0 is white. Of 16-bit TIFFs, Pillow does not heed that.
+    "L;PNM" is grey that Pillow scales to 16 bits, from a maximum that the file states.
     Raises ValueError for 16-bit colours in separate planes, which Pillow reads wrongly.
     """
     args = opened.tile[0][3] if opened.tile else ""
     mode = str(args if isinstance(args, str) else next(iter(args or ("",))))
+    if opened.format == "PPM" and isinstance(args, tuple) and isinstance(args[-1], int):
+        return _pnm_mode(opened, mode, args[-1])
     tags = getattr(opened, "tag_v2", {})  # of TIFF
     if max(tags.get(_BITS, (8,))) > 8:
         if tags.get(_PLANES, 1) == 2 and tags.get(_SAMPLES, 1) > 1:
@@ -37,6 +43,24 @@ def raw_mode(opened: ImageFile.ImageFile) -> str:
         if tags.get(_PHOTOMETRIC, 1) == 0:
             mode += ";I"
     return mode
+
+
+def _pnm_mode(opened: ImageFile.ImageFile, mode: str, most: int) -> str:
+    """The raw mode of a PGM or PPM with this maximum, which Pillow scales to its own range.
+
+    Of 65535 in colours, it would keep 8 bits, too few if they hold a camera's 12: they are made to
+    be loaded as those of a PNG are.
+    """
+    decoder, box, offset, _ = opened.tile[0]
+    if mode == "L" and 255 < most < 65535:
+        return "L;PNM"
+    if mode != "RGB" or most < 65535:
+        return mode
+    if decoder == "ppm_plain":
+        return _PLAIN
+    part: Any = ("raw", box, offset, ("RGB;16B", 0, 1))
+    opened.tile = [type(opened.tile[0])(*part) if hasattr(opened.tile[0], "_fields") else part]
+    return "RGB;16B"
 
 
 def read_low_bytes(opened: ImageFile.ImageFile) -> None:
@@ -63,7 +87,8 @@ def to_8_bits(
 
     Pillow loads 16-bit grey whole, but of 16-bit colours the high bytes only, which is enough for
     true 16 bits. `load_low_bytes` reads the file again, for the others.
-    Raises ValueError for pixels without a fixed range.
+    A range that the file states counts as 8 bits do. Raises ValueError for pixels without a fixed
+    range, and for dark 16-bit colours that are written as text.
     """
     if image.mode == "F" or image.mode == "I" or image.mode.startswith("I;16"):
         values = np.asarray(image)
@@ -73,9 +98,16 @@ def to_8_bits(
                 f"{kind} pixels, here from {values.min():g} to {values.max():g}, have no fixed "
                 "range; save it as 8 or 16 bit"
             )
-        white = white_of(int(values.max()))
+        stated = _STATED.get(mode.removesuffix(";I"), 0)
+        white = stated or white_of(int(values.max()))
         scaled = scale(values, white)
-        return Image.fromarray(255 - scaled if mode.endswith(";I") else scaled), white
+        image = Image.fromarray(255 - scaled if mode.endswith(";I") else scaled)
+        return image, 0 if stated else white
+    if mode == _PLAIN and np.asarray(image).max() <= WHITES[-2] * 255 // WHITES[-1]:
+        raise ValueError(
+            "16-bit colours as text, here none above a quarter of the range, are read with 8 bits "
+            "only, too few to tell what is white; save it as PNG, or as a PPM in bytes (P6)"
+        )
     if not re.fullmatch(r"(RGB[AXa]?|LA);16[BLN]", mode):
         return image, 0
     if mode.startswith("LA"):

@@ -192,8 +192,26 @@ def test_a_forgotten_return_is_no_stub():
         x = 2 * x
 
     report = double(forgotten)
-    assert report.diagnosis == ""
+    assert report.diagnosis == "Nothing comes back: a `return` is missing."
     assert "None (is a `return` missing?) came back" in report.message
+
+
+def test_what_all_cases_have_in_common_is_a_diagnosis():
+    assert double(lambda x: 5 * x).diagnosis == (
+        "In every case, all numbers are 2.5 times what they should be."
+    )
+    axes = double(lambda x: 2 * x[None])  # an axis too many, which is told with each case
+    assert axes.diagnosis == ""
+    pairs = Exercise(
+        "pairs",
+        "0",
+        "2x",
+        lambda x: 2 * x,
+        lambda f: iter([("a table", lambda: call(f, numbers(2, 3)))]),
+        {},
+    )
+    assert pairs(lambda x: 2 * x.T).diagnosis == "The numbers are right, and their axes are not."
+    assert pairs(lambda x: 5 * x).diagnosis == ""  # one case says too little
 
 
 def test_what_only_looks_like_a_stub_is_said_as_it_is():

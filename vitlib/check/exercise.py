@@ -22,7 +22,7 @@ from vitlib.check.calling import (
     twin,
 )
 from vitlib.check.excluded import Watch, short
-from vitlib.check.naming import explanations, joined
+from vitlib.check.naming import explanations, in_common, joined
 from vitlib.check.observing import (
     Cases,
     NotAttempted,
@@ -92,7 +92,9 @@ class Exercise:
             named = explanations(self.cases, self.mutants, yours, target)
         names = tuple(dict.fromkeys(name for e in named for name in e.names))
         diagnosis, seen = joined(named), None
-        if found is not None and found[1].text == CHANGED and not diagnosis:
+        if found is not None and not diagnosis:
+            diagnosis = in_common(yours, target)
+        if found is not None and found[1].text == CHANGED and not names:
             label, seen = found
             diagnosis, evidence = f"{CHANGED[0].upper()}{CHANGED[1:]}.", f"Seen on {label}."
         elif found is not None:

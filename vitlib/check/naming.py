@@ -1,5 +1,6 @@
 """Which known mistake, or which two of them, an answer makes: those that behave exactly like it."""
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -162,6 +163,25 @@ def joined(explanations: Sequence[Explanation]) -> str:
     """What the reader is told of all of them."""
     later = "".join(f"\n\n{e.joint}{e.text}" for e in explanations[1:])
     return explanations[0].text + later if explanations else ""
+
+
+def in_common(yours: Sequence[Observation], target: Sequence[Observation]) -> str:
+    """What all cases that differ have in common, where that says what is wrong; else nothing."""
+    both = [
+        (mine.result, difference(mine.result, r.result))
+        for mine, r in zip(yours, target, strict=True)
+    ]
+    wrong = [(result, found.text) for result, found in both if found is not None]
+    if not wrong:
+        return ""
+    if all(result is None for result, _ in wrong):
+        return "Nothing comes back: a `return` is missing."
+    if all(text.startswith("the shape is") and "would be right" in text for _, text in wrong):
+        return "The numbers are right, and their axes are not."
+    factors = {next(iter(re.findall(r"^every number is (\S+) times", t)), "") for _, t in wrong}
+    if len(wrong) > 1 and len(factors) == 1 and (factor := factors.pop()):
+        return f"In every case, all numbers are {factor} times what they should be."
+    return ""
 
 
 def _both(first: str, second: str, head: str = TWO) -> str:

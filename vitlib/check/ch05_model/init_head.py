@@ -109,6 +109,12 @@ logarithm_of_all_weights: head.out_features → head.weight.numel()
     This is the logarithm of all weights, K·D. K is the number of classes, head.out_features.
 no_logarithm: -math.log(head.out_features) → -float(head.out_features)
     The bias is −K. Its logarithm is wanted: −ln K.
+one_over_the_logarithm: -math.log(head.out_features) → -1 / math.log(head.out_features)
+    The bias is −1 / ln K. It is −ln K.
+logarithm_rounded: -math.log(head.out_features) → -float(round(math.log(head.out_features)))
+    The logarithm is rounded to a whole number. Write −ln K as it is.
+root_of_classes: -math.log(head.out_features) → -math.sqrt(head.out_features)
+    The bias is −√K. It is −ln K.
 minus_one_over_classes: -math.log(head.out_features) → -1 / head.out_features
     The bias is −1/K. A logit is not a probability: the logit whose sigmoid is near 1/K is −ln K.
 shared_among_classes: math.log(head.out_features) → math.log(K := head.out_features) / K

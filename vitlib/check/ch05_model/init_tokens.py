@@ -101,11 +101,32 @@ MUTANTS = edits(init_tokens, """
 variance_for_deviation: 0.02 → 0.02**0.5
     The *variance* is 0.02, so the deviation is 0.14. `std` and the factor of a randn are
     deviations.
+ten_times: 0.02 → 0.2
+    The deviation is 0.2. It should be 0.02, a tenth of that.
+a_tenth: 0.02 → 0.002
+    The deviation is 0.002. It should be 0.02, ten times that.
 squared: 0.02 → 0.02**2
     The deviation is 0.02 squared, 0.0004: `std` takes the deviation, not the variance.
 uniform: normal_(token, std=0.02) → uniform_(token, -0.02, 0.02)
     The numbers are uniform between −0.02 and 0.02, which has a deviation of 0.0115. Use a normal
     distribution.
+uniform_class_token: nn.init.normal_(token, std=0.02) → nn.init.normal_(token, std=0.02)
+→ if token is model.cls_token:
+→     nn.init.uniform_(token, -0.02, 0.02)
+    cls_token is uniform between −0.02 and 0.02, which has a deviation of 0.0115. Use a normal
+    distribution, as for pos_embed.
+class_token_of_deviation_one: nn.init.normal_(token, std=0.02) → nn.init.normal_(token, std=0.02)
+→ if token is model.cls_token:
+→     nn.init.normal_(token)
+    cls_token starts with deviation 1. It should have 0.02, as pos_embed.
+positions_of_deviation_one: nn.init.normal_(token, std=0.02) → nn.init.normal_(token, std=0.02)
+→ if token is model.pos_embed:
+→     nn.init.normal_(token)
+    pos_embed starts with deviation 1. It should have 0.02, as cls_token.
+class_token_tiny: nn.init.normal_(token, std=0.02) → nn.init.normal_(token, std=0.02)
+→ if token is model.cls_token:
+→     nn.init.normal_(token, std=1e-6)
+    cls_token starts with 1e-6, as in timm today. Here both should have a deviation of 0.02.
 uniform_of_that_deviation: normal_(token, std=0.02) → uniform_(token, -0.0346, 0.0346)
     The deviation is right, but no number is larger than 0.035: they seem to be uniform. In a normal
     distribution nearly one number in ten lies beyond that.

@@ -92,6 +92,23 @@ tanh_on_the_logits: nn.Tanh(), head → head, nn.Tanh()
 tanh_on_the_logits_too: head) → head, nn.Tanh())
     There is a second tanh after the last layer, which squeezes the logits between −1 and 1. One is
     wanted, between the two linear layers.
+tanh_in_the_plain_head: return nn.Linear(embed_dim, num_classes) →
+→ return nn.Sequential(nn.Linear(embed_dim, num_classes), nn.Tanh())
+    The plain head has a tanh. It is a linear layer alone; the tanh belongs to the representation
+    layer.
+tanh_in_all_heads: return nn.Linear(embed_dim, num_classes) →
+→ return nn.Sequential(nn.Linear(embed_dim, num_classes), nn.Tanh())
+and: nn.Tanh(), head) → nn.Tanh(), head, nn.Tanh())
+    Every head ends in a tanh, which squeezes the logits between −1 and 1. One is wanted, between
+    the two layers where there is a representation layer.
+layer_in_the_plain_head: return nn.Linear(embed_dim, num_classes) →
+→ wide = nn.Linear(embed_dim, embed_dim)
+→ return nn.Sequential(wide, nn.Tanh(), nn.Linear(embed_dim, num_classes))
+    Without a representation_size there is a second layer as well. The head is a single linear layer
+    then.
+one_layer_too_many: layer, nn.Tanh() →
+→ layer, nn.Linear(representation_size, representation_size), nn.Tanh()
+    There are three linear layers with a representation layer. It is two, with a tanh between them.
 tanh_before_both: layer, nn.Tanh(), head → nn.Tanh(), layer, head
     The tanh stands before the first layer. It belongs between the two linear layers.
 sigmoid: Tanh → Sigmoid

@@ -57,6 +57,14 @@ kind_ignored: [:, num_prefix:].mean(dim=1) → [:, 0]
     The class token is returned whatever kind is. For "avg" average the patch tokens.
 always_averaged: [:, 0] → [:, num_prefix:].mean(dim=1)
     The patches are averaged whatever kind is. For "token" return the class token, at index 0.
+rest_of_the_prefix_averaged: num_prefix: → 1:num_prefix
+    tokens[:, 1:num_prefix] are the other tokens of the prefix, and none where there is only the
+    class token. The patches come after them: tokens[:, num_prefix:].
+class_token_where_it_is_alone: kind == "token" → kind == "token" or num_prefix == 1
+    The class token comes back for "avg", too, where it is the only one of the prefix. kind alone
+    decides.
+class_token_where_there_are_more: kind == "token" → kind == "token" or num_prefix > 1
+    The class token comes back for "avg", too, where the prefix has more tokens. kind alone decides.
 prefix_averaged: num_prefix: → :num_prefix
     tokens[:, :num_prefix] are the tokens that are *not* patches. The patches come after them:
     tokens[:, num_prefix:].

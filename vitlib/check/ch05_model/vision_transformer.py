@@ -253,6 +253,21 @@ and: range(depth) → range(num_heads)
     the arguments.
 depth_for_heads: num_heads, qkv → depth, qkv
     Block gets depth as its number of heads. Look at the order of the arguments.
+width_of_a_head_for_heads: num_heads, qkv → embed_dim // num_heads, qkv
+    Block gets the width of a head in place of the number of heads. Pass num_heads.
+class_token_added: x = torch.cat([cls, x], dim=1) + self.pos_embed
+→ x = x + self.cls_token + self.pos_embed[:, 1:]
+class_token_added_and_mean: x = torch.cat([cls, x], dim=1) + self.pos_embed
+→ x = x + self.cls_token + self.pos_embed[:, 1:]
+and: x[:, 0] → x.mean(dim=1)
+    The class token is added to every patch. It is a token of its own, joined in front: torch.cat
+    along dim=1.
+without_class_token: x = torch.cat([cls, x], dim=1) + self.pos_embed → x = x + self.pos_embed[:, 1:]
+without_class_token_and_mean: x = torch.cat([cls, x], dim=1) + self.pos_embed
+→ x = x + self.pos_embed[:, 1:]
+and: x[:, 0] → x.mean(dim=1)
+    The class token is never joined, and the head reads patches only. It stands in front of them,
+    and the head reads it.
 one_head: num_heads, qkv → 1, qkv
     Attention has a single head. Pass num_heads to Block.
 head_without_bias: nn.Linear(embed_dim, num_classes) → nn.Linear(embed_dim, num_classes, bias=False)

@@ -187,6 +187,12 @@ norm_and_nan: not (a - b).abs().max() <= → (a - b).norm() >
 norm_unguarded: a.shape != b.shape or not (a - b).abs().max() <= → (a - b).norm() >
     The length of the difference is compared, the root of its sum of squares: the more numbers a
     stage has, the sooner it fails. Look at the largest.
+sizes_of_the_largest: (a - b).abs().max() → (a.abs().max() - b.abs().max()).abs()
+    The largest size of one is compared with the largest of the other. All other numbers may differ:
+    subtract number by number, and look for the largest after that.
+lengths: (a - b).abs().max() → (a.norm() - b.norm()).abs()
+    The lengths of both are compared. The numbers themselves may differ all the same: subtract
+    number by number, and look for the largest difference.
 maxima: (a - b).abs().max() → (a.max() - b.max()).abs()
 maxima_and_nan: not (a - b).abs().max() <= → (a.max() - b.max()).abs() >
 maxima_unguarded: a.shape != b.shape or not (a - b).abs().max() <= → (a.max() - b.max()).abs() >
@@ -247,8 +253,8 @@ and: a.shape != b.shape or →
     torch.allclose also allows rtol, by default 1e-5 of the size of the numbers: where these are in
     the thousands, that is more than the tolerance. Say rtol=0.
 tolerance_ignored: , rtol=0, atol=tolerance →
-    The tolerance that is given is never used: torch.allclose has its own, unless it is told rtol=0
-    and atol=tolerance.
+    The tolerance that is given is never used: torch.allclose and torch.isclose have their own,
+    unless they are told rtol=0 and atol=tolerance.
 relative_only: rtol=0, atol=tolerance → rtol=tolerance, atol=0
     The tolerance is taken as a share of the numbers. Where they are large, a large difference
     passes, and where they are near 0, none does. Compare the difference itself.

@@ -122,6 +122,13 @@ subtracted: proj_bias + → proj_bias -
 queries_moved: @ value → @ query
     You fold the queries' bias into the projection; it is the values' that goes there. The qkv bias
     is ordered q, k, v.
+old_bias_projected_instead: proj_bias + proj_weight @ value → proj_weight @ proj_bias + value
+    The projection's own bias is multiplied by proj_weight, and the values' is not. It is the other
+    way round.
+middle_from_another_third: @ value → @ key
+and: 0 * key, 0 * value → 0 * key, value
+    You fold the keys' bias into the projection and leave the values' where it is. It is the values'
+    that goes there, and the keys' that is dropped.
 old_bias_projected: proj_bias + proj_weight @ value → proj_weight @ (value + proj_bias)
     The projection's own bias goes through the projection as well. It was added behind it: only the
     values' bias is multiplied by proj_weight.

@@ -102,6 +102,13 @@ out_merged_like_kernels: out.flatten(0, 1) → out.flatten(1)
 heads_of_out_as_outputs: out.flatten(0, 1).T → out.transpose(1, 2).reshape(out.shape[2], -1)
     In `out` two axes change places before the reshape, but not so that the outputs come first: the
     order should be (D, H, d). Merge (H, d), then transpose.
+proj_with_heads: out.flatten(0, 1).T → out.permute(2, 0, 1)
+    The heads of proj still have an axis of their own, (D, H, d). Merge it with d: (D, H·d).
+qkv_with_heads: kernel.flatten(1).T → kernel.permute(1, 2, 0)
+    The heads of qkv still have an axis of their own. Merge it with d: (3·H·d, D).
+everything_the_other_way: return qkv, out.flatten(0, 1).T → return qkv.T, out.flatten(0, 1)
+    Both weights are (inputs, outputs), as in Flax. nn.Linear keeps (outputs, inputs): transpose
+    both.
 proj_first: return qkv, out.flatten(0, 1).T → return out.flatten(0, 1).T, qkv
     The two weights come back in the wrong order: qkv first, then proj.
 qkv_alone: return qkv, out.flatten(0, 1).T → return qkv

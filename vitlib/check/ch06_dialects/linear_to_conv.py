@@ -80,12 +80,17 @@ one_side_unknown: , q=patch_size →
     Give it both sides.
 channels_first_of_all: d c p q → c d p q
     The axes come back as (C, D, P, P). Outputs stand before inputs in a kernel: (D, C, P, P).
+one_row_per_channel: d c p q → d c (p q)
+    The pixels of each channel lie in one row, (D, C, P·P). A kernel has four axes, (D, C, P, P).
 one_row_per_kernel: d c p q → d (c p q)
     The numbers are in the order of a kernel, but in one row for each output. Give the kernel its
     four axes, (D, C, P, P).
 kernels_last: d c p q → p q c d
     The axes come back as Flax keeps them, (P, P, C, D). PyTorch's kernels are (D, C, P, P).
 """) | edits(by_permute, """
+transposed_and_read: weight.reshape(len(weight), → weight.T.reshape(weight.shape[1],
+    The weight is transposed first. nn.Linear keeps its weight as (outputs, inputs), so each row is
+    one kernel already.
 read_as_flax: len(weight), patch_size, patch_size, -1 → patch_size, patch_size, -1, len(weight)
 and: 0, 3, 1, 2 → 3, 2, 0, 1
     The weight is read as (p1, p2, c, D), with the outputs last: so Flax keeps its kernels.

@@ -119,6 +119,7 @@ def cases(answer) -> Cases:
             "names that no entry fits",
             HUGGING_FACE, "pooler.dense.weight", "layernorm_old.bias", "old_layernorm.bias",
             "embeddings_cls_token", "encoder.layer.0", "layernorm.scale",
+            "encoder.layer.x.output.dense.bias", "encoder.layer._1.output.dense.bias",
         ),
     ]:  # fmt: skip
         yield label, renamed(table, *names)
@@ -154,6 +155,9 @@ hole_taken_literally_and_replaced:
 number_is_anything: \d+ → .+
     {i} is allowed to be anything. Then `encoder.layer.0.attention.output.dense` fits
     `encoder.layer.{i}.output.dense`, with i = `0.attention`. Let it be digits only.
+number_is_a_word: \d+ → \w+
+    {i} is allowed to be a word, and then `encoder.layer.x.output.dense` is renamed as well. It is
+    the number of a layer: digits only.
 one_digit: \d+ → \d
     {i} is one digit only. The layers from 10 on keep their old names, so a model with 12 layers is
     loaded but for the last two. Allow several digits.

@@ -96,6 +96,10 @@ replaced_everywhere: bare(name) → name.replace("module.", "").replace("_orig_m
     `replace` takes the word out wherever it stands: `head.submodule.weight` becomes
     `head.subweight`, and nothing complains until a weight is missing. A wrapper stands at the start
     of a name.
+module_replaced_once: bare(name) → name.replace("module.", "", 1)
+module_replaced_once_or_more: bare(name) → name.replace("module.", "")
+    Two things. `_orig_mod.` is left on. And `replace` takes `module.` out wherever it stands:
+    `head.submodule.weight` becomes `head.subweight`. A wrapper stands at the start of a name.
 replaced_once: bare(name) → name.replace("module.", "", 1).replace("_orig_mod.", "", 1)
     `replace(…, 1)` takes out the first one that it finds, wherever that is: `head.submodule.weight`
     becomes `head.subweight`. A wrapper stands at the start of a name.

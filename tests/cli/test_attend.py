@@ -11,7 +11,7 @@ from PIL import Image
 
 import vitlib
 from vitlib import plots
-from vitlib.checkpoints import save_checkpoint
+from vitlib.checkpoints import TrainingState, save_checkpoint
 from vitlib.cli import main
 from vitlib.cli.attend import name_pictures
 from vitlib.explain.methods import METHODS, methods_with
@@ -210,6 +210,140 @@ def test_attend_refuses_models_that_it_cannot_use(capsys, digits, monkeypatch):
     with pytest.raises(SystemExit) as stop:
         main([*ATTEND, digits[0], "--checkpoint", "plain"])
     assert stop.value.code == 2
+
+
+@pytest.fixture
+def foreign():
+    """The packaged digits model with other heads, as a file that tells nothing but its weights."""
+    digits = vitlib.create_model("vit_nano_patch7_28", pretrained=True)
+    model = vitlib.create_model("vit_nano_patch7_28", num_heads=2).eval()
+    model.load_state_dict(digits.state_dict())
+    model.mean, model.std = digits.mean, digits.std
+    torch.save({"state_dict": model.state_dict()}, "foreign.pth")
+    return model
+
+
+def test_attend_reads_weights_from_elsewhere(monkeypatch, capsys, digits, foreign):
+    """Whoever follows the advice arrives: --weights, --num-heads, --mean and --std."""
+    error = refused(capsys, "attend", digits[0], "--checkpoint", "foreign.pth")
+    assert error.endswith("is PyTorch's or numpy's: --weights reads such weights\n")
+    command = ["attend", digits[0], "--weights", "foreign.pth", "--out", "out"]
+    assert "give --num-heads" in refused(capsys, *command)
+    command += ["--num-heads", "2"]
+    error = refused(capsys, *command)
+    assert "by what mean and std its images were normalised: give --mean and --std; " in error
+    mean, std = foreign.mean[0], foreign.std[0]
+    maps, _ = drawn(monkeypatch, capsys, *command, "--mean", mean, "--std", std)
+    test = vitlib.load_data("mnist5k").test
+    image = test[int((test.labels == 7).nonzero()[1])][0][None]
+    with torch.no_grad(), vitlib.AttentionRecorder(foreign) as recorder:
+        foreign(image)
+    expected = recorder.attention[0, -1, :, 0, 1:].mean(dim=0).view(1, 4, 4)
+    torch.testing.assert_close(maps["attention, layer 3, mean of 2 heads"], expected)
+
+
+def test_what_is_guessed_of_weights_is_said_in_words_of_options(capsys, digits):
+    model = vitlib.VisionTransformer(
+        img_size=32, patch_size=16, embed_dim=192, depth=1, num_heads=3, num_classes=2
+    )
+    torch.save(model.state_dict(), "tiny.pth")
+    command = [
+        "attend",
+        digits[0],
+        "--weights",
+        "tiny.pth",
+        "--mean",
+        "0.5",
+        "--std",
+        "0.5,0.5,0.5",
+    ]
+    code, out, err = run(capsys, *command)
+    assert code == 0
+    assert "3 are taken, as published ViTs of this width have; --num-heads says otherwise\n" in err
+    assert "=..." not in err
+    assert "model.mean" not in err
+    assert run(capsys, *command, "--num-heads", "3") == (0, out, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--model", "vit_nano_patch7_28", "--mean", "0.1,0.2"],
+            "2 numbers, and the model takes 1",
+        ),
+        (["--model", "vit_nano_patch7_28", "--std", "0"], "--std must be above zero"),
+        (["--weights", "none.pth"], "none.pth"),
+        (["--num-heads", "2"], "--num-heads needs --weights"),
+    ],
+)
+def test_attend_refuses_what_does_not_fit_the_weights(capsys, digits, options, message):
+    assert message in refused(capsys, "attend", digits[0], *options)
+    with pytest.raises(SystemExit):
+        main(["attend", digits[0], "--mean", "half"])
+    assert "expected numbers with commas between them" in capsys.readouterr().err
+
+
+def test_advice_for_python_is_said_to_be_for_python(capsys, digits, foreign):
+    weights = foreign.state_dict()
+    weights["head.2.weight"] = weights.pop("head.weight")
+    weights["head.0.weight"] = torch.eye(64)
+    del weights["head.bias"]
+    torch.save(weights, "odd.pth")
+    error = refused(capsys, "attend", digits[0], "--weights", "odd.pth", "--num-heads", "2")
+    assert "more than one linear layer" in error
+    assert error.endswith("These are arguments of vitlib.create_model, in Python\n")
+
+
+# --- 16 bits
+
+
+def deep(name, greatest, seed=0):
+    """A picture of 16 bits whose greatest value is this one, and the same in 12 bits as bytes."""
+    values = np.random.default_rng(seed).integers(0, greatest + 1, (28, 28), np.uint16)
+    values[0, 0] = greatest
+    Image.fromarray(values).save(name)
+    return values
+
+
+def shown(monkeypatch, capsys, *arguments):
+    """The pixels (n, C, H, W) that attend draws, and what it says on stderr."""
+    seen = []
+
+    def plot_maps(images, *args, **options):
+        seen.append(images)
+        return plots.plot_maps(images, *args, **options)
+
+    monkeypatch.setattr("vitlib.cli.attend.plot_maps", plot_maps)
+    code, _, err = run(capsys, *arguments)
+    assert code == 0
+    return torch.cat(seen)[:, 0].numpy(), err
+
+
+def test_16_bit_pictures_have_one_white_and_the_guess_is_said(monkeypatch, capsys):
+    bright, dark = deep("bright.png", 4000), deep("dark.png", 900, seed=1)
+    pixels, err = shown(monkeypatch, capsys, *ATTEND, "bright.png", "dark.png")
+    assert np.abs(pixels - np.stack([bright, dark]) / 4095).max() < 1 / 255
+    assert err == (
+        "vitlib: warning: bright.png, dark.png have 16 bits per channel but no value above 4,095: "
+        "taken as 12 bits, so that 4,095 is white\n"
+    )
+    pixels, err = shown(monkeypatch, capsys, *ATTEND, "dark.png")
+    assert "dark.png has 16 bits per channel but no value above 1,023" in err
+    assert np.abs(pixels - dark / 1023).max() < 1 / 255
+
+
+def test_the_white_of_a_checkpoints_training_images_is_taken(monkeypatch, capsys):
+    model = vitlib.create_model("vit_nano_patch7_28", pretrained=True)
+    save_checkpoint(model, "deep", training=TrainingState(info={"white": 4095}))
+    dark, brighter = deep("dark.png", 900), deep("brighter.png", 16000)
+    command = ["attend", "--checkpoint", "deep"]
+    pixels, err = shown(monkeypatch, capsys, *command, "dark.png")
+    assert np.abs(pixels - dark / 4095).max() < 1 / 255
+    assert err == ""
+    pixels, err = shown(monkeypatch, capsys, *command, "brighter.png")
+    assert np.abs(pixels - brighter / 16383).max() < 1 / 255
+    assert "in the training images, 4,095 of 16 bits was white; here it is 16,383" in err
 
 
 def test_attend_names_pictures_apart_and_spares_the_images():

@@ -38,6 +38,20 @@ def test_eval_refuses(capsys, tmp_path):
     assert "takes images of 2 channels, pictures have 1 or 3" in error
 
 
+def test_eval_of_weights_from_elsewhere_says_what_to_do_with_them(capsys):
+    torch.save(vitlib.create_model("vit_nano_patch7_28").state_dict(), "foreign.pth")
+    error = refused(capsys, "eval", "--checkpoint", "foreign.pth", "--data", "digits")
+    assert error.endswith(
+        "is PyTorch's or numpy's: vitlib train --weights fine-tunes such weights\n"
+    )
+    code, out, _ = run(
+        capsys, "train", "--weights", "foreign.pth", "--data", "digits", "--num-heads", "4",
+        "--freeze", "backbone", "--steps", "2", "--warmup-steps", "1", "--quiet", "--device", "cpu",
+    )  # fmt: skip
+    assert code == 0
+    assert "test accuracy" in out
+
+
 def test_eval_repeats_grey_images_for_a_model_of_colour(capsys):
     grey = vitlib.create_model("vit_nano_patch7_28", pretrained=True)
     colour = vitlib.create_model("vit_nano_patch7_28", in_chans=3)

@@ -1,6 +1,7 @@
 """`vitlib export`: the file, what is said of it, and what is refused at once."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +24,21 @@ def test_the_command(tmp_path, monkeypatch, capfd):
         r"onnxruntime and torch differ by at most \d\.\de-\d\d\n",
         out,
     )
-    assert err == "vitlib: warning: the model does not say how its images must be normalised\n"
+    said = "the model does not say how its images must be normalised: --mean and --std tell it"
+    assert err == f"vitlib: warning: {said}\n"
+
+    torch.save(small(img_size=8).state_dict(), "foreign.pth")
+    command = ["export", "--out", "foreign.onnx", "--mean", "0.5", "--std", "0.2,0.3,0.4"]
+    assert main([*command, "--checkpoint", "foreign.pth"]) == 2
+    assert "--weights reads such weights" in capfd.readouterr().err
+    heads = str(small().config["num_heads"])
+    assert main([*command, "--weights", "foreign.pth", "--num-heads", heads]) == 0
+    assert capfd.readouterr().err == ""
+    before = Path("foreign.pth").read_bytes()
+    command = ["export", "--weights", "foreign.pth", "--out", "foreign.pth"]
+    assert main(command) == 2
+    assert Path("foreign.pth").read_bytes() == before
+    capfd.readouterr()
 
     command = ["export", "--model", "vit_nano_patch7_28", "--format", "onnx", "--out", "nano.onnx"]
     assert main(command) == 0
@@ -41,4 +56,4 @@ def test_the_command(tmp_path, monkeypatch, capfd):
     assert capfd.readouterr().err.startswith("vitlib: error: no checkpoint none")
     with pytest.raises(SystemExit):
         main(["export", "--out", "none.onnx"])
-    assert "--checkpoint --model is required" in capfd.readouterr().err
+    assert "--checkpoint --model --weights is required" in capfd.readouterr().err

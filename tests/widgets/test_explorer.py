@@ -158,6 +158,16 @@ def test_an_upload_becomes_the_picture(maps):
     torch.testing.assert_close(maps[-1][0], 1 - expected)
 
 
+def test_what_is_guessed_of_a_16_bit_picture_is_said(maps, recwarn):
+    explorer = attention_explorer({"mine": made(in_chans=1)})
+    upload(explorer, "deep.png", png(np.full((8, 12), 3000, np.uint16)))
+    assert explorer.picture.value == "uploaded: deep.png"
+    assert "Note: a picture has 16 bits per channel but no value above 4,095: " in said(explorer)
+    upload(explorer, "plain.png", png(np.full((8, 12), 30, np.uint8)))
+    assert "16 bits" not in said(explorer)
+    assert list(recwarn) == []
+
+
 def test_the_same_name_uploaded_again_is_the_new_picture(maps):
     explorer = attention_explorer({"mine": made()})
     upload(explorer, "a.png", png(np.zeros((8, 12), np.uint8)))

@@ -23,6 +23,7 @@ from vitlib.checkpoints.dialects import (
 )
 from vitlib.checkpoints.native import (
     Checkpoint,
+    ForeignWeights,
     TrainingState,
     adopt_statistics,
     describe,
@@ -42,6 +43,7 @@ __all__ = [
     "SOURCES",
     "Checkpoint",
     "Foreign",
+    "ForeignWeights",
     "LoadReport",
     "SourceSettings",
     "TrainingState",

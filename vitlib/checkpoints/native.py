@@ -35,6 +35,17 @@ _LAYERS: dict[str, tuple[Callable[..., nn.Module], set[str]]] = {
 FilePath = str | os.PathLike[str]
 
 
+class ForeignWeights(ValueError):
+    """A file that holds weights from elsewhere where a checkpoint was expected.
+
+    `reason` is the message without its advice.
+    """
+
+    def __init__(self, reason: str):
+        super().__init__(f"{reason}: load_pretrained(model, path) reads such weights")
+        self.reason = reason
+
+
 @dataclass
 class TrainingState:
     """What a run needs to continue, besides the weights: tensors, and plain JSON values."""
@@ -130,14 +141,13 @@ def read_checkpoint(path: FilePath) -> Checkpoint:
         with open(path, "rb") as file:
             start = file.read(2)
         size = path.stat().st_size
-        reason = f"is damaged or cut off ({size:,} bytes: {error})"
         if start in (b"PK", b"\x80\x02"):
-            reason = "is PyTorch's or numpy's: load_pretrained(model, path) reads such weights"
+            raise ForeignWeights(f"checkpoint {path} is PyTorch's or numpy's") from error
+        reason = f"is damaged or cut off ({size:,} bytes: {error})"
         raise ValueError(f"checkpoint {path} {reason}") from error
     if _METADATA not in metadata:
-        raise ValueError(
-            f"{path} holds tensors, but was not written by vitlib's save_checkpoint: "
-            "load_pretrained(model, path) reads weights from elsewhere"
+        raise ForeignWeights(
+            f"{path} holds tensors, but was not written by vitlib's save_checkpoint"
         )
     info = _parse_metadata(path, metadata[_METADATA])
     if info["format"] > FORMAT:

@@ -1,18 +1,20 @@
 """`vitlib attend`: pictures of where a model looked, with its answers."""
 
 import argparse
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from vitlib.cli.options import add_model, open_model
+from vitlib.cli.options import Opened, add_model, open_model
 from vitlib.data import ImageSet
-from vitlib.data.decode import decode, list_broken, to_channels
+from vitlib.data.decode import decode_fully, list_broken, to_channels
+from vitlib.data.depth import WHITES, describe_depth, describe_greater_white, share_white
 from vitlib.explain.methods import METHODS, class_names, find_method, methods_with
 from vitlib.files import atomic_write
-from vitlib.matching import check_explains_pictures
+from vitlib.matching import check_explainable, check_explains_pictures
 from vitlib.model import VisionTransformer
 from vitlib.plots import plot_maps
 from vitlib.wording import first_few
@@ -57,16 +59,18 @@ def attend(args: argparse.Namespace) -> None:
     the image.
 
     Everything is read and checked first: if one image can't be read, no picture is written.
+    All 16-bit images have one white, that of the model's training images if its file tells it.
     """
     for option in ("layer", "head", "target"):
         if getattr(args, option) is not None and option not in METHODS[args.method].options:
             fitting = methods_with(option)
             raise ValueError(f"--{option} goes with --method {fitting}, not with {args.method}")
-    model = check_explains_pictures(*open_model(args, _DEFAULT_MODEL))
+    opened = open_model(args, _DEFAULT_MODEL)
+    model = _check_model(opened)
     target = None if args.target is None else _find_class(args.target, class_names(model))
     maps = find_method(model, args.method, layer=args.layer, head=args.head, target=target)
     paths = name_pictures(args.images, args.out, maps.suffix)
-    images = _read_images(args.images, model)
+    images = _read_images(args.images, model, opened.white)
     args.out.mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(paths):
         pixels, _ = images.batch(torch.tensor([number]))  # (1, C, H, W) in [0, 1]
@@ -79,6 +83,16 @@ def attend(args: argparse.Namespace) -> None:
         with atomic_write(path) as temporary:
             figure.savefig(temporary, format="png", dpi=200)
         print(f"{path}: {prediction}", flush=True)
+
+
+def _check_model(opened: Opened) -> VisionTransformer:
+    model = check_explainable(opened.model, opened.name)
+    if model.mean is None or model.std is None:
+        raise ValueError(
+            f"{opened.name} does not say by what mean and std its images were normalised: give "
+            "--mean and --std; --mean 0.5 --std 0.5, for instance, if its pixels were from -1 to 1"
+        )
+    return check_explains_pictures(model, opened.name)
 
 
 def _find_class(text: str, names: Sequence[str]) -> int:
@@ -96,15 +110,18 @@ def _find_class(text: str, names: Sequence[str]) -> int:
 # Files
 
 
-def _read_images(paths: Sequence[Path], model: VisionTransformer) -> ImageSet:
+def _read_images(paths: Sequence[Path], model: VisionTransformer, white: int) -> ImageSet:
     """All images with the model's size, channels, mean and std; their labels mean nothing.
 
-    Raises a ValueError that names the images that can't be read.
+    white: of the training images, in 16 bits. Raises a ValueError that names the images that can't
+    be read.
     """
-    read, broken = [], []
+    read, whites, broken = [], [], []
     for path in paths:
         try:
-            read.append(to_channels(decode(path, model.img_size), model.in_chans))
+            decoded = decode_fully(path, model.img_size)
+            read.append(to_channels(decoded.pixels, model.in_chans))
+            whites.append(decoded.white)
         except MemoryError:
             raise
         except FileNotFoundError:
@@ -119,7 +136,15 @@ def _read_images(paths: Sequence[Path], model: VisionTransformer) -> ImageSet:
         )
     assert model.mean is not None
     assert model.std is not None
-    images = torch.from_numpy(np.stack(read))  # uint8 (n, C, H, W)
+    pixels = np.stack(read)
+    shared = share_white([(pixels, np.array(whites))], white)
+    if 0 < white < shared:
+        warnings.warn(describe_greater_white(white, shared), stacklevel=2)
+    elif white < shared < WHITES[-1]:
+        deep = [str(path) for path, its in zip(paths, whites, strict=True) if its]
+        who = f"{first_few(deep, 3)} {'has' if len(deep) == 1 else 'have'}"
+        warnings.warn(describe_depth(who, shared), stacklevel=2)
+    images = torch.from_numpy(pixels)  # uint8 (n, C, H, W)
     return ImageSet(images, torch.zeros(len(images), dtype=torch.int64), model.mean, model.std)
 
 

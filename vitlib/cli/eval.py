@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
-from vitlib.checkpoints import TrainingState, read_checkpoint, restore_model
+from vitlib.checkpoints import TrainingState, restore_model
 from vitlib.cli.describe import describe_data, describe_model, describe_pixels, describe_result
-from vitlib.cli.options import add_data, add_device
+from vitlib.cli.options import add_data, add_device, open_checkpoint
 from vitlib.data import ImageData, ImageSet, load_data
 from vitlib.data.contents import among, hash_images
+from vitlib.data.depth import describe_greater_white
 from vitlib.files import check_output_path
 from vitlib.matching import as_vision_transformer, match_model
 from vitlib.report import Report, write_report
@@ -41,17 +42,13 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     device = pick_device(args.device)
     if args.report is not None:
         check_output_path(args.report, checkpoint=args.checkpoint)
-    checkpoint = read_checkpoint(args.checkpoint)
+    checkpoint = open_checkpoint(args.checkpoint, "vitlib train --weights fine-tunes such weights")
     model = as_vision_transformer(restore_model(checkpoint))
     training = checkpoint.training or TrainingState()
     white = training.info.get("white", 0)
     data = load_data(args.data, img_size=model.img_size, whole=True, white=white)
     if 0 < white < data.white:
-        warnings.warn(
-            f"in the training images, {white:,} of 16 bits was white; here it is {data.white:,}, "
-            "since there are greater values: these images may be darker",
-            stacklevel=1,
-        )
+        warnings.warn(describe_greater_white(white, data.white), stacklevel=1)
     _check_classes(model.classes, data)
     print(data.summary(warned=False))
     is_whole = data.train is data.test

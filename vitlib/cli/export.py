@@ -20,8 +20,8 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def export(args: argparse.Namespace) -> None:
     """Write a model as an ONNX file, and check its answers with onnxruntime."""
-    check_output_path(args.out, checkpoint=args.checkpoint)
-    model, _ = open_model(args)
+    check_output_path(args.out, checkpoint=args.checkpoint, weights=args.weights)
+    model = open_model(args).model
     difference = export_onnx(model, args.out)
     height, width = model.img_size
     output = f"logits (batch, {model.num_classes})"
@@ -31,6 +31,9 @@ def export(args: argparse.Namespace) -> None:
         f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, images (batch, {model.in_chans}, "
         f"{height}, {width}) to {output}"
     )
-    if model.mean is None:
-        warnings.warn("the model does not say how its images must be normalised", stacklevel=1)
+    if model.mean is None or model.std is None:
+        warnings.warn(
+            "the model does not say how its images must be normalised: --mean and --std tell it",
+            stacklevel=1,
+        )
     print(f"onnxruntime and torch differ by at most {difference:.1e}")

@@ -152,6 +152,14 @@ def share_white(parts: Sequence[tuple[np.ndarray, np.ndarray]], least: int = 0) 
     return white
 
 
+def describe_greater_white(before: int, now: int) -> str:
+    """The words about pictures that need a greater white than the training images had."""
+    return (
+        f"in the training images, {before:,} of 16 bits was white; here it is {now:,}, since there "
+        "are greater values: these images may be darker"
+    )
+
+
 def describe_depth(who: str, white: int) -> str:
     """The words about values of less than 16 bits: whose they are, and what is taken for white."""
     bits = white.bit_length()

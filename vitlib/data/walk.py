@@ -27,7 +27,8 @@ _SIDE_WORDS = {
 _BESIDE_SIDE_WORDS = {"image", "images", "img", "imgs", "of", "ground", "files"}
 _SIDE_ENDING = re.compile(
     r"(.+?)[ _.-]+\(?(?:mask|masks|matte|seg|segmentation|gt|label|labels|annotation|annotated|"
-    r"bbox|bboxes|overlay|depth|disparity|normals|heatmap|saliency|thumb|thumbnail)(?:[ _.-]*\d+)?\)?",
+    r"bbox|bboxes|overlay|depth|disparity|normals|heatmap|saliency|thumb|thumbnail)"
+    r"(?:[ _.-]*\d+)?\)?",
     re.IGNORECASE,
 )
 

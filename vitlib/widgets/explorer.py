@@ -155,7 +155,8 @@ class Explorer(ipywidgets.VBox):
 
     def _draw_map(self) -> None:
         model, method = self._chosen_model(), self.method.value
-        pixels = torch.from_numpy(self._chosen_pixels(model)) / 255  # (1, C, H, W)
+        with warnings.catch_warnings(record=True, action="always") as guessed:  # what is white
+            pixels = torch.from_numpy(self._chosen_pixels(model)) / 255  # (1, C, H, W)
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (model.mean, model.std))
         weight = model.cls_token
         inputs = ((pixels - mean) / std).to(weight.device, weight.dtype)
@@ -174,6 +175,7 @@ class Explorer(ipywidgets.VBox):
             f"The model's answer: {class_names(model)[int(answer)]} ({probability:.1%}). The map, "
             f"{maker.title}, is largest in row {row}, column {column} of {grid.shape[-2]} × "
             f"{grid.shape[-1]}: {float(grid.max()):.3g}."
+            + "".join(f" Note: {warning.message}." for warning in guessed)
         )
 
     def _chosen_model(self) -> VisionTransformer:
@@ -226,7 +228,8 @@ def _why_unusable(content: bytes) -> str | None:
             width, height = image.size  # known before anything is decoded
         if width * height > _MAX_PIXELS:
             return f"has {width} × {height} pixels, more than {_MAX_PIXELS // 10**6} million"
-        decode(content, (28, 28))
+        with warnings.catch_warnings(action="ignore"):  # said when it is drawn
+            decode(content, (28, 28))
     except Image.DecompressionBombError:  # Pillow's own limit
         return f"has far more than {_MAX_PIXELS // 10**6} million pixels"
     except UnidentifiedImageError:

@@ -260,7 +260,7 @@ def test_it_goes_on_and_refuses_other_weights(capsys, pictures, start):
     result = re.search(r"test accuracy .*", out).group()
     OUT.with_suffix(".html").unlink()
     out = tuned(capsys, *command, "--resume")
-    assert f"continuing {OUT}" in out
+    assert f"{OUT} holds this run, and it is finished (--fresh starts anew)\n" in out
     assert result in out
     assert OUT.with_suffix(".html").exists()
     before = OUT.read_bytes()
@@ -292,12 +292,13 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(capsys, pictures, start
             raise KeyboardInterrupt
 
     with monkeypatch.context() as stopping:
-        stopping.setattr("vitlib.cli.train.fit", lambda *args: fit(*args, callbacks=[stop]))
+        stopping.setattr("vitlib.cli.train.fit", lambda *a, callbacks: fit(*a, callbacks=[stop]))
         code, _, err = run(capsys, "train", *command, *QUICK, "--out", "cut.safetensors")
     assert code == 130
     assert "cut.safetensors holds the run" in err
     assert not Path("cut.html").exists()
-    tuned(capsys, *command, "--out", "cut.safetensors")
+    out = tuned(capsys, *command, "--out", "cut.safetensors")
+    assert "continuing cut.safetensors after step 2 (--fresh starts anew)\n" in out
     whole, cut = (load_checkpoint(f"{name}.safetensors").state_dict() for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 

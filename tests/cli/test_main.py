@@ -42,7 +42,7 @@ def test_usage_errors_exit_with_2(capsys, arguments):
     ],
 )
 def test_too_little_memory_is_one_line(capsys, monkeypatch, error):
-    def fit(*args):
+    def fit(*args, **options):
         raise error
 
     monkeypatch.setattr("vitlib.cli.train.fit", fit)
@@ -51,7 +51,7 @@ def test_too_little_memory_is_one_line(capsys, monkeypatch, error):
 
 
 def test_a_defect_of_ours_keeps_its_traceback(capsys, monkeypatch):
-    def fit(*args):
+    def fit(*args, **options):
         raise RuntimeError("a defect")
 
     monkeypatch.setattr("vitlib.cli.train.fit", fit)

@@ -42,7 +42,7 @@ def test_train_then_eval(capsys):
     assert out.endswith(f"\nevaluating the 360 test images\n{result}\n")
 
     code, out, _ = run(capsys, "train", "--data", "digits", "--quiet", *QUICK)
-    assert f"continuing {path} (--fresh starts anew)" in out
+    assert f"{path} holds this run, and it is finished (--fresh starts anew)\n" in out
     assert result in out
 
 
@@ -101,7 +101,8 @@ def test_chapter_7s_command_is_chapter_7s_run(monkeypatch):
     class Called(Exception):
         pass
 
-    def fit(*arguments):
+    def fit(*arguments, callbacks):
+        assert callbacks == []
         raise Called(*arguments)
 
     monkeypatch.setattr("vitlib.cli.train.fit", fit)
@@ -160,7 +161,10 @@ def test_a_run_with_other_settings_is_not_overwritten(capsys):
     run(capsys, "train", "--data", "digits", "--quiet", *QUICK)
     path = Path("runs/digits-vit_nano_patch7_28.safetensors")
     before = path.read_bytes()
-    error = refused(capsys, "train", "--data", "digits", "--lr", "0.1", *QUICK)
+    code, out, error = run(capsys, "train", "--data", "digits", "--lr", "0.1", *QUICK)
+    assert code == 2
+    assert "continuing" not in out
+    assert "holds this run" not in out
     assert "lr 0.003 there, 0.1 here" in error
     assert error.endswith("--fresh starts over, or choose another --out\n")
     assert "resume=False" not in error
@@ -243,6 +247,21 @@ def test_a_damaged_run_is_not_said_to_be_continued(capsys):
     assert code == 2
     assert "continuing" not in out
     assert "damaged or cut off" in err
+
+
+def test_weights_from_elsewhere_are_not_overwritten_unasked(capsys):
+    torch.save({"cls_token": torch.zeros(1, 1, 4)}, "run")
+    before = Path("run").read_bytes()
+    command = ["train", "--data", "digits", "--quiet", *QUICK, "--out", "run"]
+    code, out, err = run(capsys, *command)
+    assert code == 2
+    assert "continuing" not in out
+    assert err.endswith(
+        "run is PyTorch's or numpy's: it would be overwritten. --fresh does so, or choose another "
+        "--out\n"
+    )
+    assert Path("run").read_bytes() == before
+    assert run(capsys, *command, "--fresh")[0] == 0
 
 
 def test_divergence_is_one_line(capsys):

@@ -8,8 +8,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
-from vitlib.checkpoints import LoadReport, read_checkpoint
+from vitlib.checkpoints import LoadReport
 from vitlib.cli import finetune
 from vitlib.cli.describe import (
     describe_data,
@@ -19,7 +20,7 @@ from vitlib.cli.describe import (
     describe_result,
     describe_run,
 )
-from vitlib.cli.options import add_data
+from vitlib.cli.options import add_data, open_checkpoint
 from vitlib.create import create_model, list_models
 from vitlib.data import ImageData, load_data
 from vitlib.files import check_output_path
@@ -27,7 +28,7 @@ from vitlib.matching import match_model
 from vitlib.model import VisionTransformer
 from vitlib.presets import PRESETS
 from vitlib.report import Report, write_report
-from vitlib.train import TrainConfig, evaluate, fit, pick_device
+from vitlib.train import TrainConfig, TrainState, evaluate, fit, pick_device
 
 _MAX_TOKENS = 256  # patches per image that a patch size chosen here may lead to
 
@@ -159,17 +160,19 @@ def train(args: argparse.Namespace) -> None:
     # train
     settings = {"data": describe_data(data), "model": describe_model(name, model)} | settings
     print(data.summary(warned=False), *list(settings.values())[1:], sep="\n")
-    if out.exists() and not args.fresh:
-        read_checkpoint(out)  # refuses a damaged file before we announce that it is continued
-        print(f"continuing {out} (--fresh starts anew)")
+    continuing = [_Continuing(out)] if out.exists() and not args.fresh else []
+    if continuing:  # refuses a damaged file before anything is computed
+        open_checkpoint(out, "it would be overwritten. --fresh does so, or choose another --out")
     sys.stdout.flush()  # before the progress bar
     try:
-        history = fit(model, data, config)
+        history = fit(model, data, config, callbacks=continuing)
     except KeyboardInterrupt:
         if not out.exists():
             raise
         same = "the same command without --fresh" if args.fresh else "the same command"
         raise KeyboardInterrupt(f"interrupted; {out} holds the run: {same} continues it") from None
+    if any(not told.is_said for told in continuing):
+        print(f"{out} holds this run, and it is finished (--fresh starts anew)")
     print(f"trained {len(history.loss):,} steps in {history.seconds:.0f} s")
     if history.val_accuracy:
         print(f"validation accuracy {history.val_accuracy[-1]:.2%}")
@@ -186,6 +189,18 @@ def train(args: argparse.Namespace) -> None:
         )  # fmt: skip
         write_report(report, page, model, config.progress)
         print(f"report {report}")
+
+
+class _Continuing:
+    """Says after its first step that a run is continued: only then it is sure not to be refused."""
+
+    def __init__(self, out: Path):
+        self.out, self.is_said = out, False
+
+    def __call__(self, state: TrainState) -> None:
+        if not self.is_said:
+            tqdm.write(f"continuing {self.out} after step {state.step - 1:,} (--fresh starts anew)")
+        self.is_said = True
 
 
 def _check_request(args: argparse.Namespace) -> tuple[TrainConfig, finetune.StartingWeights | None]:

@@ -284,6 +284,14 @@ def test_attend_refuses_what_does_not_fit_the_weights(capsys, digits, options, m
     assert "expected numbers with commas between them" in capsys.readouterr().err
 
 
+def test_other_heads_than_the_file_says_are_refused_with_the_right_number(capsys, digits):
+    save_checkpoint(vitlib.create_model("vit_nano_patch7_28", pretrained=True), "own")
+    command = ["attend", digits[0], "--weights", "own"]
+    error = refused(capsys, *command, "--num-heads", "2")
+    assert error.endswith("Build the model as the source was: --num-heads 4.\n")
+    assert run(capsys, *command, "--num-heads", "4")[0] == 0
+
+
 def test_advice_for_python_is_said_to_be_for_python(capsys, digits, foreign):
     weights = foreign.state_dict()
     weights["head.2.weight"] = weights.pop("head.weight")

@@ -125,15 +125,17 @@ def _open_weights(place: str, num_heads: int | None) -> VisionTransformer:
 
 
 _AS_OPTIONS = {  # what Python's messages advise
-    "give it, create_model(..., num_heads=...)": "give --num-heads",
-    "num_heads=... says otherwise": "--num-heads says otherwise",
-    "set model.mean and model.std, if yours are others": "--mean and --std say otherwise",
+    r"give it, create_model\(\.\.\., num_heads=\.\.\.\)": "give --num-heads",
+    r"\bnum_heads=\.\.\.": "--num-heads",
+    r"\bnum_heads=(\d+)": r"--num-heads \1",
+    r"set model\.mean and model\.std, if yours are others": "--mean and --std say otherwise",
+    r"\s*load_pretrained\(\.\.\., strict=False\)[^.]*\.": "",  # part of a model has no maps
 }
 
 
 def _in_options(text: str) -> str:
     for python, option in _AS_OPTIONS.items():
-        text = text.replace(python, option)
+        text = re.sub(python, option, text)
     if re.search(r"\b\w+=(\.\.\.|K\b|\d)", text):
         text = f"{text.rstrip('.')}. These are arguments of vitlib.create_model, in Python"
     return text

@@ -8,7 +8,7 @@ K ?=
 
 # Chapters that train: their digits differ from one kind of CPU to the next after many steps.
 # Every other notebook must print the same on another instruction set, and is tested so.
-TRAINING := 07_training 10_distillation 12_attention_maps
+TRAINING := 07_training 08_debugging 10_distillation 12_attention_maps
 
 # The shell gets the folder's path as a variable, so that a space, a quote, $ or # in it is harmless.
 export BOOK_ROOT := $(CURDIR)

@@ -222,7 +222,7 @@ def accuracy(model: nn.Module, digits: ImageSet, eval_mode: bool = True) -> floa
     return round((answers == labels).float().mean().item(), 4)
 
 
-def run(change: str, lr: float, seed: int) -> dict[str, Any]:
+def run(change: str, lr: float, seed: int, steps: int = RECIPE.steps) -> dict[str, Any]:
     """Train and validate one model; return its entry in the log.
 
     A run that diverges is recorded up to that step.
@@ -240,7 +240,7 @@ def run(change: str, lr: float, seed: int) -> dict[str, Any]:
             curve.append(accuracy(state.model, val, chosen.eval_mode))
             state.model.train()
 
-    config = replace(RECIPE, lr=lr, seed=seed, **chosen.recipe)
+    config = replace(RECIPE, steps=steps, lr=lr, seed=seed, **chosen.recipe)
     history, diverged_at = fit_or_diverge(model, data, config, [*chosen.callbacks, validate])
     last = None if diverged_at else curve[-1]
     print(change, lr, seed, last, diverged_at, flush=True)

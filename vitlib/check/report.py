@@ -13,6 +13,7 @@ from vitlib.check.compare import Difference
 from vitlib.palette import BLUE, ORANGE, rgb
 
 NOT_ATTEMPTED = "not attempted"
+_TICK, _CROSS = f"var(--vitlib-blue, {BLUE})", f"var(--vitlib-orange, {ORANGE})"  # the page's own
 CELL = 26  # side of a drawn cell, in pixels
 MAX_CELLS = 8  # rows and columns that are drawn
 
@@ -98,8 +99,9 @@ class Checklist:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f'<tr><td style="color:{BLUE if one.passed else ORANGE}">{"✓" if one.passed else "✗"}'
-            f"</td><td><strong>{escape(one.name)}</strong></td><td>{escape(one.number)}</td>"
+            f'<tr><td style="color:{_TICK if one.passed else _CROSS}">{"✓" if one.passed else "✗"}'
+            f'</td><td style="text-align:left"><strong>{escape(one.name)}</strong><br>'
+            f"{escape(one.number)}</td>"
             f'<td style="text-align:left">{markdown_to_html(one.sentence)}</td></tr>'
             for one in self.lines
         )

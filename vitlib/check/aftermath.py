@@ -229,8 +229,7 @@ def _is_own_method(module: nn.Module, name: str, value: Any) -> bool:
 def _same(a: Any, b: Any) -> bool:
     if a is b:
         return True
-    plain = bool | int | float | str | tuple | torch.dtype
-    return isinstance(a, plain) and type(a) is type(b) and a == b
+    return isinstance(a, _SIMPLE | tuple) and type(a) is type(b) and a == b
 
 
 def _in_numbers(name: str, was: _Numbers) -> Iterator[Change]:

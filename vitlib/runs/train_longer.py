@@ -8,20 +8,9 @@ still so after a run as long as chapter 7's? There are two rates, of which the l
 steps before. All numbers are of the validation digits.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
-from vitlib.runs.in_parallel import one_core_each
-from vitlib.runs.log import accuracy_curve, loss_curve, write_log
-from vitlib.runs.train_mistakes import (
-    EVAL_EVERY,
-    NAME,
-    RECIPE,
-    SEEDS,
-    VAL_FRACTION,
-    WINDOW,
-    run,
-)
+from vitlib.runs.train_mistakes import RECIPE, SEEDS, record
 
 LOG = Path(__file__).with_name("longer.json")
 STEPS, RATES = 4 * RECIPE.steps, (1e-3, 3e-3)
@@ -35,15 +24,4 @@ CHANGES = (
 )
 
 if __name__ == "__main__":
-    jobs = [(c, lr, seed, STEPS) for seed in SEEDS for lr in RATES for c in CHANGES]
-    recipe = replace(RECIPE, steps=STEPS)
-    write_log(
-        LOG,
-        model=NAME,
-        details={"val_fraction": VAL_FRACTION},
-        recipe=recipe,
-        settings={"change": "What is changed", "lr": "Learning rate"},
-        curves=loss_curve(STEPS, WINDOW) | {"val_accuracy": accuracy_curve(STEPS, EVAL_EVERY)},
-        results={"last_val_accuracy": {"label": "Validation accuracy at the end", "percent": True}},
-        runs=one_core_each(run, jobs),
-    )
+    record(LOG, [(c, lr, seed) for seed in SEEDS for lr in RATES for c in CHANGES], STEPS)

@@ -12,7 +12,7 @@ average of the weights. All numbers are of the validation digits, a tenth of the
 that no run learns from; the test digits are not used.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -255,15 +255,20 @@ def run(change: str, lr: float, seed: int, steps: int = RECIPE.steps) -> dict[st
     }
 
 
-if __name__ == "__main__":
+def record(path: Path, jobs: Iterable[tuple[Any, ...]], steps: int = RECIPE.steps) -> None:
+    """Run these jobs, arguments of `run`, for so many steps, and write their log."""
+    curves = loss_curve(steps, WINDOW) | {"val_accuracy": accuracy_curve(steps, EVAL_EVERY)}
     write_log(
-        LOG,
+        path,
         model=NAME,
         details={"val_fraction": VAL_FRACTION},
-        recipe=RECIPE,
+        recipe=replace(RECIPE, steps=steps),
         settings={"change": "What is changed", "lr": "Learning rate"},
-        curves=loss_curve(RECIPE.steps, WINDOW)
-        | {"val_accuracy": accuracy_curve(RECIPE.steps, EVAL_EVERY)},
+        curves=curves,
         results={"last_val_accuracy": {"label": "Validation accuracy at the end", "percent": True}},
-        runs=one_core_each(run, [(c, lr, seed) for c in CHANGES for lr in RATES for seed in SEEDS]),
+        runs=one_core_each(partial(run, steps=steps), jobs),
     )
+
+
+if __name__ == "__main__":
+    record(LOG, [(c, lr, seed) for c in CHANGES for lr in RATES for seed in SEEDS])

@@ -348,6 +348,16 @@ def test_divergence_stops_before_the_weights(tmp_path):
     assert all(t.isfinite().all() for t in kept.weights.values())
 
 
+@pytest.mark.parametrize(("amp", "fused"), [("bf16", False), ("off", True), ("auto", True)])
+def test_the_slow_kernel_is_avoided_while_fit_runs_on_a_cpu_in_bf16(amp, fused):
+    """The backward pass of the fused attention is slow there: benchmarks/attention.py."""
+    model, seen = tiny_model(), []
+    note = lambda state: seen.extend(block.attn.fused for block in state.model.blocks)  # noqa: E731
+    fit(model, tiny_data(), replace(SHORT, steps=2, amp=amp, device="cpu"), callbacks=[note])
+    assert set(seen) == {fused}
+    assert all(block.attn.fused for block in model.blocks)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_other_precisions_are_refused_with_advice_that_works(dtype):
     model = tiny_model().to(dtype)

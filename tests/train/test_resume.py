@@ -234,6 +234,17 @@ def test_resume_refuses_changed_data_by_the_difference(tmp_path, change, said):
     fit(tiny_model(), changed, config)
 
 
+def test_another_processor_may_round_mean_and_std_differently(tmp_path):
+    """The order in which it adds changes their last digits."""
+    config = replace(SHORT, checkpoint=tmp_path / "run.safetensors")
+    data = tiny_data()
+    history = fit(tiny_model(), data, config)
+    std = tuple(math.nextafter(x, 1) for x in data.std)
+    sets = (ImageSet(one.images, one.labels, data.mean, std) for one in (data.train, data.test))
+    rounded = replace(data, **dict(zip(("train", "test"), sets, strict=True)), std=std)
+    assert fit(tiny_model(), rounded, config).loss == history.loss
+
+
 def test_test_images_may_change(tmp_path):
     """`fit` does not see them."""
     config = replace(SHORT, checkpoint=tmp_path / "run.safetensors")

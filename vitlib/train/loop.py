@@ -15,6 +15,7 @@ this order gets the same losses.
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from vitlib.attention import unfused
 from vitlib.checkpoints import unwrapped
 from vitlib.data import ImageData, ImageSet, augment, cutmix, mixup
 from vitlib.matching import check_fits
@@ -99,7 +101,8 @@ def fit(
     model.to(device)
     if distillation is not None:
         distillation.teacher.to(device)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=_use_bf16(config.amp, device))
+    bf16 = _use_bf16(config.amp, device)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
     optimizer = torch.optim.AdamW(
         param_groups(model, config.weight_decay), lr=config.lr, betas=config.betas, fused=True
@@ -110,7 +113,8 @@ def fit(
     averaged = model if ema is None else ema.module
 
     gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(gpus), defer_interrupts() as interrupted:
+    attention = _fastest_attention(model, device, bf16)
+    with torch.random.fork_rng(gpus), attention, defer_interrupts() as interrupted:
         torch.manual_seed(config.seed)
         run = ResumableRun(  # continues from its checkpoint, if there is one
             model, ema=ema, optimizer=optimizer, data=data, config=config, distillation=distillation
@@ -278,6 +282,16 @@ def _use_bf16(amp: str, device: torch.device) -> bool:
     if amp == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return amp == "bf16"
+
+
+def _fastest_attention(
+    model: nn.Module, device: torch.device, bf16: bool
+) -> AbstractContextManager[None]:
+    """Step by step in bf16 on a CPU, where the fused kernel's backward pass is slow.
+
+    In PyTorch 2.13 that one function took more than half of a step: benchmarks/attention.py.
+    """
+    return unfused(model) if bf16 and device.type == "cpu" else nullcontext()
 
 
 def _check_fit_arguments(

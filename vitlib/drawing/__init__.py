@@ -10,6 +10,7 @@ from vitlib.drawing.canvas import Canvas, Drawing
 from vitlib.drawing.dialects import draw_dialects
 from vitlib.drawing.distillation import draw_distillation
 from vitlib.drawing.ladder import draw_ladder
+from vitlib.drawing.mixing import draw_mixing
 from vitlib.drawing.model import draw_model
 from vitlib.drawing.rollout import draw_rollout
 from vitlib.drawing.row_orders import draw_row_orders
@@ -24,6 +25,7 @@ __all__ = [
     "draw_dialects",
     "draw_distillation",
     "draw_ladder",
+    "draw_mixing",
     "draw_model",
     "draw_rollout",
     "draw_row_orders",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitlib.data.augmentation import RECIPES, augment, cutmix, mixup
+from vitlib.data.augmentation import RECIPES, Strokes, augment, cutmix, mixup
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -23,7 +23,7 @@ def test_augment_keeps_shape_dtype_and_range(recipe, dtype, shape):
     assert torch.equal(images, before)
 
 
-@pytest.mark.parametrize("recipe", ["affine", "flip_crop", "randaugment"])
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "none"])
 def test_augment_draws_from_torch_alone_and_for_each_image(recipe):
     images = torch.rand(1, 3, 32, 32).expand(32, -1, -1, -1).clone()
     module = augment(recipe, 32)
@@ -67,6 +67,36 @@ def test_affine_never_flips_a_digit():
     image[..., 6:22, 6:10] = 1  # a bar in the left half
     left = augment("affine", 28)(image)[..., :14].sum((1, 2, 3))
     assert (left > 0.9 * 64 * 0.85**2 * 0.5).all()
+
+
+def test_handwriting_shifts_half_of_the_digits_far():
+    torch.manual_seed(0)
+    image = torch.zeros(400, 1, 28, 28)
+    image[..., 11:17, 11:17] = 1
+    moved = []
+    for recipe in ("affine", "handwriting"):
+        out = augment(recipe, 28)(image)
+        column = (out.sum((1, 2)) * torch.arange(28)).sum(1) / out.sum((1, 2, 3))
+        moved.append(((column - 13.5).abs() > 3.2).float().mean())
+    assert moved[0] == 0
+    assert 0.12 < moved[1] < 0.35  # of a half, those that leave affine's range of 2.24 clearly
+
+
+def test_strokes_become_thicker_thinner_and_coarser_and_some_stay():
+    torch.manual_seed(0)
+    image = torch.zeros(4000, 1, 28, 28)
+    image[..., 4:24, 12:15] = 1  # a stroke, three pixels wide
+    out = Strokes()(image)
+    across = out[:, 0, 14]  # (B, 28), through the middle of the stroke
+    stays = (across == image[:, 0, 14]).all(1)
+    thicker = (across[:, 11] > 0) & (across[:, 13] == 1) & (across[:, 10] == 0)
+    thinner = (across[:, 12] < 1) & (across[:, 13] == 1) & (across[:, 11] == 0)
+    coarser = ~(stays | thicker | thinner)
+    for kind in (stays, thicker, thinner, coarser):
+        assert 900 < kind.sum() < 1100
+    assert across[coarser][:, 9:18].sum(1).sub(3).abs().max() < 1  # ink is spread, not added
+    assert thicker.sum() + thinner.sum() + coarser.sum() + stays.sum() == 4000
+    assert 0.4 < across[thicker][:, 11].mean() < 0.6  # a random share
 
 
 def test_flip_crop_flips_half_and_shifts_by_an_eighth():

@@ -90,7 +90,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "warmup_steps": "steps up to the highest learning rate",
         "weight_decay": "AdamW's weight decay",
         "label_smoothing": "share of the target spread over all classes",
-        "augment": "none, affine, flip_crop or randaugment",
+        "augment": "none, affine, handwriting, flip_crop or randaugment",
         "mixup": "alpha of mixup, 0 for off",
         "cutmix": "alpha of cutmix, 0 for off",
         "val_fraction": "share of the training images kept back for validation",

@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Beta
+from torch.nn import functional as F
 
 from vitlib.patch import Size, pair
 from vitlib.wording import did_you_mean
 
-RECIPES = ("none", "affine", "flip_crop", "randaugment")
+RECIPES = ("none", "affine", "handwriting", "flip_crop", "randaugment")
 
 
 def augment(recipe: str, img_size: Size, channels: int = 3) -> nn.Module:
@@ -26,6 +27,9 @@ def augment(recipe: str, img_size: Size, channels: int = 3) -> nn.Module:
     - "none": the images as they are;
     - "affine": rotation by up to 10°, shift by up to 8 % of the side, scale 0.9 to 1.1, shear along
       the rows by up to 5°, filled with black. For digits, which a flip would turn into other signs;
+    - "handwriting": affine; then, for half of the images, shifts by up to 20 %, scales from 0.75 to
+      1.25, shears by up to 10° and rotations by up to 12°; then strokes of other widths, or blurred
+      (see `Strokes`). For digits that others have written and framed, white on black;
     - "flip_crop": a horizontal flip with probability 0.5, and a crop, as large as the image, from
       the image padded by an eighth of its side (4 pixels for 32). For small photos;
     - "randaugment": flip_crop, then RandAugment (n=2, m=9), then with probability 0.25 an erased
@@ -46,8 +50,12 @@ def augment(recipe: str, img_size: Size, channels: int = 3) -> nn.Module:
         _check_colours(channels)
     if recipe == "none":
         return nn.Identity()
+    affine = K.RandomAffine(degrees=10, translate=(0.08, 0.08), scale=(0.9, 1.1), shear=5, p=1.0)
     if recipe == "affine":
-        return K.RandomAffine(degrees=10, translate=(0.08, 0.08), scale=(0.9, 1.1), shear=5, p=1.0)
+        return affine
+    if recipe == "handwriting":
+        wide = K.RandomAffine(degrees=12, translate=(0.2, 0.2), scale=(0.75, 1.25), shear=10, p=0.5)
+        return nn.Sequential(affine, wide, Strokes())
 
     height, width = pair(img_size, "img_size")
     padding = (max(1, height // 8), max(1, width // 8))
@@ -60,6 +68,27 @@ def augment(recipe: str, img_size: Size, channels: int = 3) -> nn.Module:
         return nn.Sequential(*flip_crop)
     erase = K.RandomErasing(scale=(0.02, 0.33), ratio=(0.3, 3.3), p=0.25)
     return nn.Sequential(*flip_crop, RandAugment(num_ops=2, magnitude=9), erase)
+
+
+class Strokes(nn.Module):
+    """White strokes on black, as other pens and cameras draw them; a quarter of the images stay.
+
+    A quarter of them become thicker, a quarter thinner, a quarter coarser: as if they had been
+    stored with 0.4 of their height and width. Each is blended with what it was, in a random share.
+    """
+
+    @torch.no_grad()
+    def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        height, width = images.shape[-2:]
+        few = (max(1, round(0.4 * height)), max(1, round(0.4 * width)))
+        coarse = F.interpolate(images, few, mode="area")
+        coarse = F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+        thicker = F.max_pool2d(images, 3, stride=1, padding=1)
+        thinner = -F.max_pool2d(-images, 3, stride=1, padding=1)
+        choices = torch.stack([images, thicker, thinner, coarse])  # (4, B, C, H, W)
+        drawn, share = torch.randint(4, (len(images),)), torch.rand(len(images), 1, 1, 1)
+        other = choices[drawn.to(images.device), torch.arange(len(images), device=images.device)]
+        return torch.lerp(images, other, share.to(images))
 
 
 class RandAugment(nn.Module):

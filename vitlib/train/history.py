@@ -33,7 +33,8 @@ class TrainConfig:
         label_smoothing: share of the target spread evenly over the classes.
         clip_grad: largest norm of all gradients together; None does not clip.
         ema_decay: decay of the exponential moving average of the weights; None keeps no average.
-        augment: "none", "affine", "flip_crop" or "randaugment"; see `vitlib.data.augment`.
+        augment: "none", "affine", "handwriting", "flip_crop" or "randaugment"; see
+            `vitlib.data.augment`.
         mixup, cutmix: alpha of their Beta distribution, 0 for off. If both are on, each batch gets
             one of the two, with equal probability.
         amp: "auto" (bfloat16 autocast on CUDA devices that compute in it, else off; on a CPU it is

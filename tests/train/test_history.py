@@ -24,7 +24,10 @@ from vitlib.train import History, TrainConfig, fit
         ({"weight_decay": -0.1}, "weight_decay must be 0 or more"),
         ({"betas": (0.9, 1.0)}, "betas must be two numbers"),
         ({"seed": 2**63}, r"seed must be below 2\*\*63, got 9223372036854775808"),
-        ({"augment": "afine"}, "augment must be one of none, affine, flip_crop, randaugment, got"),
+        (
+            {"augment": "afine"},
+            "augment must be one of none, affine, handwriting, flip_crop, randaugment, got",
+        ),
         ({"label_smoothing": 1.0}, "label_smoothing must be from 0 to below 1"),
         ({"val_fraction": 1.0}, "val_fraction must be from 0 to below 1"),
         ({"ema_decay": 1.0}, "ema_decay must be from 0 to below 1, or None"),

@@ -1,5 +1,6 @@
 """`check.training` passes models of every kind that can learn, and says which line a bug breaks."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -158,6 +159,16 @@ def test_a_bug_breaks_its_line(name):
     assert set(checklist.failed) <= {line, *others.get(name, [])}
 
 
+@pytest.mark.parametrize("classes", [3, 10])
+def test_a_softmax_at_the_end_is_named_and_no_other_line_is_misled(classes):
+    few = DATA.train.subset((DATA.train.labels < classes).nonzero().flatten())
+    data = replace(DATA, train=few, test=few, classes=DATA.classes[:classes])
+    checklist = check.training(Wrapped(vit(num_classes=classes), after=nn.Softmax(dim=1)), data)
+    assert checklist.failed == ["one batch by heart"], str(checklist)
+    assert "is there a softmax at the end of the model?" in str(checklist)
+    assert "softmax at the end" not in str(check.training(without_mixing(), DATA))
+
+
 def data_with(mean, std):
     train, test = (replace_statistics(part, mean, std) for part in (DATA.train, DATA.test))
     return replace(DATA, train=train, test=test, mean=mean, std=std)
@@ -175,6 +186,8 @@ def test_pixels_that_nobody_normalised_are_seen():
     checklist = check.training(model, DATA)
     assert checklist.failed == ["input statistics"]
     assert "expect pixels with mean (0.5,)" in str(checklist)
+    model.mean, model.std = (tuple(math.nextafter(x, 1) for x in t) for t in (DATA.mean, DATA.std))
+    assert check.training(model, DATA)  # another processor rounds so
 
 
 # --- what it leaves, shows and refuses
@@ -198,7 +211,7 @@ def test_nothing_is_left_behind():
 
 def test_shows_one_row_per_line():
     html = check.training(vit(pos_embed="none"), DATA)._repr_html_()
-    assert html.count("<tr>") == 9
+    assert html.count("<tr ") == 9
     assert html.count("✗") == 1
     assert "<strong>order</strong>" in html
 

@@ -24,6 +24,7 @@ from vitlib.check.report import Checklist, Line
 from vitlib.check.responses import logits, responses
 from vitlib.checkpoints import unwrapped
 from vitlib.data import ImageData, ImageSet
+from vitlib.data.sets import same_statistics
 from vitlib.matching import check_fits
 from vitlib.wording import check_count, first_few
 
@@ -70,7 +71,7 @@ def training(
         lines = [_pixels(inner, data.train), _loss_at_start(start, images, labels)]
         learned, losses = _learn(inner, images, labels, steps)
         lines += [
-            _one_batch(losses, lines[-1].passed),
+            _one_batch(losses, logits(start, images).shape[1], lines[-1].passed),
             _gradients(learned, images, labels),
             *responses(learned.eval(), images),
         ]
@@ -85,9 +86,10 @@ def _pixels(model: nn.Module, train: ImageSet) -> Line:
     some = train.normalize(train.images[:1000].float() / 255)
     mean, std = some.mean(dim=(0, 2, 3)), some.std(dim=(0, 2, 3))
     furthest = mean[mean.abs().argmax()].item()
-    number = f"mean {round(furthest, 2) + 0.0:.2f}, deviation {std.min():.2f} to {std.max():.2f}"
+    deviation = " to ".join(dict.fromkeys(f"{value:.2f}" for value in (std.min(), std.max())))
+    number = f"mean {round(furthest, 2) + 0.0:.2f}, deviation {deviation}"
     own = tuple(getattr(model, name, None) for name in ("mean", "std"))
-    if own[0] is not None and own != (train.mean, train.std):
+    if own[0] is not None and not same_statistics(own, (train.mean, train.std)):
         return Line(
             "input statistics", False, number,
             f"The model's weights expect pixels with mean {own[0]} and deviation {own[1]}, but "
@@ -107,7 +109,7 @@ def _loss_at_start(model: nn.Module, images: Tensor, labels: Tensor) -> Line:
     if not loss <= expected + 0.5:
         sentence = (
             "The model is sure of wrong answers before it has learned anything: its first weights "
-            "are too large, or a norm is missing."
+            "are too large, or its pixels are and no norm tames them."
         )
         return Line("loss at the start", False, number, sentence)
     sentence = "The model begins without a preference."
@@ -146,7 +148,7 @@ def _learn(
     return min(tries, key=lambda one: one[1][-1] if math.isfinite(one[1][-1]) else math.inf)
 
 
-def _one_batch(losses: list[float], started_well: bool) -> Line:
+def _one_batch(losses: list[float], classes: int, started_well: bool) -> Line:
     """Whether a few images can be learned by heart: then the path of the gradient is whole."""
     passed = losses[-1] <= 0.25 * max(losses[0], 0.1)
     number = f"loss {losses[0]:.2f} → {losses[-1]:.2f} in {len(losses)} steps"
@@ -154,8 +156,15 @@ def _one_batch(losses: list[float], started_well: bool) -> Line:
     if not passed:
         sentence = (
             "The model cannot learn even one batch by heart. The answer does not depend on the "
-            "image, the gradient is cut somewhere, or the labels do not belong to the images."
+            "image, or the gradient is cut somewhere."
         )
+        # Logits between 0 and 1, the right one 1 and the others 0.
+        least = math.log(math.e + classes - 1) - 1
+        if abs(losses[-1] - least) < 0.05:
+            sentence = (
+                f"The loss stops at {least:.2f}, the least that `F.cross_entropy` can give if it "
+                "gets probabilities: is there a softmax at the end of the model?"
+            )
         if not started_well:
             sentence = "The model cannot learn even one batch by heart: mend its start first."
     return Line("one batch by heart", passed, number, sentence)

@@ -10,9 +10,10 @@ from html import escape
 from torch import Tensor
 
 from vitlib.check.compare import Difference
-from vitlib.palette import BLUE, ORANGE, rgb
+from vitlib.palette import BLUE, FAINT, ORANGE, rgb
 
 NOT_ATTEMPTED = "not attempted"
+_RULE = f"var(--vitlib-faint, {FAINT})"  # between two lines
 _TICK, _CROSS = f"var(--vitlib-blue, {BLUE})", f"var(--vitlib-orange, {ORANGE})"  # the page's own
 CELL = 26  # side of a drawn cell, in pixels
 MAX_CELLS = 8  # rows and columns that are drawn
@@ -99,7 +100,8 @@ class Checklist:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f'<tr><td style="color:{_TICK if one.passed else _CROSS}">{"✓" if one.passed else "✗"}'
+            f'<tr style="vertical-align:top;border-top:1px solid {_RULE}">'
+            f'<td style="color:{_TICK if one.passed else _CROSS}">{"✓" if one.passed else "✗"}'
             f'</td><td style="text-align:left"><strong>{escape(one.name)}</strong><br>'
             f"{escape(one.number)}</td>"
             f'<td style="text-align:left">{markdown_to_html(one.sentence)}</td></tr>'

@@ -20,19 +20,19 @@ VISIBLE = 1e-3  # a smaller share of a change is rounding
 @torch.no_grad()
 def responses(model: nn.Module, images: Float[Tensor, "B C H W"]) -> Iterator[Line]:
     """The five lines that compare answers of the model in eval mode."""
-    answers = logits(model, images)
+    answers = _unsquashed(logits(model, images))
     spread = (answers - answers.mean(dim=1, keepdim=True)).abs().mean().clamp_min(1e-12)
 
     def change(others: Tensor) -> float:
         """Mean change of the logits, as a share of their size."""
-        return ((logits(model, others) - answers).abs().mean() / spread).item()
+        return ((_unsquashed(logits(model, others)) - answers).abs().mean() / spread).item()
 
     yield _every_part(change, images)
     patch = _patch_size(model, images)
     yield _mixing(model, images, patch)
     yield _order(change, images, patch)
 
-    alone = torch.cat([logits(model, image[None]) for image in images[:4]])
+    alone = _unsquashed(torch.cat([logits(model, image[None]) for image in images[:4]]))
     yield _unchanged(
         "batch",
         ((alone - answers[:4]).abs().max() / spread).item(),
@@ -47,6 +47,14 @@ def responses(model: nn.Module, images: Float[Tensor, "B C H W"]) -> Iterator[Li
         "In eval mode the same images get other answers the second time: dropout goes on, for "
         "instance as `F.dropout(x, p)` without `training=self.training`.",
     )
+
+
+def _unsquashed(answers: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+    """The logarithm of answers that are probabilities: near 0 and 1 they hardly change at all."""
+    sums = answers.sum(dim=1)
+    if answers.min() < 0 or not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
+        return answers
+    return answers.clamp_min(1e-9).log()
 
 
 def _unchanged(name: str, change: float, equal: str, other: str) -> Line:

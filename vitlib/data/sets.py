@@ -136,7 +136,7 @@ class ImageData:
                 "to bring all to one size."
             )
         for part, image_set in (("train", self.train), ("test", self.test)):
-            if (image_set.mean, image_set.std) != (self.mean, self.std):
+            if not same_statistics((image_set.mean, image_set.std), (self.mean, self.std)):
                 raise ValueError(
                     f"{part} has mean {image_set.mean} and std {image_set.std}, the data set "
                     f"{self.mean} and {self.std}: both parts must be normalised in the same way"
@@ -182,6 +182,11 @@ class ImageData:
         labels = self.train.labels.numpy()
         rest, held = stratified(labels, round(fraction * len(labels)), seed, self.classes)
         return self.train.subset(torch.from_numpy(rest)), self.train.subset(torch.from_numpy(held))
+
+
+def same_statistics(one: Sequence[object], other: Sequence[object]) -> bool:
+    """Whether two (mean, std) are the same, but for the rounding of another processor."""
+    return np.shape(one) == np.shape(other) and np.allclose(one, other, rtol=1e-6, atol=0)  # type: ignore[arg-type]
 
 
 def mean_std(images: UInt8[Tensor, "n C H W"]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitlib.data import ImageSet
+from vitlib.data.sets import same_statistics
 
 UNLABELLED = -100  # PyTorch's default for `ignore_index` of the cross-entropy
 
@@ -95,7 +96,8 @@ class PartlyLabelled(ImageSet):
     """
 
     def __init__(self, labelled: ImageSet, unlabelled: ImageSet, times: int = 1) -> None:
-        if (labelled.mean, labelled.std) != (unlabelled.mean, unlabelled.std):
+        statistics = [(one.mean, one.std) for one in (labelled, unlabelled)]
+        if not same_statistics(*statistics):
             raise ValueError(
                 f"the labelled images have mean {labelled.mean} and std {labelled.std}, the others "
                 f"{unlabelled.mean} and {unlabelled.std}: both must be normalised in the same way"

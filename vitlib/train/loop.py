@@ -31,6 +31,7 @@ from tqdm import tqdm
 from vitlib.attention import unfused
 from vitlib.checkpoints import unwrapped
 from vitlib.data import ImageData, ImageSet, augment, cutmix, mixup
+from vitlib.data.sets import same_statistics
 from vitlib.matching import check_fits
 from vitlib.train.distillation import DistillationLoss, PartlyLabelled
 from vitlib.train.evaluation import evaluate
@@ -317,7 +318,7 @@ def _check_fit_arguments(
         raise ValueError(f"the teacher does not fit the data: {error}") from error
     _check_float32(distillation.teacher, "the teacher")
     mean, std = (getattr(distillation.teacher, name, None) for name in ("mean", "std"))
-    if mean is not None and (mean, std) != (train.mean, train.std):
+    if mean is not None and not same_statistics((mean, std), (train.mean, train.std)):
         raise ValueError(
             f"the teacher expects mean {mean} and std {std}, the data have {train.mean} and "
             f"{train.std}: teacher and student see the same images"

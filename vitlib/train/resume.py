@@ -10,7 +10,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -24,6 +23,7 @@ from vitlib.checkpoints import (
 )
 from vitlib.data import ImageData
 from vitlib.data.contents import describe_changes, hash_images
+from vitlib.data.sets import same_statistics
 from vitlib.files import refuse_non_file
 from vitlib.train.distillation import UNLABELLED, DistillationLoss, PartlyLabelled
 from vitlib.train.history import History, TrainConfig
@@ -159,8 +159,7 @@ class ResumableRun:
         there, here = ((t["images"], t["labels"]) for t in (run.tensors, self._images))
         changes = describe_changes(there, here, self._classes)
         before = run.info["mean and std"]
-        # The last digits depend on the order in which a processor adds.
-        if not changes and not np.allclose(before, self._mean_std, rtol=1e-6, atol=0):
+        if not changes and not same_statistics(before, self._mean_std):
             changes = f"mean and std of the images {before} there, {self._mean_std} here"
         return [changes] if changes else []
 

@@ -255,6 +255,16 @@ none_is_not_zeroed: model.zero_grad() → for p in model.parameters():
 →     p.grad.zero_()
     A parameter that has no gradient yet has None, and None has no zero_(). Set p.grad =
     None instead.
+list_of_the_chapter: model.eval() → pass
+and: model.train(mode) → pass
+and: p.grad = grad → pass
+and: p.requires_grad and (p.grad is None or not p.grad.any()) → p.grad is None or not p.grad.any()
+list_of_the_chapter_in_eval: model.train(mode) → pass
+and: p.grad = grad → pass
+and: p.requires_grad and (p.grad is None or not p.grad.any()) → p.grad is None or not p.grad.any()
+    This is without_gradient, as the chapter has it. Here more is asked: leave out the frozen
+    parameters, run the model in eval mode, and leave everything behind as it was, its mode and its
+    old gradients, too. A deepcopy in eval mode does both.
 left_in_eval: model.train(mode) → pass
     The model is left in eval mode. A training run would go on without dropout. Keep model.training
     at the beginning, and give it to model.train(...) at the end.

@@ -115,6 +115,9 @@ trains_the_model: deepcopy(model).eval() → model.eval()
 trains_the_model_in_its_mode: deepcopy(model).eval() → model
     It is the model itself that is trained, in the mode in which it is. Train a copy in eval mode:
     deepcopy(model).eval(). (A second name, or copy.copy, makes no new weights.)
+shares_the_weights: deepcopy(model).eval() → __import__("copy").copy(model).eval()
+    The copy has the weights of the model itself: copy.copy makes a new module around the same
+    tensors, so both are trained. deepcopy copies the tensors, too.
 training_mode: .eval() →
     The copy is in the mode of the model. In training mode dropout draws other parts at each step,
     and the losses jump; batch norm goes by the batch. Call eval() on the copy.

@@ -4,6 +4,7 @@
   needs no font files, which some browsers refuse to load from file://.
 - sphinx-thebe, which Jupyter Book always loads, is switched off: it names a CDN on every page.
 - Pictures that notebooks hold as SVG stand in the page itself, where they take its colours.
+- No line of text begins with a percent sign.
 - While the repository's address is unknown, the Colab button of every notebook leads to a page
   of the site that says so; once it is known, the theme makes the real button.
 """
@@ -65,6 +66,17 @@ def picture_in_page(svg: str, alt: str, prefix: str) -> str:
     return f'{tag} class="vitlib-picture" role="img" aria-label="{escape(alt)}">{rest}'
 
 
+def keep_percent_signs(app: Sphinx, doctree: nodes.document) -> None:
+    """The space between a number and its percent sign does not break."""
+    for text in list(doctree.findall(nodes.Text)):
+        if not isinstance(
+            text.parent, nodes.FixedTextElement | nodes.literal | nodes.math | nodes.raw
+        ):
+            bound = re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", text)
+            if bound != text:
+                text.parent.replace(text, nodes.Text(bound))
+
+
 def repository_is_known(config: Config) -> bool:
     return bool(config.html_theme_options.get("repository_url"))
 
@@ -119,6 +131,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", drop_launch_buttons)
     app.connect("builder-inited", copy_mathjax)
     app.connect("doctree-read", put_pictures_in_page, priority=400)  # before images are collected
+    app.connect("doctree-read", keep_percent_signs)
     app.connect("html-page-context", explain_colab, priority=502)  # after the theme's buttons
     app.connect("html-page-context", mend_citation_list)
     app.connect("html-collect-pages", add_colab_page)

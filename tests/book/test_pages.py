@@ -135,6 +135,19 @@ def test_no_formula_or_markup_is_left_in_the_text(site) -> None:
         assert left is None, f"{path.name}: {left}"
 
 
+def test_no_line_begins_with_a_percent_sign(site) -> None:
+    bound = 0
+    for path, page in notebook_pages(site).items():
+        article = page.find("article")
+        for apart in article.select("pre, code, script, svg, .math, .check-report, .vitlib-figure"):
+            apart.decompose()
+        text = article.get_text(" ")
+        loose = re.search(r".{0,40}\d %", text)
+        assert loose is None, f"{path.name}: {loose}"
+        bound += len(re.findall(r"\d\xa0%", text))
+    assert bound > 50
+
+
 def test_the_bibliography_lists_every_source(site) -> None:
     sources = re.findall(r"^@", (ROOT / "references.bib").read_text("utf8"), flags=re.M)
     page = BeautifulSoup((site / "book/bibliography.html").read_text("utf8"), "html.parser")

@@ -68,10 +68,10 @@ def picture_in_page(svg: str, alt: str, prefix: str) -> str:
 
 def keep_percent_signs(app: Sphinx, doctree: nodes.document) -> None:
     """The space between a number and its percent sign does not break."""
+    verbatim = nodes.FixedTextElement | nodes.literal | nodes.math
     for text in list(doctree.findall(nodes.Text)):
-        if not isinstance(
-            text.parent, nodes.FixedTextElement | nodes.literal | nodes.math | nodes.raw
-        ):
+        # Of HTML, the choices of a question alone.
+        if not isinstance(text.parent, verbatim) or "<summary" in text:
             bound = re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", text)
             if bound != text:
                 text.parent.replace(text, nodes.Text(bound))

@@ -46,6 +46,17 @@ def test_every_notebook_is_in_the_contents() -> None:
     assert {path.stem for path in notebooks.find_notebooks()} <= listed
 
 
+def test_the_contents_number_the_chapters_as_the_text_does() -> None:
+    """ "chapter 12" is found in the sidebar, although chapter 11 is not written yet."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
+    for chapter in (chapter for part in toc["parts"] for chapter in part["chapters"]):
+        number, _, _ = Path(chapter["file"]).name.partition("_")
+        if number.isdigit():
+            first = nbformat.read(ROOT / f"{chapter['file']}.ipynb", as_version=4).cells[0].source
+            heading = first.splitlines()[0].removeprefix("# ")
+            assert chapter["title"] == f"{int(number)}. {heading}"
+
+
 def test_pages_load_nothing_from_elsewhere(site) -> None:
     for path, page in pages(site).items():
         for tag, attribute in LOADED.items():

@@ -19,6 +19,7 @@ DRAWN = {
     "dialects": drawing.draw_dialects(),
     "distillation": drawing.draw_distillation(),
     "ladder": drawing.draw_ladder({"tokens": ("into blocks.0", "into transformer.layers.0", 0.9)}),
+    "mixing": drawing.draw_mixing(),
     "model": drawing.draw_model(["patches"]),
     "row_orders": drawing.draw_row_orders(),
     "walk": drawing.draw_walk(),

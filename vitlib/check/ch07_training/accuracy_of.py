@@ -94,8 +94,8 @@ and: model.eval() →
 training_mode_no_grad: model.eval() →
     The model answers in training mode. Dropout and stochastic depth switch parts of it off at
     random, and batch norm lets the images of a batch change each other's answers, and learns from
-    them. Nothing fails, but the accuracy differs. Call model.eval() before the model answers, and go
-    back to training only after that. (Setting model.training alone does not reach its layers.)
+    them. Nothing fails, but the accuracy differs. Call model.eval() before the model answers, and
+    go back to training only after that. (Setting model.training alone does not reach its layers.)
 asks_for_training: model.eval() → model.train()
 asks_for_training_and_leaves_it: model.eval() → model.train()
 and: model.train(was_training) →

@@ -1,0 +1,1 @@
+"""Chapter 9, inductive bias: what a model assumes before it sees data, one file per exercise."""

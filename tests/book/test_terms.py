@@ -62,7 +62,7 @@ TERMS = {
     "gradient clipping": ("07_training", r"gradient clipping"),
     "confusion matrix": ("07_training", r"confusion matrix"),
     "inductive bias": ("09_inductive_bias", r"inductive bias(?:es)?"),
-    "translation equivariance": ("09_inductive_bias", r"equivarian\w+ (?:to|under) shifts"),
+    "translation equivariance": ("09_inductive_bias", r"translation equivarian\w+"),
     "hard distillation": ("10_distillation", r"hard distillation"),
     "pseudo-label": ("10_distillation", r"pseudo-labels?"),
     "soft distillation": ("10_distillation", r"soft distillation"),

@@ -92,6 +92,22 @@ def single(value: Any) -> Any:
     return value.float() if isinstance(value, Tensor) else value
 
 
+def one_number(value: Any) -> Tensor:
+    """The number that came back, Python's or in a tensor of any precision, in float32.
+
+    Refuses a tensor with more of them, and a bool.
+    """
+    if isinstance(value, Tensor) and value.numel() != 1:
+        shape = tuple(value.shape)
+        raise Refused(f"a tensor of shape {shape} came back, and one number should")
+    kind = str(value.dtype).removeprefix("torch.") if isinstance(value, Tensor) else ""
+    if isinstance(value, bool) or kind in ("bool", "int64"):
+        kind = kind or "bool"
+        raise Refused(f"a number of type {kind} came back, and one with a decimal point should")
+    number = torch.tensor(float(value.detach() if kind else value), dtype=torch.float32)
+    return number * 0 if abs(number) < 1e-6 else number  # the rest of a rounding
+
+
 def build(answer: Answer, *arguments: Any, **options: Any) -> nn.Module:
     """A module made by the answer: a class, a function that returns one, or an instance's class."""
     make = type(answer) if isinstance(answer, nn.Module) else answer

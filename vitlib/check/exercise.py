@@ -18,6 +18,7 @@ from vitlib.check.calling import (
     call,
     fill,
     numbers,
+    one_number,
     single,
     twin,
 )
@@ -37,7 +38,8 @@ from vitlib.check.report import NOT_ATTEMPTED, Report
 from vitlib.check.sandbox import is_stub, untouched_state
 
 __all__ = [
-    "Answer", "Cases", "Exercise", "Refused", "build", "call", "fill", "numbers", "single", "twin",
+    "Answer", "Cases", "Exercise", "Refused", "build", "call", "fill", "numbers", "one_number",
+    "single", "twin",
 ]  # fmt: skip
 SECONDS = 4.0  # of computing, for all cases of one answer; an honest one needs less than a tenth
 

@@ -5,9 +5,8 @@ from functools import partial
 import torch
 from torch import nn
 
-from vitlib.check.ch08_debugging._one_number import one_number
 from vitlib.check.edit import edits
-from vitlib.check.exercise import Cases, Exercise, call, fill, numbers
+from vitlib.check.exercise import Cases, Exercise, call, fill, numbers, one_number
 from vitlib.check.probing import draw
 
 

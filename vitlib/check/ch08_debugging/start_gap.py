@@ -6,9 +6,8 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from vitlib.check.ch08_debugging._one_number import one_number
 from vitlib.check.edit import edits
-from vitlib.check.exercise import Cases, Exercise, call, numbers
+from vitlib.check.exercise import Cases, Exercise, call, numbers, one_number
 from vitlib.check.probing import draw
 
 

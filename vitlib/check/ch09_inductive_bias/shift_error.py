@@ -7,10 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vitlib.check.ch08_debugging._one_number import one_number
 from vitlib.check.ch09_inductive_bias.shift_images import shift_images  # noqa: F401 - in edits
 from vitlib.check.edit import edits
-from vitlib.check.exercise import Cases, Exercise, call, fill, numbers
+from vitlib.check.exercise import Cases, Exercise, call, fill, numbers, one_number
 from vitlib.check.probing import draw
 
 

@@ -126,6 +126,26 @@ def test_a_trained_head_on_two_tokens_is_refused_and_the_advice_works(kind, tmp_
         assert difference(ours, encoder, random_images(3, *NATIVE)) < 1e-5
 
 
+@pytest.mark.parametrize("name", ["vit_small_patch14_dinov2", "vit_base_patch14_reg4_dinov2"])
+def test_timms_copies_by_the_presets_name_and_by_their_id(name, hub):
+    sizes = {"img_size": 70, "embed_dim": 24, "depth": 2, "num_heads": 3}
+    theirs = randomise(timm.create_model(name, dynamic_img_size=True, **sizes))
+    place = f"timm/{name}.lvd142m"
+    timm.models.save_for_hf(theirs, hub.repository(place), model_args=sizes)
+    preset = create_model(name, pretrained=True, dynamic_img_size=True, **sizes)
+    by_id = create_model(place, pretrained=True, dynamic_img_size=True)
+    for ours in (preset, by_id):
+        assert ours.state_dict().keys() == theirs.state_dict().keys()
+        assert ours.mean == (0.485, 0.456, 0.406)
+        for size in ((70, 70), (28, 28), (42, 84)):
+            images = random_images(3, *size)
+            with torch.no_grad():
+                torch.testing.assert_close(ours(images), theirs(images))
+    with pytest.raises(ValueError, match="unknown model"):
+        create_model(name.replace("small", "giant").replace("base", "giant"), pretrained=True)
+    assert create_model(name, pretrained=True, num_classes=4, **sizes).head.out_features == 4
+
+
 # Into a model of one's own ------------------------------------------------------------------------
 
 

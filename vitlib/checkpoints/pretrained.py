@@ -202,7 +202,7 @@ def load_preset(preset: Preset, model: VisionTransformer, overrides: Mapping[str
         on_hub = (name for name, other in PRESETS.items() if other.hub_id)
         known = sorted([*(stem for stem, suffix, _ in stems if suffix), *on_hub])
         raise ValueError(f"there are no weights for {preset.name!r}; there are some for: {known}")
-    if preset.headless and "num_classes" not in overrides:
+    if preset.headless and model.num_classes and "num_classes" not in overrides:
         raise ValueError(
             f"the published weights of {preset.name} have no head: create it with num_classes=0 "
             "for its features, or with the number of your classes for a new head"

@@ -63,8 +63,8 @@ def test_a_real_dinov2_in_the_preset_is_reported():
     assert report.ok
     assert len(report.cast) == len(report.loaded) == len(model.state_dict())
     assert report.settings == (
-        "Positions are resampled by bicubic interpolation, without anti-aliasing, as DINOv2 does "
-        "it.",
+        "Positions are resampled by bicubic interpolation, without anti-aliasing, as transformers "
+        "does for DINOv2.",
     )
     other = create_model("vit_base_patch14_dinov2", img_size=28, depth=1)
     with pytest.raises(ValueError, match="Build the model as the source was: depth=12, embed_dim"):

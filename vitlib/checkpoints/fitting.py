@@ -227,9 +227,9 @@ def _place_positions(
     if before != after:
         fit.resized.append(f"pos_embed {before} -> {after}")
         how = (
-            "with anti-aliasing, as timm does it"
+            "with anti-aliasing, as timm does"
             if antialias
-            else "without anti-aliasing, as DINOv2 does it"
+            else "without anti-aliasing, as transformers does for DINOv2"
         )
         fit.notes.append(f"Positions are resampled by bicubic interpolation, {how}.")
     folded = fold_positions(weights, source, own, target)

@@ -72,8 +72,8 @@ def fit_positions(
 ) -> Float[Tensor, "1 T D"]:
     """The file's pos_embed in the model's layout, (1, T, D), resampled if the grids differ.
 
-    A token that the model has and the file does not keeps the model's position. Half precision is
-    resampled in the model's, as libraries do that convert the weights before they resample.
+    A token that the model has and the file does not keeps the model's position. What is resampled
+    is first brought to the model's precision, if the file's is lower, as transformers does it.
     """
     stored, own = theirs["pos_embed"], ours["pos_embed"]
     if source.grid != target.grid:
@@ -93,10 +93,14 @@ def fit_positions(
 def fold_positions(
     theirs: Mapping[str, Tensor], source: Layout, ours: Mapping[str, Tensor], target: Layout
 ) -> dict[str, Tensor]:
-    """Tokens that have a position in the file and none in the model, with that position added."""
-    stored = theirs["pos_embed"]
+    """Tokens that have a position in the file and none in the model, with that position added.
+
+    They have the model's precision, if the file's is lower.
+    """
+    precision = torch.promote_types(theirs["pos_embed"].dtype, ours["pos_embed"].dtype)
+    stored = theirs["pos_embed"].to(precision)
     return {
-        name: theirs[name] + stored[:, place]
+        name: theirs[name].to(precision) + stored[:, place]
         for name, place in source.slots.items()
         if name not in target.slots and name in ours and theirs[name].shape == ours[name].shape
     }

@@ -121,12 +121,13 @@ def _refuse_what_is_unclear(pretrained: Pretrained, overrides: Mapping[str, Any]
     if settings.contradiction:
         raise ValueError(
             f"{origin}: config.json belongs to other weights: {settings.contradiction}. Put the "
-            "right config.json beside the weights"
+            "right one beside the weights, or give the file of weights alone, in another folder"
         )
     if pretrained.foreign.is_folder and found.source == "hf" and pretrained.foreign.config is None:
         raise ValueError(
             f"{origin} has no config.json, which says the number of attention heads and the eps of "
-            "LayerNorm: add it, or build the model yourself and load_pretrained(model, folder)"
+            "LayerNorm: add it, or give the file of weights itself, for which the usual ones are "
+            "taken"
         )
     for argument, sentence in settings.unlike.items():
         if argument not in overrides:

@@ -122,12 +122,14 @@ def settings_of(found: Translation, foreign: Foreign) -> SourceSettings:
     if grid is None and "pos_embed" in found.weights:
         assumed.append("the grid of patches")
     arguments |= _arguments_of_positions(found.weights, arguments, grid)
-    # Hugging Face's DINOv2 and its authors' code resample without anti-aliasing, and with it where
-    # there are registers. timm does so always; what others do is not known.
+    # transformers resamples DINOv2's positions without anti-aliasing, and with it if there are
+    # registers; so do DINOv2's authors, who in the first case also stretch the grid by 0.1 patches.
+    # timm always does it with anti-aliasing; what others do is not known.
     arguments["pos_antialias"] = not is_dinov2 or "reg_token" in found.weights
     contradiction = stated.contradiction
-    if found.source == "hf" and grid is not None:
-        contradiction = _contradicts_grid(arguments, grid, stated.img_size) or contradiction
+    if found.source == "hf" and (why := _contradicts_grid(arguments, grid, stated.img_size)):
+        contradiction = why
+        notes.append(f"config.json's image_size was not used: {why}.")
     width = arguments.get("embed_dim")
     embedded = heads_of_architecture(read_embedded_architecture(foreign.tensors), width)
     heads = stated.num_heads or _heads_of_kernels(found, foreign) or embedded
@@ -268,10 +270,12 @@ def _arguments_of_positions(
     return found | {"img_size": height if height == width else (height, width)}
 
 
-def _contradicts_grid(arguments: Mapping[str, Any], grid: tuple[int, int], img_size: Any) -> str:
+def _contradicts_grid(
+    arguments: Mapping[str, Any], grid: tuple[int, int] | None, img_size: Any
+) -> str:
     """A clause, if the stored positions are of another grid than that of config.json's size."""
     stored = _grid(arguments.get("img_size"), arguments)
-    if stored in (None, grid):
+    if grid is None or stored is None or grid == stored:
         return ""
     theirs, ours = ("×".join(map(str, sides)) for sides in (grid, stored))
     return (

@@ -53,7 +53,7 @@ def resample_pos_embed(
     The first `num_prefix_tokens` vectors have no place in the image and are kept as they are.
     `old_size` is the (rows, columns) grid that `pos_embed` was made for; None assumes a square.
     `antialias` says whether a smaller grid averages over the vectors that it leaves out, as in
-    timm. DINOv2 does without, so its weights give other features if they are resampled with it.
+    timm. DINOv2 without registers does not, and its weights give other features if this is on.
 
     Raises ValueError if the vectors do not fill the old grid.
     Source: Dosovitskiy et al. 2021, section 3.2 (fine-tuning at higher resolution).

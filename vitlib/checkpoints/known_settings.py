@@ -7,7 +7,7 @@
 A setting that no table has is refused if its name sounds like a part of the model, and else named
 in a sentence; nothing is said if it is empty or false. The names are those of timm 1.0
 (`VisionTransformer`, `PretrainedCfg`), transformers 4 and 5 (`ViTConfig`, `DeiTConfig`,
-`PreTrainedConfig`, `ImagesKwargs`) and of timm's architectures.
+`Dinov2Config`, `PreTrainedConfig`, `ImagesKwargs`) and of timm's architectures.
 """
 
 import re

@@ -203,8 +203,10 @@ def _record_attention(
 
 
 def _on_grid(
-    matrix: Float[Tensor, "B *H T T"], model: VisionTransformer, inputs: Float[Tensor, "B C H W"]
-) -> Float[Tensor, "B *H h w"]:
+    matrix: Float[Tensor, "B *heads T T"],
+    model: VisionTransformer,
+    inputs: Float[Tensor, "B C H W"],
+) -> Float[Tensor, "B *heads h w"]:
     """The row that the head reads, as a map on the images' grid of patches."""
     grid = grid_of(inputs.shape[-2:], model.patch_size)
     return tokens_to_grid(read_by_head(matrix, model), grid, model.num_prefix_tokens)

@@ -257,4 +257,8 @@ def test_every_method_in_other_precisions_channels_and_memory_formats(name, dtyp
     model = model.to(dtype).to(memory_format=torch.channels_last)
     found = find_method(model, name, **options).make(images.to(dtype))
     tolerance = 0.1 * expected.abs().max().item() + 0.01
-    torch.testing.assert_close(found.double(), expected.double(), rtol=0, atol=tolerance)
+    difference = (found.double() - expected.double()).abs()
+    if METHODS[name].paints:  # of two patches equally far out, rounding chooses the sign
+        flipped = (1 - found.double() - expected.double()).abs()
+        difference = torch.minimum(difference.amax(dim=(1, 2)), flipped.amax(dim=(1, 2)))
+    assert difference.max() <= tolerance

@@ -126,7 +126,7 @@ def test_attend_reads_a_checkpoint_of_any_kind(monkeypatch, capsys, digits, opti
     maps, files = drawn(monkeypatch, capsys, *command, "--out", "out")
     assert files == [f"colour-{method}.png", f"seven-{method}.png"]
     (map_,) = maps.values()
-    assert map_.shape == (1, 2, 3)
+    assert map_.shape == (1, 2, 3, *([3] if METHODS[method].paints else []))
     assert map_.abs().max() > 0
     if METHODS[method].needs_class:  # a name goes before a number
         for target, number in {"cat": 0, "1": 1, "0": 0}.items():

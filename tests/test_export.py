@@ -42,6 +42,7 @@ def answers(path: Path, images: torch.Tensor) -> np.ndarray:
         {"pos_embed": "sincos"},
         {"pos_embed": "none", "qkv_bias": False},
         {"global_pool": "avg", "reg_tokens": 1},
+        {"reg_tokens": 2, "no_embed_class": True},
         {"representation_size": 8},
         {"in_chans": 1, "img_size": (12, 4)},
         {"dynamic_img_size": True},

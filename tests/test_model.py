@@ -44,6 +44,8 @@ VARIANTS = {
     "dropout": {"drop_rate": 0.1, "attn_drop_rate": 0.1, "drop_path_rate": 0.1},
     "grey": {"in_chans": 1},
     "dynamic": {"dynamic_img_size": True},
+    "dynamic, not anti-aliased": {"dynamic_img_size": True, "pos_antialias": False},
+    "positions of patches alone": {"no_embed_class": True},
     "no head": {"num_classes": 0},
     "jax": {"weight_init": "jax"},
     "distilled jax_nlhb": {"weight_init": "jax_nlhb", "distilled": True},
@@ -199,6 +201,40 @@ def test_dynamic_img_size_resamples_the_positions(pos_embed):
     torch.testing.assert_close(dynamic(images), fixed(images))
 
 
+def test_dynamic_img_size_resamples_with_or_without_anti_aliasing():
+    images = torch.randn(2, 3, 4, 8)
+    answers = []
+    for antialias in (True, False):
+        torch.manual_seed(3)
+        dynamic = lively(make(img_size=(20, 32), dynamic_img_size=True, pos_antialias=antialias))
+        state = dynamic.state_dict()
+        small = resample_pos_embed(state["pos_embed"], (1, 2), (5, 8), antialias=antialias)
+        fixed = make(img_size=(4, 8))
+        fixed.load_state_dict(state | {"pos_embed": small})
+        torch.testing.assert_close(dynamic(images), fixed(images))
+        answers.append(dynamic(images))
+    assert not torch.allclose(*answers, rtol=0.1)
+
+
+@pytest.mark.parametrize("pos_embed", ["learned", "sincos", "none"])
+def test_a_token_without_a_position_is_a_token_whose_position_is_zero(pos_embed):
+    options = {"distilled": True, "reg_tokens": 2, "pos_embed": pos_embed, "dynamic_img_size": True}
+    bare, full = lively(make(no_embed_class=True, **options)), make(**options)
+    assert (bare.num_prefix_tokens, bare.num_prefix_positions, full.num_prefix_positions) == (
+        4,
+        0,
+        4,
+    )
+    state = bare.state_dict()
+    if pos_embed != "none":
+        assert state["pos_embed"].shape == (1, 6, 16)
+        state["pos_embed"] = torch.cat([torch.zeros(1, 4, 16), state["pos_embed"]], dim=1)
+    full.load_state_dict(state)
+    for size in ((8, 12), (16, 8)):
+        images = torch.randn(2, 3, *size)
+        torch.testing.assert_close(bare(images), full(images))
+
+
 def test_dynamic_img_size_changes_nothing_at_the_native_size():
     fixed, dynamic = lively(make()), make(dynamic_img_size=True)
     dynamic.load_state_dict(fixed.state_dict())
@@ -316,6 +352,11 @@ PLAIN_KEYS = {
             [],
         ),
         ({"reg_tokens": 3}, {"reg_token": (1, 3, 16), "pos_embed": (1, 10, 16)}, []),
+        (
+            {"reg_tokens": 3, "no_embed_class": True},
+            {"reg_token": (1, 3, 16), "pos_embed": (1, 6, 16)},
+            [],
+        ),
         (
             {"global_pool": "avg"},
             {"fc_norm.weight": (16,), "fc_norm.bias": (16,)},

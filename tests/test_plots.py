@@ -14,7 +14,7 @@ from PIL import Image
 from train.tiny import SHORT, tiny_data, tiny_model
 
 from vitlib.palette import BLUE, FAINT, NIGHT, ORANGE
-from vitlib.plots import LivePlot, figure_svg, overlay, plot_maps, use_book_style
+from vitlib.plots import LivePlot, figure_svg, overlay, plot_heads, plot_maps, use_book_style
 from vitlib.train import fit
 
 GREY = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -71,6 +71,38 @@ def test_a_patch_is_coloured_where_it_lies_in_the_image():
                 )
                 expected = 1 - strength * share * (1 - rgb(colour))
                 np.testing.assert_allclose(pixels[int(y), int(x)], expected, atol=0.01)
+
+
+def test_a_map_of_colours_is_laid_over_the_image_as_it_is():
+    colours = torch.rand(1, 2, 3, 3)
+    figure = plot_maps(torch.ones(1, 3, 20, 30), {"painted": colours}, alone=True)
+    _, alone, over = figure.axes
+    for ax, strength in ((alone, 1.0), (over, 0.75)):
+        shown = ax.images[0].get_array()
+        np.testing.assert_allclose(shown[..., :3], colours[0], atol=1e-6)
+        assert (shown[..., 3] == strength).all()
+    assert alone.get_xlabel() == ""
+
+
+@pytest.mark.parametrize("heads", [1, 3, 6, 12, 16])
+def test_each_heads_map_lies_over_a_pale_grey_copy_of_the_image(heads):
+    image, maps = torch.rand(3, 20, 30), torch.rand(heads, 4, 6)
+    figure = plot_heads(image, maps, "all of them", "cat $")
+    shown = [ax for ax in figure.axes if ax.get_visible()]
+    titles = [ax.get_title() for ax in shown]
+    assert titles == ["cat $", *(f"head {number}" for number in range(heads))]
+    assert figure.get_suptitle() == "all of them"
+    np.testing.assert_allclose(shown[0].images[0].get_array(), image.permute(1, 2, 0))
+    for ax, values in zip(shown[1:], maps, strict=True):
+        below, above = (picture.get_array() for picture in ax.images)
+        np.testing.assert_allclose(below, 0.6 + 0.4 * image.mean(dim=0), atol=1e-6)
+        np.testing.assert_allclose(above[..., 3], 0.9 * values / values.max(), atol=1e-6)
+        assert ax.get_xlabel() == f"{values.min():.2g} to {values.max():.2g}"
+    hidden = len(figure.axes) - len(shown)
+    assert hidden <= 3
+    figure.savefig(io.BytesIO())
+    with pytest.raises(ValueError, match="undo the normalisation"):
+        plot_heads(image - 1, maps)
 
 
 def test_a_map_of_zeros_is_transparent():

@@ -88,11 +88,12 @@ def test_resample_between_grids_of_equal_area():
     assert not torch.allclose(new, pos, atol=0.1)
 
 
-def test_resample_is_antialiased_bicubic_interpolation():
+@pytest.mark.parametrize("antialias", [True, False])
+def test_resample_is_bicubic_interpolation(antialias):
     pos = torch.randn(1, 49, 3)
     image = pos.transpose(1, 2).reshape(1, 3, 7, 7)
-    expected = F.interpolate(image, (3, 10), mode="bicubic", antialias=True)
-    new = resample_pos_embed(pos, (3, 10), num_prefix_tokens=0)
+    expected = F.interpolate(image, (3, 10), mode="bicubic", antialias=antialias)
+    new = resample_pos_embed(pos, (3, 10), num_prefix_tokens=0, antialias=antialias)
     torch.testing.assert_close(new, expected.flatten(2).transpose(1, 2))
 
 

@@ -28,6 +28,10 @@ PRESET_TABLE = {
     "deit_tiny_distilled_patch16_224": (5_910_800, 192, 12, 3, 16, 224, 3, 1000),
     "deit_small_distilled_patch16_224": (22_436_432, 384, 12, 6, 16, 224, 3, 1000),
     "deit_base_distilled_patch16_224": (87_338_192, 768, 12, 12, 16, 224, 3, 1000),
+    "vit_small_patch14_dinov2": (22_056_192, 384, 12, 6, 14, 518, 3, 0),
+    "vit_base_patch14_dinov2": (86_579_712, 768, 12, 12, 14, 518, 3, 0),
+    "vit_small_patch14_reg4_dinov2": (22_057_344, 384, 12, 6, 14, 518, 3, 0),
+    "vit_base_patch14_reg4_dinov2": (86_582_016, 768, 12, 12, 14, 518, 3, 0),
     "vit_nano_patch4_28": (205_066, 64, 4, 4, 4, 28, 1, 10),
     "vit_nano_patch7_28": (205_066, 64, 4, 4, 7, 28, 1, 10),
     "vit_micro_patch4_32": (1_602_442, 128, 8, 4, 4, 32, 3, 10),
@@ -51,7 +55,7 @@ def test_presets(name):
     assert model.distilled == ("distilled" in name)
     if PRESETS[name].hub_id is None:
         assert (model.mean, model.std) == (None, None)  # they come with the data
-    elif "deit" in name:
+    elif "deit" in name or "dino" in name:
         assert (model.mean, model.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     else:
         assert (model.mean, model.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -65,6 +69,7 @@ def test_every_preset_with_weights_elsewhere_has_the_size_that_they_were_trained
     assert ids["deit_small_distilled_patch16_224"] == (
         "timm/deit_small_distilled_patch16_224.fb_in1k"
     )
+    assert ids["vit_small_patch14_reg4_dinov2"] == "timm/vit_small_patch14_reg4_dinov2.lvd142m"
 
 
 # A row is enough

@@ -25,12 +25,15 @@ from vitlib.checkpoints import (
 from vitlib.create import create_model, list_models
 from vitlib.data import ImageData, ImageSet, augment, load_data
 from vitlib.explain import (
+    AttendedPicture,
     AttentionRecorder,
+    attend,
     attention_distance,
     attention_rollout,
     gradient_rollout,
     logit_lens,
     occlusion,
+    principal_components,
     read_by_head,
     tokens_to_grid,
 )
@@ -49,6 +52,7 @@ from vitlib.train import (
 )
 
 __all__ = [
+    "AttendedPicture",
     "Attention",
     "AttentionRecorder",
     "Block",
@@ -65,6 +69,7 @@ __all__ = [
     "SmallCNN",
     "TrainConfig",
     "VisionTransformer",
+    "attend",
     "attention_distance",
     "attention_rollout",
     "attention_weights",
@@ -85,6 +90,7 @@ __all__ = [
     "occlusion",
     "param_groups",
     "patchify",
+    "principal_components",
     "read_by_head",
     "resample_pos_embed",
     "save_checkpoint",

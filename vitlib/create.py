@@ -36,8 +36,9 @@ def create_model(
     or was left out of the file, is said in a warning.
 
     Raises ValueError for an unknown name (and names the nearest), and for weights that do not fit,
-    cannot be found, belong to a model that computes otherwise (and says which setting shows it), or
-    do not tell what to build: then give num_heads, in_chans, patch_size or num_classes.
+    cannot be found, belong to a model that computes otherwise (and says which setting shows it),
+    lack the config.json of their folder or have that of others, or do not tell what to build: then
+    give num_heads, in_chans, patch_size or num_classes.
     """
     if name in PRESETS:
         name = str(name)

@@ -1,7 +1,7 @@
 """Checks that a model and pictures fit each other, and functions that make pictures fit.
 
     as_vision_transformer(model)          the model without torch.compile's wrapper
-    check_explainable(model)              it has a head, and blocks before it
+    check_explainable(model)              it has blocks, and a head after them
     check_explains_pictures(model)        the same, and it says how to prepare picture files for it
     picture_channels(model)               the number of channels, 1 or 3
     check_inputs(model, images)           a batch of tensors can go through it
@@ -39,13 +39,15 @@ def as_vision_transformer(model: nn.Module) -> VisionTransformer:
     return inner
 
 
-def check_explains_pictures(model: nn.Module, name: str = "the model") -> VisionTransformer:
-    """Return `model` if its answers can be explained and picture files can be prepared for it.
+def check_explains_pictures(
+    model: nn.Module, name: str = "the model", needs_head: bool = True
+) -> VisionTransformer:
+    """Return `model` if it can be explained and picture files can be prepared for it.
 
-    Raises a ValueError that calls it `name` if it has no head, no blocks, no mean or no std, or
-    takes neither 1 nor 3 channels.
+    Raises a ValueError that calls it `name` if it has no blocks, no mean or no std, takes neither 1
+    nor 3 channels, or, with `needs_head`, has no head.
     """
-    inner = check_explainable(model, name)
+    inner = check_explainable(model, name, needs_head)
     if inner.mean is None or inner.std is None:
         raise ValueError(
             f"{name} does not say by what mean and std its images were normalised: set model.mean "
@@ -55,13 +57,16 @@ def check_explains_pictures(model: nn.Module, name: str = "the model") -> Vision
     return inner
 
 
-def check_explainable(model: nn.Module, name: str = "the model") -> VisionTransformer:
-    """Return `model`, without `torch.compile`'s wrapper, if it has a head and at least one block.
+def check_explainable(
+    model: nn.Module, name: str = "the model", needs_head: bool = True
+) -> VisionTransformer:
+    """Return `model`, without `torch.compile`'s wrapper, if it has at least one block and a head.
 
-    Raises a ValueError that calls it `name` otherwise.
+    Raises a ValueError that calls it `name` otherwise. Without `needs_head`, it may lack the head:
+    it then has no answer, but still attention to show.
     """
     inner = as_vision_transformer(model)
-    if not inner.num_classes:
+    if needs_head and not inner.num_classes:
         raise ValueError(f"{name} has no head (num_classes=0), so it has no answer to explain")
     if not len(inner.blocks):
         raise ValueError(f"{name} has no blocks (depth=0)")

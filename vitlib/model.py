@@ -49,6 +49,9 @@ class VisionTransformer(nn.Module):
         weight_init: "", "jax", "jax_nlhb" or "nlhb"; see vitlib.init.
         dynamic_img_size: whether to accept every image size that the patch size divides, and
             resample the positions to it.
+        no_embed_class: whether only patches have positions, and prefix tokens none.
+        pos_antialias: whether resampling to a smaller grid is anti-aliased, as in timm; see
+            `resample_pos_embed`.
 
     Raises ValueError for sizes that do not divide, for values out of range, and for options that
     contradict each other.
@@ -90,6 +93,8 @@ class VisionTransformer(nn.Module):
         act_layer: Layer | None = None,
         weight_init: str = "",
         dynamic_img_size: bool = False,
+        no_embed_class: bool = False,
+        pos_antialias: bool = True,
     ):
         arguments = dict(locals())
         del arguments["self"], arguments["__class__"]
@@ -103,8 +108,9 @@ class VisionTransformer(nn.Module):
         self.grid_size = grid_of(img_size, patch_size)
         self.in_chans, self.num_classes, self.embed_dim = in_chans, num_classes, embed_dim
         self.distilled, self.global_pool = distilled, global_pool
-        self.dynamic_img_size = dynamic_img_size
+        self.dynamic_img_size, self.pos_antialias = dynamic_img_size, pos_antialias
         self.num_prefix_tokens = 1 + int(distilled) + reg_tokens
+        self.num_prefix_positions = 0 if no_embed_class else self.num_prefix_tokens
         norm = norm_layer or partial(nn.LayerNorm, eps=1e-6)
         act = act_layer or nn.GELU
 
@@ -233,19 +239,29 @@ class VisionTransformer(nn.Module):
             raise ValueError(
                 f"embed_layer made {x.shape[1]} tokens of an image of {grid[0]}×{grid[1]} patches"
             )
+        if not self.num_prefix_positions:
+            x = self._add_positions(x, grid)
         prefix = [self.cls_token, self.dist_token, self.reg_token]
         x = torch.cat([*[t.expand(batch, -1, -1) for t in prefix if t is not None], x], dim=1)
-        if self.pos_embed is not None:  # x is (B, prefix + N, D)
-            x = x + resample_pos_embed(self.pos_embed, grid, self.grid_size, self.num_prefix_tokens)
+        if self.num_prefix_positions:  # x is (B, prefix + N, D)
+            x = self._add_positions(x, grid)
         return self.pos_drop(x)
 
+    def _add_positions(
+        self, x: Float[Tensor, "B T D"], grid: tuple[int, int]
+    ) -> Float[Tensor, "B T D"]:
+        if self.pos_embed is None:
+            return x
+        count, antialias = self.num_prefix_positions, self.pos_antialias
+        return x + resample_pos_embed(self.pos_embed, grid, self.grid_size, count, antialias)
+
     def _make_positions(self, kind: str) -> None:
-        length = self.num_prefix_tokens + self.grid_size[0] * self.grid_size[1]
+        length = self.num_prefix_positions + self.grid_size[0] * self.grid_size[1]
         if kind == "learned":
             self.pos_embed = nn.Parameter(torch.zeros(1, length, self.embed_dim))
         elif kind == "sincos":
             grid = sincos_2d(self.embed_dim, self.grid_size)  # (N, D); prefix tokens get zeros
-            positions = torch.cat([torch.zeros(self.num_prefix_tokens, self.embed_dim), grid])
+            positions = torch.cat([torch.zeros(self.num_prefix_positions, self.embed_dim), grid])
             self.register_buffer("pos_embed", positions[None])
         else:
             self.pos_embed = None

@@ -1,7 +1,7 @@
 """How the book's matplotlib figures look, and the figures that several chapters use.
 
 `use_book_style` sets colours and sizes, `plot_history` and `LivePlot` draw a training run,
-`plot_maps` and `overlay` maps beside and over images.
+`plot_maps`, `plot_heads` and `overlay` maps beside and over images.
 """
 
 import io
@@ -185,7 +185,7 @@ def plot_history(history: HistoryLike) -> Any:
 @_in_book_style
 def plot_maps(
     images: Float[Tensor, "B C H W"],
-    maps: Mapping[str, Float[Tensor, "B h w"]],
+    maps: Mapping[str, Float[Tensor, "B *map"]],
     titles: Sequence[str] | None = None,
     *,
     alone: bool = False,
@@ -195,8 +195,9 @@ def plot_maps(
 
     Args:
         images: pixels in [0, 1], grey (C = 1) or colour (C = 3).
-        maps: title -> one map per image, on any coarser grid; see `overlay` for the colours. The
-            range of its values is written below each map, since each map has its own scale.
+        maps: title -> one map per image, on any coarser grid, of values or of colours (h, w, 3);
+            see `overlay`. The range of its values is written below each map of them, since each has
+            its own scale.
         titles: one per image.
         alone: whether to show each map by itself as well.
         cmap: colours of grey images: "gray", or "gray_r" for black ink on white.
@@ -206,14 +207,8 @@ def plot_maps(
     """
     import matplotlib.pyplot as plt
 
-    batch, channels, height, width = images.shape
-    if channels not in (1, 3):
-        raise ValueError(f"expected images with 1 or 3 channels, got {channels}")
-    if images.min() < 0 or images.max() > 1:
-        raise ValueError(
-            f"expected pixels in [0, 1], got {images.min():.3g} to {images.max():.3g}: "
-            f"undo the normalisation first, as ImageSet.denormalize does"
-        )
+    _check_pixels(images)
+    batch, _, height, width = images.shape
     for name, values in {"titles": titles, **maps}.items():
         if values is not None and len(values) != batch:
             raise ValueError(f"{batch} images, but {len(values)} of {name}")
@@ -234,7 +229,6 @@ def plot_maps(
         title = drawable(titles[row]) if titles else ""
         picture.set_title(fill(title, letters), size=9, parse_math=False)
         for name, values in maps.items():
-            low, high = float(values[row].min()), float(values[row].max())
             first_panel = panels[0]
             if alone:
                 overlay(panels.pop(0), values[row], (height, width), strength=1.0)
@@ -242,11 +236,73 @@ def plot_maps(
             pictures.append(panels.pop(0))
             title = fill(drawable(name), letters) if row == 0 else ""
             first_panel.set_title(title, size=9, parse_math=False)
-            first_panel.set_xlabel(f"{low:.2g} to {high:.2g}", size=9, color=MUTED, labelpad=2)
+            _label_range(first_panel, values[row])
         for ax in pictures:
             ax.imshow(image.numpy(), cmap=cmap, vmin=0, vmax=1, zorder=0)
     plt.close(figure)  # or a notebook would show it twice: pyplot's own display, and as a value
     return figure
+
+
+@_in_book_style
+def plot_heads(
+    image: Float[Tensor, "C H W"],
+    maps: Float[Tensor, "heads h w"],
+    title: str = "",
+    caption: str = "",
+) -> Any:
+    """A figure of one image, and then of each head's map over a pale grey copy of it.
+
+    `title` stands above the figure, `caption` above the image. Each map has its own scale, which is
+    written below it.
+    Raises ValueError for pixels outside [0, 1] and maps that are not finite.
+    """
+    import matplotlib.pyplot as plt
+
+    _check_pixels(image[None])
+    image = image.detach().cpu()
+    height, width = image.shape[-2:]
+    count = 1 + len(maps)
+    columns = 3 if count in (1, 2, 3, 5, 6) else 4 if count <= 8 else 5  # few gaps, in few rows
+    rows = -(-count // columns)
+    side = 5 / columns  # inches
+    figure, grid = plt.subplots(
+        rows, columns, squeeze=False, figsize=(5, rows * (side * height / width + 0.45) + 0.2)
+    )
+    figure.suptitle(drawable(title), size=9, parse_math=False)
+    for ax in grid.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set(visible=True, color=GREY)
+    first, *panels = grid.flat
+    first.imshow(image.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=1)
+    first.set_title(fill(drawable(caption), int(14 * side)), size=9, parse_math=False)
+    pale = (0.6 + 0.4 * image.mean(dim=0)).numpy()  # so that orange is the only colour
+    for number, values in enumerate(maps):
+        panels[number].imshow(pale, cmap="gray", vmin=0, vmax=1, zorder=0)
+        overlay(panels[number], values, (height, width), strength=0.9)
+        panels[number].set_title(f"head {number}", size=9)
+        _label_range(panels[number], values)
+    for ax in panels[len(maps) :]:
+        ax.set_visible(False)
+    plt.close(figure)  # or a notebook would show it twice: pyplot's own display, and as a value
+    return figure
+
+
+def _check_pixels(images: Tensor) -> None:
+    """Raise a ValueError unless the images (B, C, H, W) are grey or colour, in [0, 1]."""
+    if images.shape[1] not in (1, 3):
+        raise ValueError(f"expected images with 1 or 3 channels, got {images.shape[1]}")
+    if images.min() < 0 or images.max() > 1:
+        raise ValueError(
+            f"expected pixels in [0, 1], got {images.min():.3g} to {images.max():.3g}: "
+            f"undo the normalisation first, as ImageSet.denormalize does"
+        )
+
+
+def _label_range(ax: Any, values: Tensor) -> None:
+    """Write the range of a map's values below it; colours have none."""
+    if values.ndim == 2:
+        low, high = float(values.min()), float(values.max())
+        ax.set_xlabel(f"{low:.2g} to {high:.2g}", size=9, color=MUTED, labelpad=2)
 
 
 def drawable(text: str) -> str:
@@ -282,7 +338,7 @@ def drawable(text: str) -> str:
 
 def overlay(
     ax: Any,
-    values: Float[Tensor, "h w"],
+    values: Float[Tensor, "h w *colour"],
     size: tuple[int, int],
     strength: float = 0.75,
     most: float | None = None,
@@ -292,6 +348,7 @@ def overlay(
     Orange where the map is positive, blue where it is negative. The nearer a value is to 0, the
     more transparent it is; the magnitude `most` gets the opacity `strength`. Without `most` that is
     the map's own largest magnitude: give it where maps are to be compared with each other.
+    A map of colours (h, w, 3), in [0, 1], is laid over the image as it is, with that opacity.
     Raises ValueError for NaN or infinity.
     """
     from matplotlib.colors import to_rgb
@@ -299,10 +356,13 @@ def overlay(
     values = values.detach().cpu().float()
     if not values.isfinite().all():
         raise ValueError("the map holds NaN or infinity")
-    positive, negative = torch.tensor(to_rgb(ORANGE)), torch.tensor(to_rgb(BLUE))
-    colours = torch.where(values[..., None] < 0, negative, positive)  # (h, w, 3)
-    full = max(float(values.abs().max()) if most is None else most, 1e-30)
-    opacity = strength * (values.abs() / full).clamp(max=1)
+    if values.ndim == 3:
+        colours, opacity = values, torch.full(values.shape[:2], strength)
+    else:
+        positive, negative = torch.tensor(to_rgb(ORANGE)), torch.tensor(to_rgb(BLUE))
+        colours = torch.where(values[..., None] < 0, negative, positive)  # (h, w, 3)
+        full = max(float(values.abs().max()) if most is None else most, 1e-30)
+        opacity = strength * (values.abs() / full).clamp(max=1)
     ax.imshow(
         torch.cat([colours, opacity[..., None]], dim=-1).numpy(),
         extent=(-0.5, size[1] - 0.5, size[0] - 0.5, -0.5),

@@ -46,11 +46,14 @@ def resample_pos_embed(
     new_size: Size,
     old_size: Size | None = None,
     num_prefix_tokens: int = 1,
+    antialias: bool = True,
 ) -> Float[Tensor, "1 new D"]:
-    """Fit position embeddings to another grid of patches by bicubic, anti-aliased interpolation.
+    """Fit position embeddings to another grid of patches by bicubic interpolation.
 
     The first `num_prefix_tokens` vectors have no place in the image and are kept as they are.
     `old_size` is the (rows, columns) grid that `pos_embed` was made for; None assumes a square.
+    `antialias` says whether a smaller grid averages over the vectors that it leaves out, as in
+    timm. DINOv2 without registers does not, and its weights give other features if this is on.
 
     Raises ValueError if the vectors do not fill the old grid.
     Source: Dosovitskiy et al. 2021, section 3.2 (fine-tuning at higher resolution).
@@ -71,6 +74,6 @@ def resample_pos_embed(
     # PyTorch has no half-precision kernel for this on the CPU.
     grid = grid.to(torch.promote_types(grid.dtype, torch.float32))
     size = (new_rows, new_columns)
-    grid = F.interpolate(grid, size, mode="bicubic", antialias=True, align_corners=False)
+    grid = F.interpolate(grid, size, mode="bicubic", antialias=antialias, align_corners=False)
     resampled = grid.flatten(2).transpose(1, 2).to(pos_embed.dtype)  # (1, new N, D)
     return torch.cat([prefix, resampled], dim=1)

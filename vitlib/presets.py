@@ -33,11 +33,13 @@ class Preset:
     headless: bool = False
 
 
+_IMAGENET: Any = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _TINY = {"embed_dim": 192, "depth": 12, "num_heads": 3}
 _SMALL = {"embed_dim": 384, "depth": 12, "num_heads": 6}
 _BASE = {"embed_dim": 768, "depth": 12, "num_heads": 12}
 _LARGE = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
 _HUGE = {"embed_dim": 1280, "depth": 32, "num_heads": 16}
+_REGISTERS = {"reg_tokens": 4, "no_embed_class": True}
 # At these widths, weights of standard deviation 0.02 are too small to start with; the scheme "jax"
 # scales them with the width.
 _NANO = {
@@ -61,10 +63,18 @@ def _vit(name: str, size: dict[str, Any], recipe: str, img_size: int = 224, **mo
 
 def _deit(name: str, size: dict[str, Any], img_size: int = 224) -> Preset:
     """A DeiT trained by Facebook's recipe, with ImageNet's mean and std."""
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     return Preset(
-        name, size | {"img_size": img_size}, mean=mean, std=std, hub_id=f"timm/{name}.fb_in1k",
+        name, size | {"img_size": img_size}, **_IMAGENET, hub_id=f"timm/{name}.fb_in1k",
         native_size=img_size,
+    )  # fmt: skip
+
+
+def _dinov2(name: str, size: dict[str, Any], **more: Any) -> Preset:
+    """Facebook's DINOv2, which was trained without labels: features, and no head."""
+    arguments = size | {"img_size": 518, "patch_size": 14, "num_classes": 0, "init_values": 1e-5}
+    return Preset(
+        name, arguments | more, **_IMAGENET, hub_id=f"timm/{name}.lvd142m", native_size=518,
+        headless=True,
     )  # fmt: skip
 
 
@@ -81,6 +91,10 @@ _ROWS = (
     _deit("deit_tiny_distilled_patch16_224", _TINY | {"distilled": True}),
     _deit("deit_small_distilled_patch16_224", _SMALL | {"distilled": True}),
     _deit("deit_base_distilled_patch16_224", _BASE | {"distilled": True}),
+    _dinov2("vit_small_patch14_dinov2", _SMALL),
+    _dinov2("vit_base_patch14_dinov2", _BASE),
+    _dinov2("vit_small_patch14_reg4_dinov2", _SMALL, **_REGISTERS),
+    _dinov2("vit_base_patch14_reg4_dinov2", _BASE, **_REGISTERS),
     Preset("vit_nano_patch4_28", _NANO | {"patch_size": 4}),
     Preset("vit_nano_patch7_28", _NANO | {"patch_size": 7}),
     Preset("vit_micro_patch4_32", _MICRO | {"patch_size": 4}),

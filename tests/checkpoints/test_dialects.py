@@ -381,7 +381,9 @@ def test_models_of_timm_that_no_plain_vit_can_hold(name, reason):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("encoder.layer.0.layer_scale1.lambda1", "it is DINOv2"),
+        ("encoder.layer.0.mlp.weights_in.weight", r"gated \(SwiGLU\)"),
+        ("layers.0.mlp.gate_proj.bias", r"gated \(SwiGLU\)"),
+        ("layer.0.norm1.weight", r"built like DINOv3: .*\(RoPE\)"),
         ("encoder.layer.0.lambda_1", "it is BEiT or data2vec"),
         ("encoder.relative_position_bias.relative_position_bias_table", "relative position"),
         ("embeddings.detection_tokens", "tokens of another kind"),

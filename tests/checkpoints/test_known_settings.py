@@ -16,7 +16,6 @@ from peers import random_images, randomise, timm, transformers
 
 from vitlib import create_model
 from vitlib.checkpoints.known_settings import (
-    HUGGING_FACE,
     MODEL_TYPES,
     PREPROCESSOR,
     TIMM,
@@ -56,13 +55,14 @@ def outcome(folder, theirs, size, channels=3):
 
 
 def test_every_setting_of_transformers_is_in_the_table():
-    for kind in ("ViT", "DeiT", "ViTMAE", "ViTMSN"):
-        config = getattr(transformers, f"{kind}Config")()
-        assert config.to_dict().keys() - HUGGING_FACE.keys() == set()
-        assert config.model_type in MODEL_TYPES
+    kinds = ("ViT", "DeiT", "ViTMAE", "ViTMSN", "Dinov2", "Dinov2WithRegisters")
+    configs = [getattr(transformers, f"{kind}Config")() for kind in kinds]
+    assert {config.model_type for config in configs} == MODEL_TYPES.keys()
+    for config in configs:
+        assert config.to_dict().keys() - MODEL_TYPES[config.model_type].keys() == set()
     arguments = transformers.processing_utils.ImagesKwargs.__annotations__.keys()
     assert arguments - PREPROCESSOR.keys() == set()
-    for kind in ("ViT", "DeiT"):
+    for kind in ("ViT", "DeiT", "Bit"):  # DINOv2 has Bit's
         processor = getattr(transformers, f"{kind}ImageProcessor")()
         assert processor.to_dict().keys() - PREPROCESSOR.keys() == set()
 
@@ -124,7 +124,6 @@ def test_models_of_transformers_that_are_plain_vits(kind, tmp_path):
 
 
 OTHERS = {
-    "dinov2": "Dinov2Model", "dinov2_with_registers": "Dinov2WithRegistersForImageClassification",
     "beit": "BeitForImageClassification", "data2vec-vision": "Data2VecVisionModel",
     "clip_vision_model": "CLIPVisionModel", "siglip_vision_model": "SiglipVisionModel",
     "dinov3_vit": "DINOv3ViTModel", "ijepa": "IJepaForImageClassification", "yolos": "YolosModel",

@@ -50,6 +50,7 @@ def edit(path: Path, change) -> None:
         {"pos_embed": "sincos", "global_pool": "avg"},
         {"pos_embed": "none", "num_classes": 0},
         {"representation_size": 5, "qkv_bias": False, "qk_scale": 0.3},
+        {"reg_tokens": 2, "no_embed_class": True, "pos_antialias": False},
     ],
 )
 def test_a_model_comes_back_as_it_was(tmp_path, options):

@@ -343,6 +343,12 @@ def full_size(kind):
         return "deit_base_distilled_patch16_224", timm.create_model(
             "deit_base_distilled_patch16_224"
         )
+    if kind.startswith("timm, vit"):
+        name = kind.removeprefix("timm, ")
+        return name, timm.create_model(name)
+    if kind == "transformers, DINOv2":
+        config = transformers.Dinov2Config(hidden_size=384, num_attention_heads=6, image_size=518)
+        return "vit_small_patch14_dinov2", transformers.Dinov2Model(config)
     if kind == "torchvision":
         return "vit_base_patch16_224", torchvision.models.vit_b_16()
     if kind == "transformers":
@@ -354,8 +360,14 @@ def full_size(kind):
 
 
 @pytest.mark.parametrize(
-    "kind", ["timm", "timm, distilled", "torchvision", "transformers", "transformers, distilled"]
-)
+    "kind",
+    [
+        "timm", "timm, distilled", "timm, vit_small_patch14_dinov2",
+        "timm, vit_base_patch14_dinov2", "timm, vit_small_patch14_reg4_dinov2",
+        "timm, vit_base_patch14_reg4_dinov2", "torchvision", "transformers",
+        "transformers, distilled", "transformers, DINOv2",
+    ],
+)  # fmt: skip
 def test_full_size_names_and_shapes(kind):
     with torch.device("meta"):
         name, theirs = full_size(kind)

@@ -50,7 +50,9 @@ def test_the_report_is_a_short_text(source, tmp_path):
         "  resized     pos_embed 2×2 -> 3×3",
         "  reshaped    4 joined",
         "  left out    classifier.bias, classifier.weight (the head is not used)",
-        "  settings    LayerNorm eps is 1e-12 in the source, 1e-06 in the model; as the",
+        "  settings    Positions are resampled by bicubic interpolation, with",
+        "              anti-aliasing, as timm does.",
+        "              LayerNorm eps is 1e-12 in the source, 1e-06 in the model; as the",
         "              source: norm_layer=partial(nn.LayerNorm, eps=1e-12).",
         "              Neither the source nor the model states the pixels' mean and std.",
     ]

@@ -57,7 +57,7 @@ def drawn(monkeypatch, capsys, *arguments):
         maps.update(titled)
         return plots.plot_maps(images, titled, *args, **options)
 
-    monkeypatch.setattr("vitlib.cli.attend.plot_maps", plot_maps)
+    monkeypatch.setattr("vitlib.explain.pictures.plot_maps", plot_maps)
     code, _, err = run(capsys, *arguments)
     assert (code, err) == (0, "")
     return maps, sorted(path.name for path in Path("out").iterdir())
@@ -126,7 +126,7 @@ def test_attend_reads_a_checkpoint_of_any_kind(monkeypatch, capsys, digits, opti
     maps, files = drawn(monkeypatch, capsys, *command, "--out", "out")
     assert files == [f"colour-{method}.png", f"seven-{method}.png"]
     (map_,) = maps.values()
-    assert map_.shape == (1, 2, 3)
+    assert map_.shape == (1, 2, 3, *([3] if METHODS[method].paints else []))
     assert map_.abs().max() > 0
     if METHODS[method].needs_class:  # a name goes before a number
         for target, number in {"cat": 0, "1": 1, "0": 0}.items():
@@ -195,7 +195,7 @@ def test_attend_refuses_models_that_it_cannot_use(capsys, digits, monkeypatch):
     error = refused(capsys, "attend", digits[0], "--checkpoint", "none")
     assert "no checkpoint none" in error
     for options, message in [
-        ({"num_classes": 0}, "plain has no head (num_classes=0), so it has no answer to explain"),
+        ({"depth": 0}, "plain has no blocks (depth=0)"),
         ({}, "plain does not say by what mean and std"),
         (
             {"in_chans": 2, "mean": (0.0, 0.0), "std": (1.0, 1.0)},
@@ -322,7 +322,7 @@ def shown(monkeypatch, capsys, *arguments):
         seen.append(images)
         return plots.plot_maps(images, *args, **options)
 
-    monkeypatch.setattr("vitlib.cli.attend.plot_maps", plot_maps)
+    monkeypatch.setattr("vitlib.explain.pictures.plot_maps", plot_maps)
     code, _, err = run(capsys, *arguments)
     assert code == 0
     return torch.cat(seen)[:, 0].numpy(), err

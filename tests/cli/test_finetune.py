@@ -418,7 +418,7 @@ def test_fine_tuning_goes_on_from_a_replaced_head(capsys, pictures):
         ),
         (
             {"head.0.weight": torch.ones(5, 192), "head.2.weight": torch.ones(7, 5)},
-            "one of several layers in the file (head.0.weight, head.2.weight)",
+            "another kind of head in the file (head.0.weight, head.2.weight)",
         ),
     ):
         save_file(weights | parts, "start.safetensors")

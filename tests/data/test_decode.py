@@ -1,16 +1,18 @@
 """Picture files of any size, colour mode and orientation as bytes, and those that can't be read."""
 
 import struct
+import warnings
 import zlib
+from functools import partial
 from io import BytesIO
 
 import numpy as np
 import pytest
 from data.pictures import break_files, make_folder, noise
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from vitlib.data import load_data
-from vitlib.data.decode import decode, read_images
+from vitlib.data.decode import decode, read_images, read_size
 
 
 def test_mostly_broken_folders_are_refused(tmp_path):
@@ -162,6 +164,43 @@ def test_every_orientation_is_turned_upright(format, orientation):
     upright = ImageOps.exif_transpose(Image.open(buffer)).convert("RGB")
     pixels = np.broadcast_to(decode(buffer.getvalue(), None), (3, upright.height, upright.width))
     assert (pixels == np.asarray(upright).transpose(2, 0, 1)).all()
+
+
+def png_header(path, width, height):
+    """A PNG file that states a size and holds no pixels."""
+
+    def chunk(kind, content):
+        body = kind + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", b""), chunk(b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    return path
+
+
+def test_more_pixels_than_are_read_are_refused_before_any_is_decoded(tmp_path, monkeypatch):
+    path = png_header(tmp_path / "huge.png", 20_000, 20_000)
+    for read in (read_size, partial(decode, size=(8, 8))):
+        with pytest.raises(
+            ValueError, match=r"^more than 178,956,970 pixels, Pillow's limit: save"
+        ):
+            read(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    noise(0, (15, 20)).save(tmp_path / "large.png")  # between the limit and twice that
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert decode(tmp_path / "large.png", None).shape == (3, 15, 20)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_is_that_of_the_upright_picture(tmp_path, orientation):
+    path = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    noise(0, (10, 30)).save(path, exif=exif)
+    assert read_size(path) == decode(path, None).shape[1:]
+    assert read_size(path.read_bytes()) == read_size(path)
 
 
 def test_an_empty_file_is_called_empty():

@@ -5,10 +5,12 @@ CI says so in its log; elsewhere these tests are skipped. Nothing that vitlib sh
 
 import json
 import os
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from peers import random_images, transformers
 
 from vitlib import create_model, load_data
 from vitlib.checkpoints import load_pretrained, read_foreign
@@ -38,9 +40,32 @@ def test_a_real_pretrained_vit_is_read_whole():
     assert all(tensor.isfinite().all() for tensor in found.tensors.values())
 
 
-def test_weights_of_another_architecture_are_called_by_name_and_leave_the_model_as_it_was():
-    model = create_model("vit_small_patch16_224", patch_size=14, num_classes=0)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(ValueError, match=r"config\.json calls it a 'dinov2' model"):
-        load_pretrained(model, DATA / "dinov2_small")
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+@pytest.mark.parametrize("size", [(518, 518), (224, 224), (224, 308)], ids=str)
+def test_features_of_a_real_dinov2_are_those_of_transformers(size):
+    """The weights are float16; transformers computes with them in float32, as vitlib does."""
+    place, images = DATA / "dinov2_small", random_images(3, *size, count=1)
+    theirs = transformers.Dinov2Model.from_pretrained(place, dtype=torch.float32).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dynamic = create_model(str(place), pretrained=True, dynamic_img_size=True)
+        fixed = create_model(str(place), pretrained=True, img_size=size)
+    assert (fixed.mean, fixed.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    with torch.no_grad():
+        expected = theirs(images).last_hidden_state
+        for ours in (dynamic, fixed):
+            difference = (ours.forward_features(images) - expected).norm() / expected.norm()
+            assert difference < 1e-5
+
+
+def test_a_real_dinov2_in_the_preset_is_reported():
+    model = create_model("vit_small_patch14_dinov2", img_size=224)
+    report = load_pretrained(model, DATA / "dinov2_small", resize_pos_embed=True)
+    assert report.ok
+    assert len(report.cast) == len(report.loaded) == len(model.state_dict())
+    assert report.settings == (
+        "Positions are resampled by bicubic interpolation, without anti-aliasing, as transformers "
+        "does for DINOv2.",
+    )
+    other = create_model("vit_base_patch14_dinov2", img_size=28, depth=1)
+    with pytest.raises(ValueError, match="Build the model as the source was: depth=12, embed_dim"):
+        load_pretrained(other, DATA / "dinov2_small", resize_pos_embed=True)

@@ -43,19 +43,24 @@ def decoded(figure, prefix):
         {"img_size": (8, 20)},
         {"distilled": True},
         {"reg_tokens": 3},
+        {"reg_tokens": 3, "no_embed_class": True},
+        {"pos_antialias": False},
     ],
 )
 def test_the_bytes_give_the_cosines_of_resampled_positions(options):
     torch.manual_seed(0)
     model = make(**options).double()
     torch.nn.init.normal_(model.pos_embed)
-    prefix = model.num_prefix_tokens
+    prefix, antialias = model.num_prefix_positions, model.pos_antialias
     figure = PositionFigure(model)
+    assert len(figure.prefix) == prefix
     vectors, maps = decoded(figure, prefix)
     assert vectors.shape[1] == min(model.pos_embed.shape[1:])
     assert len(figure.grids) >= 5
     for rows, columns in figure.grids:
-        want = resample_pos_embed(model.pos_embed, (rows, columns), model.grid_size, prefix)[0]
+        want = resample_pos_embed(
+            model.pos_embed, (rows, columns), model.grid_size, prefix, antialias
+        )[0]
         patches = vectors[prefix:].unflatten(0, model.grid_size)
         patches = torch.einsum("yr,xc,rcd->yxd", *maps[rows], patches).flatten(0, 1)
         got = torch.cat([vectors[:prefix], patches])

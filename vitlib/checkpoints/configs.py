@@ -42,6 +42,7 @@ class ConfigSettings:
         is_complete: whether what it does not state is what its library has by default.
         knows_pixels: whether it states mean and std, even if they cannot be used.
         img_size, activation, pool, classes: as the file writes them.
+        contradiction: a clause, if it is about a model of other sizes than the weights have.
     """
 
     sizes: dict[str, Any] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class ConfigSettings:
     std: Statistics = None
     classes: tuple[str, ...] | None = None
     pool: str | None = None
+    contradiction: str = ""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -84,6 +86,11 @@ def check_model_type(config: Mapping[str, Any] | None) -> str:
     )
 
 
+def is_rotary(config: Mapping[str, Any] | None) -> bool:
+    """Whether config.json has a setting of rotary positions, under transformers' names."""
+    return any((config or {}).get(name) for name in ("rope_theta", "rope_parameters"))
+
+
 def read_config(
     config: dict[str, Any], found: Translation, arguments: dict[str, Any]
 ) -> tuple[ConfigSettings, list[str]]:
@@ -110,7 +117,7 @@ def read_config(
         if value is not None and name in arguments and value != arguments[name]:
             what = "a width" if name == "embed_dim" else name
             why = f"it is about {what} of {value}, the weights {_have(name, arguments[name])}"
-            return ConfigSettings(), [f"config.json was not used: {why}."]
+            return ConfigSettings(contradiction=why), [f"config.json was not used: {why}."]
     _refuse(stated.checked, "config.json")
     return stated, [*stated.notes, *_describe_unknown(stated.checked, "config.json")]
 
@@ -172,9 +179,11 @@ def _read_hugging_face(config: dict[str, Any], has_pooler: bool) -> ConfigSettin
             "depth": config.get("num_hidden_layers"),
             "in_chans": config.get("num_channels"),
             "patch_size": tuple(patch) if isinstance(patch, list) else patch,
+            "reg_tokens": config.get("num_register_tokens"),
         },
         checked=check_settings(
-            {k: v for k, v in config.items() if k not in not_asked}, HUGGING_FACE
+            {k: v for k, v in config.items() if k not in not_asked},
+            MODEL_TYPES.get(str(config.get("model_type")), HUGGING_FACE),
         ),
         is_complete=True,
         num_heads=_read(config, "num_attention_heads", int),

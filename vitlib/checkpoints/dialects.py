@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vitlib.checkpoints.arrays import as_tensor
+from vitlib.checkpoints.known_settings import GATED
 from vitlib.checkpoints.tables import (
     DIALECTS,
     VIT_PYTORCH,
@@ -46,7 +47,8 @@ class Translation:
         left_out: names in the file that have no place in the model -> why.
         wrappers: what was taken off: '["model"]', '"module."', '"_orig_mod."', 'prefix "vit."'.
         guesses: sentences about what the names do not tell for certain.
-        odd_head: names in the file of a head that is not one linear layer; `extra` has them, too.
+        odd_head: names in the file of a head that is not one linear layer on one token; `extra` has
+            them, too.
     """
 
     source: str
@@ -111,7 +113,7 @@ def translate(state_dict: StateDict, source: str = "auto") -> Translation:
     # name by name through one table
     pieces: dict[str, list[_Piece]] = {}
     heads: dict[str, list[tuple[str, Tensor]]] = {}  # of other names than the table has
-    extra, beside = [], []
+    extra, beside, odd_head = list[str](), list[str](), list[str]()
     for name, (origin, value) in values.items():
         if dialect.outside and not name.startswith(prefix):
             left_out[origin] = dialect.outside
@@ -122,6 +124,9 @@ def translate(state_dict: StateDict, source: str = "auto") -> Translation:
                 pieces.setdefault(target, []).append(piece)
         elif reason := _reason(dialect.refused, name.removeprefix(prefix)):
             raise ValueError(f"VisionTransformer cannot hold this model ({origin}): {reason}")
+        elif any(compiled(p).fullmatch(name.removeprefix(prefix)) for p in dialect.odd_heads):
+            odd_head.append(origin)
+            pieces.setdefault(origin, []).append(_Piece(origin, as_tensor(origin, value), ""))
         elif head := _head_of(dialect, name.removeprefix(prefix)):
             heads.setdefault(head, []).append((origin, as_tensor(origin, value)))
         elif prefix and not name.startswith(prefix):
@@ -140,7 +145,7 @@ def translate(state_dict: StateDict, source: str = "auto") -> Translation:
         name for name in left_out if "pooler.dense." in name and "classifier" in left_out[name]
     ]:
         guesses.append(f"{pooler[0]} is left out: the classifier is taken to read the class token.")
-    odd_head: list[str] = []
+    extra += odd_head
     for target, parts in heads.items():
         linear = None if f"{target}.weight" in pieces else _only_linear(parts)
         for origin, tensor in parts:
@@ -163,6 +168,7 @@ def translate(state_dict: StateDict, source: str = "auto") -> Translation:
 
     # weights
     joined = {target: _join(target, found) for target, found in pieces.items()}
+    _refuse_gated(joined)
     return Translation(
         source=source,
         weights={target: whole.tensor for target, whole in joined.items()},
@@ -177,6 +183,18 @@ def translate(state_dict: StateDict, source: str = "auto") -> Translation:
         guesses=tuple(guesses),
         odd_head=tuple(odd_head),
     )
+
+
+def _refuse_gated(found: Mapping[str, "_Piece"]) -> None:
+    """Raise a ValueError if the MLP's first layer makes twice what the second takes in.
+
+    timm's gated MLPs have an ordinary one's names.
+    """
+    first, second = (found.get(f"blocks.0.mlp.{layer}.weight") for layer in ("fc1", "fc2"))
+    if first is None or second is None or not first.tensor.ndim == second.tensor.ndim == 2:
+        return
+    if first.tensor.shape[0] == 2 * second.tensor.shape[1]:
+        raise ValueError(f"VisionTransformer cannot hold this model ({first.origin}): {GATED}")
 
 
 def _head_of(dialect: Dialect, name: str) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from vitlib.checkpoints.dialects import Translation
-from vitlib.checkpoints.positions import Layout, fit_positions, layout_of
+from vitlib.checkpoints.positions import Layout, fit_positions, fold_positions, layout_of
 from vitlib.checkpoints.report import group_misfits, listed, title_of
 from vitlib.checkpoints.settings import SourceSettings, arguments_of, heads_of, length_of
 from vitlib.wording import first_few
@@ -118,8 +118,8 @@ def describe_misfits(
         lines.append("load_pretrained(..., new_head=True) keeps the model's own head.")
     if found.odd_head and "head.weight" in fit.missing:
         lines.append(
-            "The source's head is more than one linear layer. create_model(..., num_classes=K) "
-            "builds a new one for K classes, num_classes=0 none."
+            "The source's head is more than one linear layer on one token. create_model(..., "
+            "num_classes=K) builds a new one for K classes, num_classes=0 none."
         )
     if "cls_token" in fit.missing and _has_no_class_token(fit, found.weights):
         lines.append(
@@ -164,7 +164,7 @@ def _place_head(
     number = next(iter(ours.values()), 0)
     in_file = f"{next(iter(theirs.values()))} classes in the file" if theirs else "none in the file"
     if found.odd_head:
-        in_file = f"one of several layers in the file ({first_few(found.odd_head, 2)})"
+        in_file = f"another kind of head in the file ({first_few(found.odd_head, 2)})"
     if not ours:
         fit.head = f"none in the model (num_classes=0), {in_file}"
     elif new_head:
@@ -222,9 +222,23 @@ def _place_positions(
     if before != after and not resize:
         fit.mismatched["pos_embed"] = f"{before} patches in the file, {after} in the model"
         return
-    fit.tensors["pos_embed"] = fit_positions(weights, source, own, target)
+    antialias = settings.arguments.get("pos_antialias", True)
+    fit.tensors["pos_embed"] = fit_positions(weights, source, own, target, antialias)
     if before != after:
         fit.resized.append(f"pos_embed {before} -> {after}")
+        how = (
+            "with anti-aliasing, as timm does"
+            if antialias
+            else "without anti-aliasing, as transformers does for DINOv2"
+        )
+        fit.notes.append(f"Positions are resampled by bicubic interpolation, {how}.")
+    folded = fold_positions(weights, source, own, target)
+    fit.tensors |= folded
+    fit.notes += [
+        f"The model has no position for {name}: the source's is added to the token, which is the "
+        "same."
+        for name in folded
+    ]
     fit.notes += [
         f"The source stores no position for {name}: it gets zero, which is the same."
         for name in target.slots

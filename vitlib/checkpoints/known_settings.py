@@ -7,7 +7,7 @@
 A setting that no table has is refused if its name sounds like a part of the model, and else named
 in a sentence; nothing is said if it is empty or false. The names are those of timm 1.0
 (`VisionTransformer`, `PretrainedCfg`), transformers 4 and 5 (`ViTConfig`, `DeiTConfig`,
-`PreTrainedConfig`, `ImagesKwargs`) and of timm's architectures.
+`Dinov2Config`, `PreTrainedConfig`, `ImagesKwargs`) and of timm's architectures.
 """
 
 import re
@@ -70,8 +70,23 @@ HUGGING_FACE: Mapping[str, Rule] = {
     "rope_theta": _EMPTY,
 }
 
-# The types of transformers' models that are a plain ViT.
-MODEL_TYPES = ("vit", "deit", "vit_mae", "vit_msn")
+_DINOV2: Mapping[str, Rule] = {
+    **HUGGING_FACE,
+    **_rules(
+        used="num_register_tokens",
+        shapes="mlp_ratio",
+        # LayerScale's first values, the mask of pre-training, what a backbone hands to a detector
+        ignored="layerscale_value use_mask_token apply_layernorm reshape_hidden_states stage_names "
+        "out_features out_indices _out_features _out_indices",
+    ),
+    "use_swiglu_ffn": (False, None),
+}
+
+# The types of transformers' models that a VisionTransformer holds -> the rules of their settings.
+MODEL_TYPES: Mapping[str, Mapping[str, Rule]] = {
+    **dict.fromkeys(("vit", "deit", "vit_mae", "vit_msn"), HUGGING_FACE),
+    **dict.fromkeys(("dinov2", "dinov2_with_registers"), _DINOV2),
+}
 
 TIMM_CFG: Mapping[str, Rule] = {  # pretrained_cfg, and what older files have at the top
     **_rules(
@@ -140,6 +155,7 @@ _AS_VITLIB = {
 _SIZES_OF_PICTURES = ("size", "crop_size", "pad_size", "size_divisor", "pad_mode")
 
 RELATIVE = "it adds a bias to attention by relative position"
+GATED = "its MLP is gated (SwiGLU)"
 ROTARY = "it rotates queries and keys by the position of their patch (RoPE)"
 _SIZE = r"(tiny|small|medium|base|large|huge|giant|gigantic)"
 # timm's architectures: the first pattern that fits the whole name counts. "" is a plain ViT; for
@@ -150,7 +166,7 @@ _ARCHITECTURES = (
     (r".*_siglip_.*", "it has no class token (SigLIP)"),
     (r".*_(gap|map)_.*|aimv2_.*", "it has no class token"),
     (r".*_relpos_.*", RELATIVE),
-    (r"vit_giant_patch14_(reg\d_)?(dinov2|tipsv2)", "its MLP is gated (SwiGLU)"),
+    (r"vit_giant_patch14_(reg\d_)?(dinov2|tipsv2)", GATED),
     (rf"vit_{_SIZE}_patch\d+_(plus_|36x1_)?\d+(_miil)?(_in21k|_dino|_mae)?", ""),
     (rf"vit_({_SIZE}|so400m)_patch\d+_(reg\d_)?(dinov2|tipsv2)", ""),
     (rf"deit3?_{_SIZE}_(distilled_)?patch\d+_\d+(_in21ft1k)?", ""),

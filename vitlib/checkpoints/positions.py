@@ -4,7 +4,8 @@
 
 Not every file has a slot for every token: DeiT III and timm's no_embed_class have positions for
 patches only, DINOv2 for the class token and patches but not for registers. A token without a slot
-gets a position of zeros, which is exact, since the source adds nothing to it.
+gets a position of zeros, which is exact, since the source adds nothing to it; and where the model
+has positions for patches only, the token's position is added to the token.
 """
 
 import math
@@ -63,13 +64,20 @@ def layout_of(weights: Mapping[str, Tensor], grids: Sequence[Grid] = ()) -> Layo
 
 
 def fit_positions(
-    theirs: Mapping[str, Tensor], source: Layout, ours: Mapping[str, Tensor], target: Layout
+    theirs: Mapping[str, Tensor],
+    source: Layout,
+    ours: Mapping[str, Tensor],
+    target: Layout,
+    antialias: bool = True,
 ) -> Float[Tensor, "1 T D"]:
     """The file's pos_embed in the model's layout, (1, T, D), resampled if the grids differ.
 
-    A token that the model has and the file does not keeps the model's position.
+    A token that the model has and the file does not keeps the model's position. What is resampled
+    is first brought to the model's precision, if the file's is lower, as transformers does it.
     """
     stored, own = theirs["pos_embed"], ours["pos_embed"]
+    if source.grid != target.grid:
+        stored = stored.to(torch.promote_types(stored.dtype, own.dtype))
     vectors = []
     for name, place in target.slots.items():
         vector = own[:, place].to(stored)
@@ -78,8 +86,24 @@ def fit_positions(
             vector = stored[:, source.slots[name]] if has_slot else torch.zeros_like(vector)
         vectors.append(vector)
     patches = stored[:, _first_patch(source) :]
-    patches = resample_pos_embed(patches, target.grid, source.grid, num_prefix_tokens=0)
+    patches = resample_pos_embed(patches, target.grid, source.grid, 0, antialias)
     return torch.cat([*vectors, patches], dim=1)
+
+
+def fold_positions(
+    theirs: Mapping[str, Tensor], source: Layout, ours: Mapping[str, Tensor], target: Layout
+) -> dict[str, Tensor]:
+    """Tokens that have a position in the file and none in the model, with that position added.
+
+    They have the model's precision, if the file's is lower.
+    """
+    precision = torch.promote_types(theirs["pos_embed"].dtype, ours["pos_embed"].dtype)
+    stored = theirs["pos_embed"].to(precision)
+    return {
+        name: theirs[name].to(precision) + stored[:, place]
+        for name, place in source.slots.items()
+        if name not in target.slots and name in ours and theirs[name].shape == ours[name].shape
+    }
 
 
 def _first_patch(layout: Layout) -> int:

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitlib.checkpoints.configs import check_model_type
+from vitlib.checkpoints.configs import check_model_type, is_rotary
 from vitlib.checkpoints.dialects import Translation, translate
 from vitlib.checkpoints.fitting import HEADS, describe_misfits, fit_weights
+from vitlib.checkpoints.known_settings import ROTARY
 from vitlib.checkpoints.native import stored_arguments, unwrapped
 from vitlib.checkpoints.reading import Foreign, read_foreign
 from vitlib.checkpoints.report import LoadReport, differences, listed
@@ -66,7 +67,7 @@ def load_pretrained(
         strict: whether to raise an error if any tensor is missing, left over or of another shape;
             False loads what fits and reports the rest.
         resize_pos_embed: whether to resample position embeddings of another grid of patches
-            (bicubic).
+            (bicubic; as the source does it, where that is known, else as timm does it).
         new_head: whether to keep the model's own head in any case.
 
     Raises ValueError, naming the tensors, if they do not fit or are not finite, and whatever
@@ -117,6 +118,17 @@ def build_pretrained(path_or_hub_id: Place, overrides: Mapping[str, Any]) -> Vis
 def _refuse_what_is_unclear(pretrained: Pretrained, overrides: Mapping[str, Any]) -> None:
     """Raise a ValueError for what vitlib lacks, or no file tells, unless it is overridden."""
     found, settings, origin = pretrained.found, pretrained.settings, pretrained.foreign.origin
+    if settings.contradiction:
+        raise ValueError(
+            f"{origin}: config.json belongs to other weights: {settings.contradiction}. Put the "
+            "right one beside the weights, or give the file of weights alone, in another folder"
+        )
+    if pretrained.foreign.is_folder and found.source == "hf" and pretrained.foreign.config is None:
+        raise ValueError(
+            f"{origin} has no config.json, which says the number of attention heads and the eps of "
+            "LayerNorm: add it, or give the file of weights itself, for which the usual ones are "
+            "taken"
+        )
     for argument, sentence in settings.unlike.items():
         if argument not in overrides:
             raise ValueError(
@@ -126,9 +138,10 @@ def _refuse_what_is_unclear(pretrained: Pretrained, overrides: Mapping[str, Any]
         return  # not only these differ: the list of all that does not fit says more
     if found.odd_head and "num_classes" not in overrides:
         raise ValueError(
-            f"{origin}: its head is more than one linear layer ({first_few(found.odd_head, 4)}), "
-            "which VisionTransformer does not have. num_classes=K builds a new head for K classes, "
-            "num_classes=0 a model without one, for its features"
+            f"{origin}: its head is more than one linear layer on one token "
+            f"({first_few(found.odd_head, 4)}), which VisionTransformer does not have. "
+            "num_classes=K builds a new head for K classes, num_classes=0 a model without one, for "
+            "its features"
         )
     if lacks_positions(found) and "pos_embed" not in overrides:
         raise ValueError(
@@ -190,7 +203,7 @@ def load_preset(preset: Preset, model: VisionTransformer, overrides: Mapping[str
         on_hub = (name for name, other in PRESETS.items() if other.hub_id)
         known = sorted([*(stem for stem, suffix, _ in stems if suffix), *on_hub])
         raise ValueError(f"there are no weights for {preset.name!r}; there are some for: {known}")
-    if preset.headless and "num_classes" not in overrides:
+    if preset.headless and model.num_classes and "num_classes" not in overrides:
         raise ValueError(
             f"the published weights of {preset.name} have no head: create it with num_classes=0 "
             "for its features, or with the number of your classes for a new head"
@@ -216,7 +229,8 @@ def read_pretrained(place: Place, source: str = "auto") -> Pretrained:
             raise ValueError("its parameters have a plain ViT's names, but it computes otherwise")
         return Pretrained(foreign, found, settings_of(found, foreign))
     except ValueError as error:
-        raise ValueError(f"{foreign.origin}: {other and other + '. '}{error}") from error
+        why = f": {ROTARY}" if is_rotary(foreign.config) and ROTARY not in str(error) else ""
+        raise ValueError(f"{foreign.origin}: {other and other + '. '}{error}{why}") from error
 
 
 def _fill(model: VisionTransformer, pretrained: Pretrained, overrides: Mapping[str, Any]) -> None:
@@ -256,7 +270,7 @@ def _describe_lost_head(pretrained: Pretrained, model: VisionTransformer) -> lis
         return []
     instead = "a new one takes its place" if model.num_classes else "the model has none"
     names = first_few(pretrained.found.odd_head, 4)
-    return [f"The file's head ({names}) is more than one linear layer: {instead}."]
+    return [f"The file's head ({names}) is more than one linear layer on one token: {instead}."]
 
 
 def load_into(
@@ -312,9 +326,9 @@ def _check_numbers(
     cast: list[str] = []
     broken: list[str] = []
     for name, tensor in tensors.items():
-        mine = own[name].dtype
-        if tensor.dtype != mine:
-            words = (str(dtype).removeprefix("torch.") for dtype in (tensor.dtype, mine))
+        mine, stored = own[name].dtype, found.weights[name].dtype
+        if stored != mine:
+            words = (str(dtype).removeprefix("torch.") for dtype in (stored, mine))
             cast.append(f"{name} {' -> '.join(words)}")
         if not torch.isfinite(tensor.to(mine)).all():
             broken += found.origins.get(name, (name,))

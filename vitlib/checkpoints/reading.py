@@ -12,7 +12,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ class Foreign:
     config: dict[str, Any] | None = None  # config.json
     preprocessor: dict[str, Any] | None = None  # preprocessor_config.json
     native: Checkpoint | None = None
+    is_folder: bool = False  # or a repository on the Hub, and not one file
 
 
 def read_foreign(path_or_hub_id: str | os.PathLike[str]) -> Foreign:
@@ -109,7 +110,8 @@ def read_foreign(path_or_hub_id: str | os.PathLike[str]) -> Foreign:
 
 def _read_folder(folder: Path, origin: str) -> Foreign:
     names = [entry.name for entry in folder.iterdir() if entry.is_file()]
-    return _read_beside(folder / choose_weights(names, origin), folder, origin)
+    foreign = _read_beside(folder / choose_weights(names, origin), folder, origin)
+    return replace(foreign, is_folder=True)
 
 
 def _read_beside(path: Path, folder: Path, origin: str) -> Foreign:

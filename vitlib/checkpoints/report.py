@@ -125,6 +125,14 @@ def differences(model: nn.Module, settings: SourceSettings) -> list[str]:
             f"Nothing in the source tells the number of attention heads: the model has {heads}"
             f"{usual}. num_heads=... (--num-heads) sets another."
         )
+    antialias = settings.arguments.get("pos_antialias")
+    own = getattr(model, "pos_antialias", None)
+    if getattr(model, "dynamic_img_size", False) and antialias not in (None, own):
+        source, mine = ("with" if is_on else "without" for is_on in (antialias, own))
+        sentences.append(
+            f"At other sizes than its own, the source resamples positions {source} anti-aliasing, "
+            f"the model {mine}; as the source: pos_antialias={antialias}."
+        )
     if settings.assumed:
         sentences.append(
             f"No file states {', '.join(settings.assumed)}: those that published models under such "

@@ -40,6 +40,7 @@ _DEFAULTS: Mapping[str, tuple[float, str, tuple[Statistics, Statistics]]] = {
     "torchvision": (1e-6, "gelu", _IMAGENET),
     "google_npz": (1e-6, "gelu_tanh", _HALF),
 }
+_EPS_OF_DINOV2 = 1e-6
 _ACTIVATIONS = {
     "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh", "gelu_tanh": "gelu_tanh", "gelu_erf": "gelu",
@@ -72,6 +73,8 @@ class SourceSettings:
         assumed: which of eps, activation, pooling, mean and std, and the grid of patches no file
             states; they are then those that models of this library usually have.
         pictures: settings of how pictures are cut and resized, where vitlib does it otherwise.
+        contradiction: a clause, if config.json is about a model of other sizes than the weights
+            have; "" if it is not.
     """
 
     eps: float | None
@@ -86,6 +89,7 @@ class SourceSettings:
     unlike: dict[str, str] = field(default_factory=dict)
     assumed: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
+    contradiction: str = ""
 
 
 def settings_of(found: Translation, foreign: Foreign) -> SourceSettings:
@@ -99,6 +103,8 @@ def settings_of(found: Translation, foreign: Foreign) -> SourceSettings:
     pixels = read_preprocessor(foreign.preprocessor or {}, arguments.get("in_chans", 3))
     notes += pixels.notes
     eps, activation, (mean, std) = _DEFAULTS[found.source]
+    is_dinov2 = _is_dinov2(found)
+    eps = _EPS_OF_DINOV2 if is_dinov2 else eps
     assumed = [] if stated.is_complete else ["eps", "activation", "pooling"]
     if stated.mean is not None or stated.knows_pixels:
         mean, std = stated.mean, stated.std
@@ -115,7 +121,15 @@ def settings_of(found: Translation, foreign: Foreign) -> SourceSettings:
     grid = _grid(stated.img_size, arguments)
     if grid is None and "pos_embed" in found.weights:
         assumed.append("the grid of patches")
-    arguments |= _img_size(found.weights, arguments, grid)
+    arguments |= _arguments_of_positions(found.weights, arguments, grid)
+    # transformers resamples DINOv2's positions without anti-aliasing, and with it if there are
+    # registers; so do DINOv2's authors, who in the first case also stretch the grid by 0.1 patches.
+    # timm always does it with anti-aliasing; what others do is not known.
+    arguments["pos_antialias"] = not is_dinov2 or "reg_token" in found.weights
+    contradiction = stated.contradiction
+    if found.source == "hf" and (why := _contradicts_grid(arguments, grid, stated.img_size)):
+        contradiction = why
+        notes.append(f"config.json's image_size was not used: {why}.")
     width = arguments.get("embed_dim")
     embedded = heads_of_architecture(read_embedded_architecture(foreign.tensors), width)
     heads = stated.num_heads or _heads_of_kernels(found, foreign) or embedded
@@ -140,6 +154,7 @@ def settings_of(found: Translation, foreign: Foreign) -> SourceSettings:
         unlike=unlike,
         assumed=tuple(assumed),
         pictures=(*stated.pictures, *pixels.pictures),
+        contradiction=contradiction,
     )
 
 
@@ -227,21 +242,46 @@ def _grid(img_size: Any, arguments: Mapping[str, Any]) -> tuple[int, int] | None
     return height // ph, width // pw
 
 
-def _img_size(
+def _is_dinov2(found: Translation) -> bool:
+    """Whether the weights are DINOv2's, under Hugging Face's names or its authors'.
+
+    timm's copies are not told from other ViTs with LayerScale, and need not be.
+    """
+    has_mask = any(name.endswith("mask_token") for name in found.left_out)
+    return "blocks.0.ls1.gamma" in found.weights and (found.source == "hf" or has_mask)
+
+
+def _arguments_of_positions(
     weights: Mapping[str, Tensor], arguments: Mapping[str, Any], grid: tuple[int, int] | None
 ) -> dict[str, Any]:
-    """The argument img_size: that of the stored positions, else what config.json states."""
+    """img_size: that of the stored positions, else what config.json states; and no_embed_class."""
     if "patch_size" not in arguments:
         return {}
+    found: dict[str, Any] = {}
     if "pos_embed" in weights:
         try:
-            grid = layout_of(weights, [grid] if grid else []).grid
+            layout = layout_of(weights, [grid] if grid else [])
         except ValueError:  # the model that they are loaded into may tell
             return {}
+        grid, found["no_embed_class"] = layout.grid, not layout.slots
     if grid is None:
         return {}
     height, width = (n * side for n, side in zip(grid, pair(arguments["patch_size"]), strict=True))
-    return {"img_size": height if height == width else (height, width)}
+    return found | {"img_size": height if height == width else (height, width)}
+
+
+def _contradicts_grid(
+    arguments: Mapping[str, Any], grid: tuple[int, int] | None, img_size: Any
+) -> str:
+    """A clause, if the stored positions are of another grid than that of config.json's size."""
+    stored = _grid(arguments.get("img_size"), arguments)
+    if grid is None or stored is None or grid == stored:
+        return ""
+    theirs, ours = ("×".join(map(str, sides)) for sides in (grid, stored))
+    return (
+        f"it is about an image_size of {img_size}, {theirs} patches, the weights have positions "
+        f"for {ours}"
+    )
 
 
 def _heads_of_kernels(found: Translation, foreign: Foreign) -> int | None:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from vitlib.checkpoints.known_settings import RELATIVE, ROTARY
+from vitlib.checkpoints.known_settings import GATED, RELATIVE, ROTARY
 
 
 class Operation(NamedTuple):
@@ -52,6 +52,7 @@ class Dialect:
         outside: why tensors without the file's prefix are left out; "" if they are not.
         heads: the head's module -> timm's name for it. People put other modules there, such as
             nn.Sequential(Dropout, Linear), whose tensors then have longer names.
+        odd_heads: patterns of a head that reads more than one token.
     """
 
     title: str
@@ -62,6 +63,7 @@ class Dialect:
     prefixes: tuple[str, ...] = ()
     outside: str = ""
     heads: Mapping[str, str] = field(default_factory=dict)
+    odd_heads: tuple[str, ...] = ()
 
 
 @cache
@@ -141,6 +143,7 @@ _TIMM = Dialect(
         "rel_pos_bias.{*}": RELATIVE,
         "blocks.{i}.attn.{rel_pos.|rel_pos_}{*}": RELATIVE,
         "blocks_token_only.{*}": "it adds the class token in its last blocks (CaiT)",
+        "blocks.{i}.mlp.{w12|w3}.{p}": GATED,  # DINOv2's giant
         "{rope|rope_embed}.{*}": ROTARY,
         "blocks.{i}.attn.rope.{*}": ROTARY,
     },
@@ -165,40 +168,47 @@ _DEIT = replace(
     left_out={"mask_token": _PRE_TRAINING, "decoder_{*}": _PRE_TRAINING},  # DINOv2, MAE
 )  # fmt: skip
 
-_HF_4, _HF_5 = "encoder.layer.{i}.", "layers.{i}."
+# transformers 5 has other names in memory than 4, and writes those of 4. DINOv2 is "encoder.layer"
+# in both.
+_HF_4, _HF_BLOCK = "encoder.layer.{i}.", "{encoder.layer|layers}.{i}."
 _HF = Dialect(
     title="Hugging Face",
     signature=(
         "embeddings.patch_embeddings.projection.weight",
         _HF_4 + "attention.attention.query.weight",
-        _HF_5 + "attention.q_proj.weight",
+        _HF_BLOCK + "attention.q_proj.weight",
+        "embeddings.register_tokens",
     ),
-    prefixes=("vit.", "deit."),
+    prefixes=("vit.", "deit.", "dinov2.", "dinov2_with_registers."),
     rows=_table(
         ("embeddings.cls_token", "cls_token"),
+        ("embeddings.register_tokens", "reg_token"),
         ("embeddings.position_embeddings", "pos_embed"),
         ("embeddings.patch_embeddings.projection.{p}", "patch_embed.proj.{p}"),
-        ("{encoder.layer|layers}.{i}.layernorm_before.{p}", "blocks.{i}.norm1.{p}"),
-        ("{encoder.layer|layers}.{i}.layernorm_after.{p}", "blocks.{i}.norm2.{p}"),
+        (_HF_BLOCK + "{layernorm_before|norm1}.{p}", "blocks.{i}.norm1.{p}"),
+        (_HF_BLOCK + "{layernorm_after|norm2}.{p}", "blocks.{i}.norm2.{p}"),
+        (_HF_BLOCK + "layer_scale1.lambda1", "blocks.{i}.ls1.gamma"),
+        (_HF_BLOCK + "layer_scale2.lambda1", "blocks.{i}.ls2.gamma"),
         (_HF_4 + "attention.attention.{query+key+value}.{p}", "blocks.{i}.attn.qkv.{p}"),
         (_HF_4 + "attention.output.dense.{p}", "blocks.{i}.attn.proj.{p}"),
         (_HF_4 + "intermediate.dense.{p}", "blocks.{i}.mlp.fc1.{p}"),
         (_HF_4 + "output.dense.{p}", "blocks.{i}.mlp.fc2.{p}"),
-        (_HF_5 + "attention.{q_proj+k_proj+v_proj}.{p}", "blocks.{i}.attn.qkv.{p}"),
-        (_HF_5 + "attention.o_proj.{p}", "blocks.{i}.attn.proj.{p}"),
-        (_HF_5 + "mlp.fc1.{p}", "blocks.{i}.mlp.fc1.{p}"),
-        (_HF_5 + "mlp.fc2.{p}", "blocks.{i}.mlp.fc2.{p}"),
+        (_HF_BLOCK + "attention.{q_proj+k_proj+v_proj}.{p}", "blocks.{i}.attn.qkv.{p}"),
+        (_HF_BLOCK + "attention.o_proj.{p}", "blocks.{i}.attn.proj.{p}"),
+        (_HF_BLOCK + "mlp.fc1.{p}", "blocks.{i}.mlp.fc1.{p}"),
+        (_HF_BLOCK + "mlp.fc2.{p}", "blocks.{i}.mlp.fc2.{p}"),
         ("layernorm.{p}", "norm.{p}"),
         ("{classifier|cls_classifier}.{p}", "head.{p}"),
         ("distillation_classifier.{p}", "head_dist.{p}"),
     ),
     left_out={"embeddings.mask_token": _PRE_TRAINING, "decoder.{*}": _PRE_TRAINING},
     refused={
-        "{encoder.layer|layers}.{i}.{norm1|norm2|layer_scale1|layer_scale2}.{*}": "it is DINOv2",
-        "{encoder.layer|layers}.{i}.{lambda_1|lambda_2}": "it is BEiT or data2vec",
+        _HF_BLOCK + "mlp.{weights_in|weights_out|gate_proj|up_proj|down_proj}.{p}": GATED,
+        _HF_BLOCK + "{lambda_1|lambda_2}": "it is BEiT or data2vec",
+        "{model.|}layer.{i}.{*}": f"it is built like DINOv3: {ROTARY}",
         "encoder.layer.{i}.attention.attention.relative_position_bias.{*}": RELATIVE,
         "{encoder.|}relative_position_bias.{*}": RELATIVE,
-        "embeddings.{detection_tokens|register_tokens}": "it has tokens of another kind",
+        "embeddings.detection_tokens": "it has tokens of another kind",
     },
     heads={
         "classifier": "head", "cls_classifier": "head", "distillation_classifier": "head_dist",
@@ -292,6 +302,7 @@ def table_of(source: str, names: Collection[str]) -> Dialect:
     Only Hugging Face's table depends on the file. A distillation token without a head of its own,
     as in DeiTForImageClassification, acts as a register and takes the place of the first one. The
     pooler is the paper's pre-training head, unless there is a classifier, which bypasses it.
+    DINOv2's classifier reads the class token and the mean of the patch tokens, side by side.
     """
     dialect = DIALECTS[source]
     if source != "hf":
@@ -299,6 +310,10 @@ def table_of(source: str, names: Collection[str]) -> Dialect:
 
     def has(pattern: str) -> bool:
         return any(compiled(pattern).fullmatch(name) for name in names)
+
+    if has(_HF_BLOCK + "layer_scale1.lambda1"):
+        rows = tuple(row for row in dialect.rows if row.target != "head.{p}")
+        return replace(dialect, rows=rows, odd_heads=("classifier.{p}",))
 
     is_register = has("classifier.{p}") and not has("distillation_classifier.{p}")
     token = ("embeddings.distillation_token", "reg_token" if is_register else "dist_token")

@@ -1,22 +1,16 @@
 """`vitlib attend`: pictures of where a model looked, with its answers."""
 
 import argparse
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from vitlib.cli.options import Opened, add_model, open_model
-from vitlib.data import ImageSet
-from vitlib.data.decode import decode_fully, list_broken, to_channels
-from vitlib.data.depth import WHITES, describe_depth, describe_greater_white, share_white
-from vitlib.explain.methods import METHODS, class_names, find_method, methods_with
+from vitlib.explain.methods import EACH_HEAD, METHODS, class_names, find_method, methods_with
+from vitlib.explain.pictures import attend_to, describe_img_size, read_pictures
 from vitlib.files import atomic_write
 from vitlib.matching import check_explainable, check_explains_pictures
 from vitlib.model import VisionTransformer
-from vitlib.plots import plot_maps
+from vitlib.presets import PRESETS
 from vitlib.wording import first_few
 
 _DEFAULT_MODEL = "vit_nano_patch4_28"
@@ -41,12 +35,18 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "from 0, or from -1 backwards (default: the last)",
     )  # fmt: skip
     p.add_argument(
-        "--head", type=int, metavar="N", help=f"of {methods_with('head')}: the head, counted "
-        "the same way (default: the mean of all)",
+        "--head", type=_parse_head, metavar="N", help=f"of {methods_with('head')}: the head, "
+        f"counted the same way, or {EACH_HEAD} for a map of each (default: the mean of all)",
     )  # fmt: skip
     p.add_argument(
         "--target", metavar="CLASS", help=f"of {methods_with('target')}: the class asked about, "
         "by name or number (default: the predicted one)",
+    )  # fmt: skip
+    p.add_argument(
+        "--img-size", type=int, metavar="PIXELS", help="give each picture, in its own shape, as "
+        "many pixels as a square of this side has (default: for weights from elsewhere, their own "
+        "size, or less where that is slow; vitlib's own models see the centre of a picture, at "
+        "their size)",
     )  # fmt: skip
     p.add_argument(
         "--out", type=Path, default=Path(), metavar="FOLDER",
@@ -55,8 +55,8 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def attend(args: argparse.Namespace) -> None:
-    """Write a PNG for each image: the image with the model's answer, the map, and the map over
-    the image.
+    """Write a PNG for each image: the image with the model's answer, if it has a head to give one,
+    the map, and the map over the image; with --head all, the map of each head over the image.
 
     Everything is read and checked first: if one image can't be read, no picture is written.
     All 16-bit images have one white, that of the model's training images if its file tells it.
@@ -65,34 +65,53 @@ def attend(args: argparse.Namespace) -> None:
         if getattr(args, option) is not None and option not in METHODS[args.method].options:
             fitting = methods_with(option)
             raise ValueError(f"--{option} goes with --method {fitting}, not with {args.method}")
-    opened = open_model(args, _DEFAULT_MODEL)
+    opened = open_model(args, _DEFAULT_MODEL, any_size=_sees_whole_pictures(args))
     model = _check_model(opened)
     target = None if args.target is None else _find_class(args.target, class_names(model))
     maps = find_method(model, args.method, layer=args.layer, head=args.head, target=target)
     paths = name_pictures(args.images, args.out, maps.suffix)
-    images = _read_images(args.images, model, opened.white)
+    if args.img_size is not None and args.img_size < max(model.patch_size):
+        raise ValueError(
+            f"--img-size {args.img_size} is less than one patch, {max(model.patch_size)} pixels"
+        )
+    pictures = read_pictures(args.images, model, args.img_size, opened.white)
+    if model.dynamic_img_size and args.img_size is None:
+        print(describe_img_size(model), flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
-    for number, path in enumerate(paths):
-        pixels, _ = images.batch(torch.tensor([number]))  # (1, C, H, W) in [0, 1]
-        inputs = images.normalize(pixels).to(model.cls_token.dtype)
-        with torch.no_grad():
-            probability, answer = model(inputs)[0].float().softmax(dim=0).max(dim=0)
-        prediction = f"{class_names(model)[int(answer)]} ({probability:.1%})"
-        titled_map = {maps.title: maps.make(inputs)}
-        figure = plot_maps(pixels, titled_map, [f"prediction: {prediction}"], alone=True)
+    for path, (image, pixels) in zip(paths, pictures, strict=True):
+        seen = attend_to(model, image, pixels, maps)
+        figure = seen.plot()
         with atomic_write(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=200)
-        print(f"{path}: {prediction}", flush=True)
+            figure.savefig(temporary, format="png", dpi=300)
+        told = seen.answer or "{}×{} pixels".format(*seen.pixels.shape[-2:])
+        print(f"{path}: {told}", flush=True)
+
+
+def _sees_whole_pictures(args: argparse.Namespace) -> bool:
+    """Whether pictures keep their shape: vitlib's own models were trained on the centre of each."""
+    from_hub = args.model in PRESETS and PRESETS[args.model].hub_id is not None
+    return args.img_size is not None or args.weights is not None or from_hub
 
 
 def _check_model(opened: Opened) -> VisionTransformer:
-    model = check_explainable(opened.model, opened.name)
+    model = check_explainable(opened.model, opened.name, needs_head=False)
     if model.mean is None or model.std is None:
         raise ValueError(
             f"{opened.name} does not say by what mean and std its images were normalised: give "
             "--mean and --std; --mean 0.5 --std 0.5, for instance, if its pixels were from -1 to 1"
         )
-    return check_explains_pictures(model, opened.name)
+    return check_explains_pictures(model, opened.name, needs_head=False)
+
+
+def _parse_head(text: str) -> int | str:
+    if text == EACH_HEAD:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected a head's number or {EACH_HEAD}, got {text!r}"
+        ) from None
 
 
 def _find_class(text: str, names: Sequence[str]) -> int:
@@ -108,44 +127,6 @@ def _find_class(text: str, names: Sequence[str]) -> int:
 
 
 # Files
-
-
-def _read_images(paths: Sequence[Path], model: VisionTransformer, white: int) -> ImageSet:
-    """All images with the model's size, channels, mean and std; their labels mean nothing.
-
-    white: of the training images, in 16 bits. Raises a ValueError that names the images that can't
-    be read.
-    """
-    read, whites, broken = [], [], []
-    for path in paths:
-        try:
-            decoded = decode_fully(path, model.img_size)
-            read.append(to_channels(decoded.pixels, model.in_chans))
-            whites.append(decoded.white)
-        except MemoryError:
-            raise
-        except FileNotFoundError:
-            broken.append((str(path), "no such file"))
-        except IsADirectoryError:
-            broken.append((str(path), "a folder, not an image"))
-        except Exception as error:  # a broken file can raise nearly anything in a decoder
-            broken.append((str(path), str(error).split(" '")[0] or type(error).__name__))
-    if broken:
-        raise ValueError(
-            f"nothing is written, as not all images can be read: {list_broken(broken)}"
-        )
-    assert model.mean is not None
-    assert model.std is not None
-    pixels = np.stack(read)
-    shared = share_white([(pixels, np.array(whites))], white)
-    if 0 < white < shared:
-        warnings.warn(describe_greater_white(white, shared), stacklevel=2)
-    elif white < shared < WHITES[-1]:
-        deep = [str(path) for path, its in zip(paths, whites, strict=True) if its]
-        who = f"{first_few(deep, 3)} {'has' if len(deep) == 1 else 'have'}"
-        warnings.warn(describe_depth(who, shared), stacklevel=2)
-    images = torch.from_numpy(pixels)  # uint8 (n, C, H, W)
-    return ImageSet(images, torch.zeros(len(images), dtype=torch.int64), model.mean, model.std)
 
 
 def name_pictures(images: Sequence[Path], out: Path, suffix: str) -> list[Path]:

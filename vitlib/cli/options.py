@@ -5,6 +5,7 @@ import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vitlib.checkpoints import (
     Checkpoint,
@@ -13,6 +14,7 @@ from vitlib.checkpoints import (
     read_checkpoint,
     restore_model,
 )
+from vitlib.checkpoints.hub import is_hub_id
 from vitlib.create import create_model
 from vitlib.data import DATA_SOURCES
 from vitlib.matching import as_vision_transformer
@@ -78,23 +80,30 @@ class Opened:
     white: int = 0
 
 
-def open_model(args: argparse.Namespace, default: str | None = None) -> Opened:
+def open_model(
+    args: argparse.Namespace, default: str | None = None, any_size: bool = False
+) -> Opened:
     """The trained model that the options of `add_model` ask for.
 
+    any_size: whether it is to take images of every size, as with dynamic_img_size.
     Raises whatever reading it raises, and ValueError for options that do not fit it.
     """
     if args.num_heads is not None and args.weights is None:
         raise ValueError("--num-heads needs --weights: without them, the heads are known")
     white = 0
+    build: dict[str, Any] = {"dynamic_img_size": True} if any_size else {}
     if args.checkpoint is not None:
         checkpoint = open_checkpoint(args.checkpoint, "--weights reads such weights")
         model, name = as_vision_transformer(restore_model(checkpoint)), str(args.checkpoint)
+        if any_size:
+            model = create_model(args.checkpoint, pretrained=True, **build)
         white = (checkpoint.training or TrainingState()).info.get("white", 0)
     elif args.weights is not None:
-        model, name = _open_weights(args.weights, args.num_heads), args.weights
+        heads = {} if args.num_heads is None else {"num_heads": args.num_heads}
+        model, name = _open_weights(args.weights, build | heads), args.weights
     else:
         name = str(args.model or default)
-        model = create_model(name, pretrained=True)
+        model = create_model(name, pretrained=True, **build)
     for which in ("mean", "std"):
         if (numbers := getattr(args, which)) is not None:
             _set_statistics(model, which, numbers)
@@ -103,19 +112,24 @@ def open_model(args: argparse.Namespace, default: str | None = None) -> Opened:
 
 def open_checkpoint(path: Path, advice: str) -> Checkpoint:
     """`read_checkpoint`; the advice says what to do with weights from elsewhere."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, and a checkpoint of vitlib's is a file: {advice}")
+    if not path.exists() and is_hub_id(str(path)):
+        advice = f"there is no file {path}. If it is a model on the Hub: {advice}"
+        raise FileNotFoundError(advice)
     try:
         return read_checkpoint(path)
     except ForeignWeights as error:
         raise ValueError(f"{error.reason}: {advice}") from error
 
 
-def _open_weights(place: str, num_heads: int | None) -> VisionTransformer:
-    """A model that is built as its source was; what had to be guessed is said by options' names."""
-    chosen = {} if num_heads is None else {"num_heads": num_heads}
+def _open_weights(place: str, build: dict[str, Any]) -> VisionTransformer:
+    """A model that is built as its source was, but for the arguments `build`; what had to be
+    guessed is said by options' names."""
     source = place if "/" in place else Path(place)
     try:
         with warnings.catch_warnings(record=True, action="always") as said:
-            model = create_model(source, pretrained=True, **chosen)
+            model = create_model(source, pretrained=True, **build)
     except ValueError as error:
         raise ValueError(_in_options(str(error))) from error
     for warning in said:

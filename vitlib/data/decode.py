@@ -111,7 +111,8 @@ def decode(source: Path | bytes, size: tuple[int, int] | None) -> UInt8[np.ndarr
     camera of 12 bits, 4095 becomes 255, and a warning says so; likewise with 8, 10 and 14 bits. A
     range that the file states is taken as it is.
     Raises whatever Pillow raises for a file that it can't read, and ValueError for an empty file,
-    for one that needs a plug-in, and for pixels without a fixed range.
+    for one that needs a plug-in or has more pixels than Pillow's limit, and for pixels without a
+    fixed range.
     """
     decoded = decode_fully(source, size)
     if 0 < decoded.white < WHITES[-1]:
@@ -137,6 +138,16 @@ def decode_fully(source: Path | bytes, size: tuple[int, int] | None) -> Decoded:
     pixels = np.asarray(image)
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     return Decoded(pixels, white, holds_more)
+
+
+def read_size(source: Path | bytes) -> tuple[int, int]:
+    """The (height, width) of an image once it is upright, without decoding its pixels.
+
+    Raises what `decode` raises for a file that is no image.
+    """
+    with _open(source) as opened:
+        width, height = opened.size
+        return (width, height) if _orientation(opened) >= 5 else (height, width)
 
 
 def _load(
@@ -166,7 +177,12 @@ def _open(source: Path | bytes) -> ImageFile.ImageFile:
         return BytesIO(source) if isinstance(source, bytes) else source
 
     try:
-        return Image.open(file())
+        with warnings.catch_warnings():  # of half its limit, which cameras do exceed
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(file())
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise ValueError(f"more than {limit:,} pixels, Pillow's limit: save it smaller") from error
     except UnidentifiedImageError as error:
         start = first_bytes(source)
         if not start:

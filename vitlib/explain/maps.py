@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vitlib.matching import as_vision_transformer
 from vitlib.patch import Size, pair
-from vitlib.wording import check_rate
+from vitlib.wording import check_count, check_rate
 
 _FUSIONS: dict[str, Callable[..., Tensor]] = {
     "mean": torch.mean, "max": torch.amax, "min": torch.amin,
@@ -100,6 +100,36 @@ def attention_rollout(
     for layer in later:
         rollout = layer @ rollout  # (B, T, T)
     return rollout
+
+
+def principal_components(
+    tokens: Float[Tensor, "*batch N D"], count: int = 3
+) -> Float[Tensor, "*batch N count"]:
+    """Coordinates of N tokens along the first principal components of their own variation.
+
+    The tokens are centred, and the components sorted by variance. A component's sign, which is
+    arbitrary, is chosen so that its largest magnitude is positive. Components in which the tokens
+    do not differ are 0. `tokens` are usually the patch tokens of one image.
+
+    Raises ValueError for numbers that are not finite, and for a count that is not from 1 to D.
+    Source: Oquab et al. 2023, "DINOv2: Learning Robust Visual Features without Supervision",
+    figure 1, there of several images together.
+    """
+    check_count("count", count)
+    if tokens.ndim < 2 or not tokens.isfinite().all():
+        what = f"shape {tuple(tokens.shape)}" if tokens.ndim < 2 else "NaN or infinity"
+        raise ValueError(f"expected finite tokens (..., N, D), got {what}")
+    if count > tokens.shape[-1]:
+        raise ValueError(f"tokens of width {tokens.shape[-1]} have no {count} components")
+    precise = tokens.double()
+    centred = precise - precise.mean(dim=-2, keepdim=True)
+    variances, directions = torch.linalg.eigh(centred.mT @ centred)  # from the smallest variance up
+    coordinates = (centred @ directions[..., -count:]).flip(-1)  # (..., N, count)
+    rounding = 1e-10 * precise.square().sum(dim=(-2, -1))  # (...)
+    kept = variances[..., -count:].flip(-1) > rounding[..., None]
+    largest = coordinates.gather(-2, coordinates.abs().argmax(dim=-2, keepdim=True))
+    precision = torch.promote_types(tokens.dtype, torch.float32)
+    return (coordinates * largest.sign() * kept[..., None, :]).to(precision)
 
 
 def attention_distance(

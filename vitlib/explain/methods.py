@@ -6,15 +6,24 @@ menu and the tests read it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vitlib.explain.answers import gradient_rollout, in_eval_mode, occlusion
-from vitlib.explain.maps import attention_rollout, read_by_head, tokens_to_grid
+from vitlib.explain.maps import (
+    attention_rollout,
+    principal_components,
+    read_by_head,
+    tokens_to_grid,
+)
 from vitlib.explain.recorder import AttentionRecorder
 from vitlib.model import VisionTransformer
+from vitlib.patch import grid_of
+
+EACH_HEAD = "all"  # a head's number that asks for the maps of all heads
 
 
 @dataclass(frozen=True)
@@ -25,9 +34,10 @@ class MapMethod:
         name: what the user writes to choose it.
         label: what it is called in titles and menus.
         help: what it shows, in a few words.
-        make: called with a model, images and the options, returns maps (B, h, w) on the model's
-            grid or a finer one.
+        make: called with a model, images and the options, returns maps (B, h, w) on the grid of
+            patches or a finer one; if it paints, colours (B, h, w, 3) in [0, 1].
         options: which of "layer", "head" and "target" it takes; None is the default of each.
+        paints: whether it makes colours instead of values.
     """
 
     name: str
@@ -35,6 +45,7 @@ class MapMethod:
     help: str
     make: Callable[..., Float[Tensor, "B h w"]]
     options: tuple[str, ...] = ()
+    paints: bool = False
 
     @property
     def needs_class(self) -> bool:
@@ -43,21 +54,35 @@ class MapMethod:
 
 
 def _attention(
-    model: VisionTransformer, inputs: Tensor, layer: int | None, head: int | None
+    model: VisionTransformer, inputs: Tensor, layer: int | None, head: int | str | None
 ) -> Tensor:
     layers = [-1 if layer is None else layer]
     weights = _record_attention(model, inputs, layers)[:, 0]  # (B, H, T, T)
-    return _on_grid(weights.mean(dim=1) if head is None else weights[:, head], model)
+    if isinstance(head, int):
+        weights = weights[:, head]
+    elif head is None:
+        weights = weights.mean(dim=1)
+    return _on_grid(weights, model, inputs)
 
 
 def _rollout(model: VisionTransformer, inputs: Tensor) -> Tensor:
-    return _on_grid(attention_rollout(_record_attention(model, inputs, None)), model)
+    return _on_grid(attention_rollout(_record_attention(model, inputs, None)), model, inputs)
 
 
 def _gradient(model: VisionTransformer, inputs: Tensor, target: int | None) -> Tensor:
     relevance = gradient_rollout(model, inputs, target)
     # Without the identity that it started from: with average pooling, it would hide the rest.
-    return _on_grid(relevance - torch.eye(relevance.shape[-1]).to(relevance), model)
+    return _on_grid(relevance - torch.eye(relevance.shape[-1]).to(relevance), model, inputs)
+
+
+def _pca(model: VisionTransformer, inputs: Tensor) -> Tensor:
+    """Each image's first three components as red, green and blue, each from 0 to 1 in the image."""
+    with in_eval_mode(model), torch.no_grad():
+        tokens = model.forward_features(inputs)[:, model.num_prefix_tokens :]  # (B, N, D)
+    components = principal_components(tokens)  # (B, N, 3)
+    low, high = components.amin(dim=1, keepdim=True), components.amax(dim=1, keepdim=True)
+    colours = torch.where(high > low, (components - low) / (high - low), 0.5)
+    return colours.unflatten(1, grid_of(inputs.shape[-2:], model.patch_size))
 
 
 _ROWS = (
@@ -73,6 +98,10 @@ _ROWS = (
         "occlusion", "occlusion", "covers each patch in turn and measures what that costs",
         occlusion, ("target",),
     ),
+    MapMethod(
+        "pca", "principal components",
+        "paints the first three principal components of the patch tokens", _pca, paints=True,
+    ),
 )  # fmt: skip
 METHODS: dict[str, MapMethod] = {row.name: row for row in _ROWS}
 
@@ -84,24 +113,27 @@ class MapMaker:
     Attributes:
         title: what the maps show, in words.
         suffix: the end of a file's name, for pictures of them.
-        make: called with images, returns maps (B, h, w).
+        make: called with images, returns maps of the kind.
+        kind: "values" (B, h, w), "heads" (B, heads, h, w) or "colours" (B, h, w, 3).
     """
 
     title: str
     suffix: str
-    make: Callable[[Float[Tensor, "B C H W"]], Float[Tensor, "B h w"]]
+    make: Callable[[Float[Tensor, "B C H W"]], Float[Tensor, "B *map"]]
+    kind: Literal["values", "heads", "colours"] = "values"
 
 
-def find_method(model: VisionTransformer, name: str, **options: int | None) -> MapMaker:
+def find_method(model: VisionTransformer, name: str, **options: Any) -> MapMaker:
     """Set up one of `METHODS` for a model, which then runs in eval mode.
 
     Options, which only some methods take:
         layer, head: negative numbers count from the last. Default: the last layer, the mean of all
-            heads.
+            heads; head="all" makes a map for each.
         target: the number of a class; default: the predicted one.
 
-    Raises ValueError for an unknown method, for an option that it does not take, and for a layer or
-    head that the model does not have.
+    Raises ValueError for an unknown method, for an option that it does not take, for a layer or
+    head that the model does not have, and for a method that explains an answer if the model has no
+    head to give one.
     """
     if name not in METHODS:
         raise ValueError(f"the method must be one of {', '.join(METHODS)}, got {name!r}")
@@ -111,22 +143,34 @@ def find_method(model: VisionTransformer, name: str, **options: int | None) -> M
         if option not in method.options:
             others = methods_with(option) or "no method; the options are layer, head and target"
             raise ValueError(f"{option} goes with {others}, not with {name}")
+    if method.needs_class and not model.num_classes:
+        without = ", ".join(row.name for row in METHODS.values() if not row.needs_class)
+        raise ValueError(
+            f"{name} explains the answer for a class, and the model has no head (num_classes=0) to "
+            "give one. `vitlib train --weights ... --freeze backbone` trains a head on pictures in "
+            f"class folders; without a head, choose one of {without}"
+        )
     title, suffix = method.label, method.name
+    kind: Literal["values", "heads", "colours"] = "colours" if method.paints else "values"
     if "layer" in method.options:
         layer = given.get("layer", -1)
         AttentionRecorder(model, [layer])  # raises an error if there is no such layer
         title += f", layer {layer % len(model.blocks)}"
         suffix += f"-layer{layer % len(model.blocks)}" if "layer" in given else ""
     if "head" in method.options:
-        heads: int = model.config["num_heads"]
-        head = given.get("head")
-        if head is not None and not -heads <= head < heads:
+        heads, head = model.config["num_heads"], given.get("head")
+        if head == EACH_HEAD:
+            kind = "heads"
+            title += f", each of {heads} heads"
+            suffix += "-heads"
+        elif isinstance(head, str) or (head is not None and not -heads <= head < heads):
             raise ValueError(
                 f"head {head} is out of range: a layer has {heads} heads, 0 to {heads - 1}, "
-                f"or -{heads} to -1 counted from the last"
+                f'or -{heads} to -1 counted from the last; "{EACH_HEAD}" means each of them'
             )
-        title += f", mean of {heads} heads" if head is None else f", head {head % heads}"
-        suffix += "" if head is None else f"-head{head % heads}"
+        else:
+            title += f", mean of {heads} heads" if head is None else f", head {head % heads}"
+            suffix += "" if head is None else f"-head{head % heads}"
     if "target" in given:
         names = class_names(model)
         if not 0 <= given["target"] < len(names):
@@ -137,7 +181,7 @@ def find_method(model: VisionTransformer, name: str, **options: int | None) -> M
         title += f" for {names[given['target']]}"
         suffix += f"-class{given['target']}"
     chosen = {option: given.get(option) for option in method.options}
-    return MapMaker(title, suffix, lambda inputs: method.make(model, inputs, **chosen))
+    return MapMaker(title, suffix, lambda inputs: method.make(model, inputs, **chosen), kind)
 
 
 def methods_with(option: str) -> str:
@@ -158,6 +202,11 @@ def _record_attention(
     return recorder.attention
 
 
-def _on_grid(matrix: Float[Tensor, "B T T"], model: VisionTransformer) -> Float[Tensor, "B h w"]:
-    """The row that the head reads, as a map on the model's grid of patches."""
-    return tokens_to_grid(read_by_head(matrix, model), model.grid_size, model.num_prefix_tokens)
+def _on_grid(
+    matrix: Float[Tensor, "B *heads T T"],
+    model: VisionTransformer,
+    inputs: Float[Tensor, "B C H W"],
+) -> Float[Tensor, "B *heads h w"]:
+    """The row that the head reads, as a map on the images' grid of patches."""
+    grid = grid_of(inputs.shape[-2:], model.patch_size)
+    return tokens_to_grid(read_by_head(matrix, model), grid, model.num_prefix_tokens)

@@ -163,19 +163,24 @@ class Explorer(ipywidgets.VBox):
         values = {name: getattr(self, name).value for name in METHODS[method].options}
         chosen = {name: None if value == _NONE else value for name, value in values.items()}
         maker = find_method(model, method, **chosen)
-        grid = maker.make(inputs).cpu()  # (1, h, w)
+        grid = maker.make(inputs).cpu()  # (1, h, w), or colours (1, h, w, 3)
         with in_eval_mode(model), torch.no_grad():
             probability, answer = model(inputs)[0].float().softmax(dim=0).max(dim=0)
         figure = plot_maps(pixels, {maker.title: grid}, ["picture"], alone=True)
         buffer = BytesIO()
         figure.savefig(buffer, format="png", dpi=110)
         self.shown.value = buffer.getvalue()
-        row, column = divmod(int(grid.argmax()), grid.shape[-1])
+        if maker.kind == "colours":
+            about = "paints them as red, green and blue."
+        else:
+            row, column = divmod(int(grid.argmax()), grid.shape[-1])
+            about = (
+                f"is largest in row {row}, column {column} of {grid.shape[-2]} × "
+                f"{grid.shape[-1]}: {float(grid.max()):.3g}."
+            )
         self._show(
             f"The model's answer: {class_names(model)[int(answer)]} ({probability:.1%}). The map, "
-            f"{maker.title}, is largest in row {row}, column {column} of {grid.shape[-2]} × "
-            f"{grid.shape[-1]}: {float(grid.max()):.3g}."
-            + "".join(f" Note: {warning.message}." for warning in guessed)
+            f"{maker.title}, {about}" + "".join(f" Note: {warning.message}." for warning in guessed)
         )
 
     def _chosen_model(self) -> VisionTransformer:

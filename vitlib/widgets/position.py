@@ -69,13 +69,13 @@ class PositionFigure(Figure, script="position.js"):
         model = as_vision_transformer(model)
         own = model.grid_size
         if own[0] * own[1] > _MAX_POSITIONS:
-            count = own[0] * own[1] + model.num_prefix_tokens
+            count = own[0] * own[1] + model.num_prefix_positions
             raise ValueError(
                 f"the model has {own[0]}×{own[1]} positions, and the figure would embed "
                 f"{4 * count * min(count, model.embed_dim):,} bytes: at most {_MAX_POSITIONS} "
                 "positions are shown. Make a model with a smaller img_size, and if these "
                 "positions matter, give it resample_pos_embed(model.pos_embed, its grid_size, "
-                "model.grid_size, model.num_prefix_tokens)"
+                "model.grid_size, model.num_prefix_positions)"
             )
         own_kind = model.config["pos_embed"]
         kinds = ["learned"] if own_kind == "learned" else []
@@ -86,7 +86,11 @@ class PositionFigure(Figure, script="position.js"):
         if own_kind == "learned":
             assert model.pos_embed is not None
             vectors = _compress_vectors(model.pos_embed)
-            maps = b"".join(_resampling_matrix(own[i], grid[i]) for grid in grids for i in (0, 1))
+            maps = b"".join(
+                _resampling_matrix(own[i], grid[i], model.pos_antialias)
+                for grid in grids
+                for i in (0, 1)
+            )
         super().__init__(
             title="Positions that are alike",
             alt="For one position of a grid of patches, the cosine of its position embedding with "
@@ -95,13 +99,13 @@ class PositionFigure(Figure, script="position.js"):
             kinds=kinds,
             grids=[list(grid) for grid in grids],
             own_grid=list(own),
-            prefix=prefix_names(model),
+            prefix=prefix_names(model)[: model.num_prefix_positions],
             dim=model.embed_dim,
             vectors=vectors,
             maps=maps,
         )
         self.rows = own[0] if rows is None else rows
-        middle = middle_patch(model.num_prefix_tokens, self.grid_size)
+        middle = middle_patch(model.num_prefix_positions, self.grid_size)
         self.position = middle if position is None else position
         self.kind, self.colours = own_kind if kind is None else kind, colours
 
@@ -158,7 +162,7 @@ def _compress_vectors(pos_embed: Tensor) -> bytes:
     return torch.linalg.qr(vectors.T, mode="r").R.T.float().contiguous().numpy().tobytes()
 
 
-def _resampling_matrix(old: int, new: int) -> bytes:
+def _resampling_matrix(old: int, new: int, antialias: bool) -> bytes:
     """The matrix (new, old) that resamples `old` positions in a line to `new` ones."""
-    line = resample_pos_embed(torch.eye(old)[None], (new, 1), (old, 1), num_prefix_tokens=0)
+    line = resample_pos_embed(torch.eye(old)[None], (new, 1), (old, 1), 0, antialias)
     return line[0].contiguous().numpy().tobytes()

@@ -1,4 +1,4 @@
-"""The explorer without a browser: controls are set as a reader would, and words and maps follow."""
+"""The attention explorer without a browser: controls are set as a reader would, and words and maps follow."""
 
 import datetime
 import html
@@ -40,7 +40,7 @@ def made(depth=3, heads=2, in_chans=3, classes=("cat", "dog"), **options):
 @pytest.fixture
 def maps(monkeypatch):
     """The maps that were drawn, by their titles, in the order of drawing."""
-    import vitlib.widgets.explorer as module
+    import vitlib.widgets.live as module
 
     drawn = []
 
@@ -204,7 +204,7 @@ def test_a_bad_upload_is_told_in_words(content, message):
 
 def test_an_error_while_drawing_is_told_in_words(monkeypatch):
     explorer = attention_explorer({"mine": made()})
-    monkeypatch.setattr("vitlib.widgets.explorer.plot_maps", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("vitlib.widgets.live.plot_maps", lambda *a, **k: 1 / 0)
     explorer.layer.value = 0
     assert said(explorer) == "This can't be drawn: ZeroDivisionError: division by zero"
     assert explorer.shown.value == b""

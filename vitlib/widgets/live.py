@@ -1,4 +1,4 @@
-"""The explorer: choose any picture, model and method. Plain ipywidgets, for a live kernel."""
+"""The attention explorer: choose any picture, model and method. Plain ipywidgets, for a live kernel."""
 
 import warnings
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ _WITHOUT_KERNEL = (
 )
 
 
-def attention_explorer(models: Mapping[str, VisionTransformer] | None = None) -> "Explorer":
+def attention_explorer(models: Mapping[str, VisionTransformer] | None = None) -> "LiveExplorer":
     """Controls for a live kernel: upload a picture, choose a model and a method, see the map.
 
     Args:
@@ -40,10 +40,10 @@ def attention_explorer(models: Mapping[str, VisionTransformer] | None = None) ->
 
     Raises ValueError for models that can't be used.
     """
-    return Explorer(models)
+    return LiveExplorer(models)
 
 
-class Explorer(ipywidgets.VBox):
+class LiveExplorer(ipywidgets.VBox):
     """What `attention_explorer` makes.
 
     The controls offer the layers, heads and classes that the chosen model has, and only those

@@ -3,32 +3,36 @@
 //     pixels (C, H, W) -> patches (N, C·P·P) -> tokens (T, D) -> depth × block -> norm -> pool -> heads
 //
 //     const model = load(bytes);  // a Uint8Array: the file that Explorer(model).save_weights(path) wrote
-//     const { logits, tokens, attention } = forward(model, pixels);  // Float32Array, normalised
+//     const { logits, tokens, attention } = forward(model, pixels);  // normalised by model.mean, model.std
 //
-//     logits        (K)        distilled: the mean of both heads
-//     tokens[l]     (T, D)     after block l; T = class, distillation and register tokens, then N patches
-//     attention[l]  (H, T, T)  the weights of block l: head, query, key
+//     logits        (K)        distilled: the mean of both heads; without a head, what it would get
+//     tokens[l]     (T, D)     the residual stream after block l, not normalised: as Python's
+//                              model.forward_intermediates(images)[l]
+//     attention[l]  (H, T, T)  the weights of block l: head, query, key; each row sums to 1
 //
-// Every array is a Float32Array, row by row. `forward` takes a third argument, all plain values, so
-// that it can be sent to a worker: { keep: ["scores", ...], changes: [{ change: "headsOff", ... }] }.
-// `keep` names stages whose values come back as well, as kept.scores[l]; see STAGES. `changes` are
-// interventions on the way; see CHANGES.
+// T counts the class token, the distillation token and the registers, if any, in this order, and then
+// the N patches, row by row. Every array is a Float32Array, row by row, and the caller's to keep.
+//
+// `forward` takes a third argument of plain values, which can be sent to a worker or stored:
+// { changes: [{ change: "headsOff", layer: 0, heads: [1] }, ...], keep: ["scores", ...] }.
+// `changes` are interventions, applied in the order given: see CHANGES. `keep` names stages whose
+// values come back as well, as kept.scores[l], or kept.patches[0] outside the blocks: see STAGES.
 
 export const STAGES = {
   patches: "(N, C·P·P): the picture, cut",
   embedded: "(N, D): the patches as tokens",
-  positions: "(T, D), or (N, D) if the model has some for patches only",
+  positions: "(T, D): what is added to the tokens, if the model has positions",
   start: "(T, D): what the first block gets",
   // one for each block
   norm1: "(T, D): what attention gets",
   qkv: "(T, 3·D): queries, keys and values, of all heads each",
   scores: "(H, T, T): q · k, scaled",
-  weights: "(H, T, T): their softmax over the keys, the result's `attention`",
-  mixed: "(T, D): weights · v, the heads side by side",
-  attn: "(T, D): what attention adds to the tokens",
+  attention: "(H, T, T): their softmax over the keys, the result's `attention`",
+  mixed: "(T, D): attention · v, the heads side by side",
+  attnOut: "(T, D): what attention adds to the tokens",
   norm2: "(T, D): what the MLP gets",
   hidden: "(T, hidden): after the GELU",
-  mlp: "(T, D): what the MLP adds to the tokens",
+  mlpOut: "(T, D): what the MLP adds to the tokens",
   tokens: "(T, D): after the block, the result's `tokens`",
   // at the end
   normed: "(T, D): after the final norm, if it comes before pooling",
@@ -36,43 +40,54 @@ export const STAGES = {
   answers: "(1, K), distilled (2, K): what each head says",
 };
 
-// --- the file: 8 bytes with the header's length, the header in JSON, the tensors (safetensors)
+// --- the file, as vitlib/widgets/explorer.py writes it
 
-// `simd: false`: multiply in plain JavaScript, some ten times slower.
+// The model in it, for `forward`, with `classes`, `mean` and `std` (null if unknown). `simd: false`
+// multiplies matrices in plain JavaScript, which takes several times as long.
 export function load(bytes, { simd = true } = {}) {
+  if (!(bytes instanceof Uint8Array)) throw new Error("expected a file of weights as a Uint8Array");
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const start = bytes.length < 8 ? Infinity : 8 + Number(view.getBigUint64(0, true));
-  if (start > bytes.length) throw new Error(`a file of weights is cut off, or none: it has ${bytes.length} bytes`);
-  const { __metadata__, ...entries } = JSON.parse(new TextDecoder().decode(bytes.subarray(8, start)));
-  const { model: { config }, classes, mean, std } = JSON.parse(__metadata__.vitlib);
+  if (new TextDecoder().decode(bytes.subarray(0, 4)) !== "ViT1") {
+    throw new Error("this is no file of weights, or one of another format: expected what Explorer(model).save_weights(path) wrote");
+  }
+  if (bytes.length < 12 || view.getUint32(4, true) !== crc32(bytes.subarray(8))) {
+    throw new Error(`the file of weights is damaged or cut off: the checksum does not match its ${bytes.length} bytes`);
+  }
+  let end = 12 + view.getUint32(8, true);
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(12, end)));
   const weights = {}, shapes = {};
-  for (const [name, { dtype, shape, data_offsets: [from, to] }] of Object.entries(entries)) {
-    if (start + to > bytes.length) throw new Error(`the file is cut off: ${name} ends at byte ${start + to} of ${bytes.length}`);
-    const { buffer } = bytes.slice(start + from, start + to); // a copy, aligned
-    if (dtype !== "F16" && dtype !== "F32") throw new Error(`${name} must be F16 or F32, got ${dtype}`);
-    weights[name] = dtype === "F16" ? fromHalf(new Uint16Array(buffer)) : new Float32Array(buffer);
+  for (const [name, shape] of header.tensors) { // one after the other, in half precision
+    const start = end;
+    end += 2 * shape.reduce((product, length) => product * length, 1);
+    weights[name] = fromHalf(new Uint16Array(bytes.slice(start, end).buffer));
     shapes[name] = shape;
   }
 
+  const { classes, mean, std, img_size: [height, width], num_heads: H, depth, scale, eps, global_pool } = header;
   const [D, C, P, Q] = shapes["patch_embed.proj.weight"]; // a patch is P × Q pixels
-  const [height, width] = [config.img_size, config.img_size].flat(); // a side, or both
-  const prefix = ["cls_token", "dist_token", "reg_token"].filter((name) => name in weights);
-  const isMatrix = (name) => name.endsWith(".weight") && shapes[name].length > 1;
   const N = (height / P) * (width / Q);
+  const prefix = ["cls_token", "dist_token", "reg_token"].filter((name) => name in weights);
   const T = prefix.reduce((count, name) => count + shapes[name][1], N);
-  return {
-    weights, shapes, classes, mean, std, prefix, C, height, width, P, Q, N, T, D,
-    H: config.num_heads, depth: config.depth,
-    scale: config.qk_scale ?? (D / config.num_heads) ** -0.5,
-    eps: config.norm_layer ? config.norm_layer.eps ?? 1e-5 : 1e-6, // PyTorch's default, and ViT's
-    average: config.global_pool === "avg",
-    fast: simd ? simdProduct(Object.keys(shapes).filter(isMatrix).map((name) => [weights[name], shapes[name][0]])) : null,
-  };
+  const matrices = Object.keys(shapes).filter((name) => name.endsWith(".weight") && shapes[name].length > 1);
+  const fast = simd ? simdProduct(matrices.map((name) => [weights[name], shapes[name][0]])) : null;
+  const average = global_pool === "avg";
+  return { weights, shapes, classes, mean, std, prefix, C, height, width, P, Q, N, T, D, H, depth, scale, eps, average, fast };
 }
 
-// Half precision: a sign, five bits of exponent, ten of fraction.
+// CRC-32, as in zip files and Python's zlib
+function crc32(bytes) {
+  const table = Int32Array.from({ length: 256 }, (_, entry) => {
+    for (let bit = 0; bit < 8; bit++) entry = entry & 1 ? 0xedb88320 ^ (entry >>> 1) : entry >>> 1;
+    return entry;
+  });
+  let crc = -1;
+  for (let k = 0; k < bytes.length; k++) crc = table[(crc ^ bytes[k]) & 255] ^ (crc >>> 8);
+  return ~crc >>> 0;
+}
+
+// Half precision: a sign, five bits of exponent, ten of fraction. None is infinite or NaN here.
 function fromHalf(halves) {
-  const powers = Array.from({ length: 32 }, (_, exponent) => 2 ** (exponent - 15));
+  const powers = Array.from({ length: 31 }, (_, exponent) => 2 ** (exponent - 15));
   return Float32Array.from(halves, (half) => {
     const exponent = (half >> 10) & 31, fraction = (half & 1023) / 1024;
     const size = exponent === 0 ? fraction * 2 ** -14 : (1 + fraction) * powers[exponent];
@@ -84,14 +99,14 @@ function fromHalf(halves) {
 
 export function forward(model, pixels, { changes = [], keep = [] } = {}) {
   const { C, height, width, depth } = model;
-  if (pixels.length !== C * height * width) {
-    throw new Error(`expected ${C * height * width} pixels (${C} × ${height} × ${width}), got ${pixels.length}`);
+  if (pixels?.length !== C * height * width) {
+    throw new Error(`expected ${C * height * width} pixels (${C} × ${height} × ${width}), got ${pixels?.length ?? typeof pixels}`);
   }
   const { at, kept } = stages(model, changes, keep);
   let x = at("start", embed(model, pixels, at));
   for (let layer = 0; layer < depth; layer++) x = block(model, x, layer, at);
   const logits = readOut(model, x, at);
-  return { logits, tokens: kept.tokens, attention: kept.weights, kept };
+  return { logits, tokens: kept.tokens, attention: kept.attention, kept };
 }
 
 function embed(model, pixels, at) {
@@ -104,9 +119,7 @@ function embed(model, pixels, at) {
     end += part.length;
   }
   if (!weights.pos_embed) return x;
-  const positions = at("positions", weights.pos_embed.slice()); // those of the last tokens, mostly all
-  add(x.subarray(x.length - positions.length), positions);
-  return x;
+  return add(x, at("positions", weights.pos_embed.slice()));
 }
 
 // (C, H, W) -> (N, C·P·Q), patches and pixels row by row
@@ -148,11 +161,11 @@ function readOut(model, x, at) {
 function block(model, x, layer, at) {
   const name = `blocks.${layer}`;
   const quiet = at("norm1", layerNorm(model, x.slice(), `${name}.norm1`), layer);
-  add(x, at("attn", layerScale(model, attention(model, quiet, layer, at), `${name}.ls1`), layer));
+  add(x, at("attnOut", layerScale(model, attention(model, quiet, layer, at), `${name}.ls1`), layer));
 
   const read = at("norm2", layerNorm(model, x.slice(), `${name}.norm2`), layer);
   const hidden = at("hidden", gelu(linear(model, read, `${name}.mlp.fc1`)), layer);
-  add(x, at("mlp", layerScale(model, linear(model, hidden, `${name}.mlp.fc2`), `${name}.ls2`), layer));
+  add(x, at("mlpOut", layerScale(model, linear(model, hidden, `${name}.mlp.fc2`), `${name}.ls2`), layer));
   return at("tokens", x, layer);
 }
 
@@ -169,7 +182,7 @@ function attention(model, x, layer, at) {
     const q = part(0, head).map((value) => value * scale);
     scores.set(product(model, q, part(1, head), T), head * T * T); // q · kᵀ
   }
-  const weights = at("weights", softmax(at("scores", scores, layer), T), layer);
+  const weights = at("attention", softmax(at("scores", scores, layer), T), layer);
   for (let head = 0; head < H; head++) {
     const rows = product(model, weights.subarray(head * T * T, (head + 1) * T * T), transposed(part(2, head), d), d); // weights · v
     for (let n = 0; n < T; n++) mixed.set(rows.subarray(n * d, (n + 1) * d), n * D + head * d);
@@ -177,7 +190,7 @@ function attention(model, x, layer, at) {
   return linear(model, at("mixed", mixed, layer), `${name}.proj`);
 }
 
-// --- layers and functions; those of one argument x change it and return it
+// --- layers and functions; those that make no new values change x and return it
 
 // x (rows, I) -> x · weightᵀ + bias (rows, O)
 function linear(model, x, name) {
@@ -186,14 +199,28 @@ function linear(model, x, name) {
 }
 
 // x (rows, I) · wᵀ (I, O) + bias (O) -> (rows, O)
+//
+// Two rows of x and two of w at a time, so that each number that is read is used twice. An odd last
+// row takes part twice and gives the same sums twice.
 function product({ fast }, x, w, O, bias = new Float32Array(O)) {
   if (fast) return fast(x, w, O, bias);
-  const I = w.length / O, out = new Float32Array((x.length / I) * O);
-  for (let k = 0; k < out.length; k++) {
-    const row = Math.floor(k / O) * I, column = (k % O) * I;
-    let sum = bias[k % O];
-    for (let i = 0; i < I; i++) sum += x[row + i] * w[column + i];
-    out[k] = sum;
+  const I = w.length / O, rows = x.length / I, out = new Float32Array(rows * O);
+  for (let o = 0; o < O; o += 2) {
+    const o1 = Math.min(o + 1, O - 1), w0 = o * I, w1 = o1 * I;
+    for (let n = 0; n < rows; n += 2) {
+      const n1 = Math.min(n + 1, rows - 1), x0 = n * I, x1 = n1 * I;
+      let a = bias[o], b = bias[o1], c = bias[o], d = bias[o1];
+      for (let i = 0; i < I; i++) {
+        a += x[x0 + i] * w[w0 + i];
+        b += x[x0 + i] * w[w1 + i];
+        c += x[x1 + i] * w[w0 + i];
+        d += x[x1 + i] * w[w1 + i];
+      }
+      out[n * O + o] = a;
+      out[n * O + o1] = b;
+      out[n1 * O + o] = c;
+      out[n1 * O + o1] = d;
+    }
   }
   return out;
 }
@@ -243,6 +270,7 @@ function erf(x) {
 
 function add(x, y) {
   for (let k = 0; k < x.length; k++) x[k] += y[k];
+  return x;
 }
 
 function transposed(x, columns) {
@@ -252,18 +280,113 @@ function transposed(x, columns) {
 
 // --- what happens at each stage: changes, and copies for whoever asked
 
+// `at` hands a stage's values to whoever changes them in place, and copies them if they are kept.
 function stages(model, changes, keep) {
-  const edits = changes.map(({ change, ...how }) => pick("change", CHANGES, change)(how, model));
-  const kept = { tokens: [], weights: [] };
-  for (const stage of keep) kept[stage] = pick("stage", STAGES, stage) && [];
-  const at = (stage, values, layer) => {
-    for (const edit of edits) {
-      if (edit[stage] && (edit.layer ?? layer) === layer) edit[stage](values, layer);
+  const edits = changes.map(({ change, ...how }) => {
+    const { takes, edit } = pick("change", CHANGES, change);
+    for (const option of Object.keys(how)) {
+      if (!takes.includes(option)) throw new Error(`${change} takes ${takes.join(", ") || "no options"}, got ${option}`);
     }
+    return edit(how, model);
+  });
+  const kept = Object.fromEntries(["tokens", "attention", ...keep].map((stage) => [stage, pick("stage", STAGES, stage) && []]));
+  const at = (stage, values, layer) => {
+    for (const edit of edits) edit[stage]?.(values, layer);
     kept[stage]?.push(values.slice());
     return values;
   };
   return { at, kept };
+}
+
+// Interventions: which options each takes, and functions that change the values of a stage in place.
+// Blocks (`layer`), heads, tokens and patches count from 0. Without `layer` a change applies to every
+// block, without `heads` or `patches` to all of them.
+export const CHANGES = {
+  // These heads add nothing: their part of attention · v is 0. (The bias of proj stays.)
+  headsOff: {
+    takes: ["layer", "heads"],
+    edit({ layer, heads }, { H, D, depth }) {
+      const off = chosen("head", heads, H), d = D / H;
+      return inBlock(layer, depth, { mixed: (x) => replace(x, (value, k) => (off.has(Math.floor((k % D) / d)) ? 0 : value)) });
+    },
+  },
+  // These heads take equally much from every token.
+  uniform: {
+    takes: ["layer", "heads"],
+    edit: ({ layer, heads }, model) => scoresOf(layer, heads, model, (score) => (score === -Infinity ? score : 0)),
+  },
+  // The scores of these heads are divided by `value`: above 1, attention becomes more even.
+  temperature: {
+    takes: ["layer", "heads", "value"],
+    edit({ layer, heads, value }, model) {
+      if (!(value > 0 && value < Infinity)) throw new Error(`the temperature must be a number above 0, got ${value}`);
+      return scoresOf(layer, heads, model, (score) => score / value);
+    },
+  },
+  // The block adds nothing to the tokens; with `part`, "attention" or "mlp", only that half is off.
+  blockOff: {
+    takes: ["layer", "part"],
+    edit({ layer, part }, { depth }) {
+      const none = (x) => x.fill(0), halves = { attention: { attnOut: none }, mlp: { mlpOut: none } };
+      return inBlock(layer, depth, part === undefined ? { ...halves.attention, ...halves.mlp } : pick("part", halves, part));
+    },
+  },
+  // No position is added to any token.
+  noPositions: { takes: [], edit: () => ({ positions: (x) => x.fill(0) }) },
+  // These patches of the picture become `value`, a number or one per channel; 0 is the mean colour.
+  occlude: {
+    takes: ["patches", "value"],
+    edit({ patches, value = 0 }, { N, C, P, Q }) {
+      const hidden = chosen("patch", patches, N), length = C * P * Q, colour = [value].flat();
+      if (![1, C].includes(colour.length) || !colour.every(Number.isFinite)) throw new Error(`expected one number or ${C} as the value of hidden patches, got ${value}`);
+      const fill = (k) => colour[Math.floor((k % length) / (P * Q)) % colour.length];
+      return { patches: (x) => replace(x, (pixel, k) => (hidden.has(Math.floor(k / length)) ? fill(k) : pixel)) };
+    },
+  },
+  // The patches change places: place i gets patch order[i].
+  permute: {
+    takes: ["order"],
+    edit({ order }, { N }) {
+      if (order?.length !== N || chosen("patch", order, N).size !== N) throw new Error(`expected the order of ${N} patches, each once, got ${order}`);
+      return { patches: (x) => {
+        const before = x.slice(), length = x.length / N;
+        order.forEach((from, to) => x.set(before.subarray(from * length, (from + 1) * length), to * length));
+      } };
+    },
+  },
+  // A token (0 is the class token) enters at block `layer`: in those before, it does not change, and
+  // no other token sees it. The depth, as `layer`, keeps it out of all blocks.
+  late: {
+    takes: ["layer", "token"],
+    edit({ layer, token = 0 }, { T, D, depth }) {
+      one("layer", layer, depth + 1);
+      one("token", token, T);
+      const keepStill = (x, now) => { if (now < layer) x.fill(0, token * D, (token + 1) * D); };
+      const isCut = (k) => {
+        const query = Math.floor(k / T) % T, key = k % T;
+        return query !== key && (query === token || key === token);
+      };
+      const cut = (x, now) => { if (now < layer) replace(x, (score, k) => (isCut(k) ? -Infinity : score)); };
+      return { scores: cut, attnOut: keepStill, mlpOut: keepStill };
+    },
+  },
+};
+
+function scoresOf(layer, heads, { T, H, depth }, change) {
+  const these = chosen("head", heads, H);
+  return inBlock(layer, depth, { scores: (x) => replace(x, (score, k) => (these.has(Math.floor(k / (T * T))) ? change(score) : score)) });
+}
+
+// The edits, in one block only unless `layer` is undefined.
+function inBlock(layer, depth, edits) {
+  if (layer === undefined) return edits;
+  one("layer", layer, depth);
+  const only = (edit) => (x, now) => { if (now === layer) edit(x); };
+  return Object.fromEntries(Object.entries(edits).map(([stage, edit]) => [stage, only(edit)]));
+}
+
+function replace(x, change) {
+  for (let k = 0; k < x.length; k++) x[k] = change(x[k], k);
 }
 
 function pick(kind, table, name) {
@@ -271,71 +394,15 @@ function pick(kind, table, name) {
   return table[name];
 }
 
-// Interventions. Each gives functions that change the values of a stage in place; with `layer`, those
-// of one block only. Without `layer` or `heads` it is all of them; blocks, heads, tokens and patches
-// count from 0.
-export const CHANGES = {
-  // These heads add nothing: their part of weights · v is 0.
-  headsOff({ layer, heads }, { D, H, depth }) {
-    const off = chosen("head", heads, H), d = D / H;
-    return { layer: one("layer", layer, depth), mixed: (x) => x.forEach((_, k) => { if (off.has(Math.floor((k % D) / d))) x[k] = 0; }) };
-  },
-  // These heads take as much from each token.
-  uniform({ layer, heads }, model) {
-    return scoresOf({ layer, heads }, model, (score) => (score === -Infinity ? score : 0));
-  },
-  // The scores of these heads are divided by `value`: above 1, the weights come nearer to each other.
-  temperature({ layer, heads, value }, model) {
-    if (!(value > 0)) throw new Error(`the temperature must be above 0, got ${value}`);
-    return scoresOf({ layer, heads }, model, (score) => score / value);
-  },
-  // The block's tokens stay as they were; `part` "attn" or "mlp" switches off one half of it.
-  blockOff({ layer, part }, { depth }) {
-    const none = (x) => x.fill(0);
-    if (part !== undefined) pick("part", { attn: none, mlp: none }, part);
-    return { layer: one("layer", layer, depth), ...(part ? { [part]: none } : { attn: none, mlp: none }) };
-  },
-  noPositions: () => ({ positions: (x) => x.fill(0) }),
-  // These patches of the picture get one value per channel, or the same for all; 0 is the mean pixel.
-  occlude({ patches, value = 0 }, { N, C, P, Q }) {
-    const hidden = chosen("patch", patches, N), length = C * P * Q;
-    const colour = [value].flat();
-    return { patches: (x) => x.forEach((_, k) => { if (hidden.has(Math.floor(k / length))) x[k] = colour[Math.floor((k % length) / (P * Q)) % colour.length]; }) };
-  },
-  // Place i gets patch order[i].
-  permute({ order }, { N }) {
-    if (order.length !== N) throw new Error(`expected the order of ${N} patches, got ${order.length}`);
-    chosen("patch", order, N);
-    return { patches(x) {
-      const before = x.slice(), length = x.length / N;
-      order.forEach((from, to) => x.set(before.subarray(from * length, (from + 1) * length), to * length));
-    } };
-  },
-  // A token (the class token, 0) enters at block `layer`: before, it stays as it is and nobody sees it.
-  late({ layer, token = 0 }, { T, D, depth }) {
-    one("layer", layer, depth + 1);
-    one("token", token, T);
-    const still = (x, at) => { if (at < layer) x.fill(0, token * D, (token + 1) * D); };
-    return { attn: still, mlp: still, scores: (x, at) => x.forEach((_, k) => {
-      const query = Math.floor(k / T) % T, key = k % T;
-      if (at < layer && query !== key && (query === token || key === token)) x[k] = -Infinity;
-    }) };
-  },
-};
-
-function scoresOf({ layer, heads }, { T, H, depth }, change) {
-  const these = chosen("head", heads, H);
-  return { layer: one("layer", layer, depth), scores: (x) => x.forEach((score, k) => { if (these.has(Math.floor(k / (T * T)))) x[k] = change(score); }) };
-}
-
 function one(kind, index, count) {
-  if (index !== undefined && !(Number.isInteger(index) && index >= 0 && index < count)) throw new Error(`${kind} must be from 0 to ${count - 1}, got ${index}`);
+  if (!(Number.isInteger(index) && index >= 0 && index < count)) throw new Error(`${kind} must be from 0 to ${count - 1}, got ${index}`);
   return index;
 }
 
-function chosen(kind, indices = undefined, count) {
-  const all = Array.from({ length: count }, (_, index) => index);
-  return new Set((indices ?? all).map((index) => one(kind, index, count)));
+function chosen(kind, indices, count) {
+  if (indices === undefined) return new Set(Array(count).keys());
+  if (!Array.isArray(indices)) throw new Error(`expected a list of numbers for each ${kind}, got ${indices}`);
+  return new Set(indices.map((index) => one(kind, index, count)));
 }
 
 // --- the same product in WebAssembly, which multiplies four numbers at once
@@ -380,12 +447,16 @@ function assemble() {
   ]);
 }
 
-// `product` by that program, or null where the browser lacks it. `matrices`, [weights, O] each, are
+// `product` by that program; null where there is none, or a page's security policy forbids it. `matrices`, [weights, O] each, are
 // put in place once; others, such as keys and values, whenever they are multiplied by.
 function simdProduct(matrices) {
-  if (typeof WebAssembly === "undefined" || !WebAssembly.validate(assemble())) return null;
-  const memory = new WebAssembly.Memory({ initial: 1 });
-  const { f } = new WebAssembly.Instance(new WebAssembly.Module(assemble()), { m: { m: memory } }).exports;
+  let memory, f;
+  try {
+    memory = new WebAssembly.Memory({ initial: 1 });
+    f = new WebAssembly.Instance(new WebAssembly.Module(assemble()), { m: { m: memory } }).exports.f;
+  } catch {
+    return null;
+  }
   const eight = (O) => Math.ceil(O / 8) * 8;
   let numbers, taken = 0; // how many numbers of the memory hold matrices
   const reserve = (count) => {

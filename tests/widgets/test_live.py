@@ -1,4 +1,4 @@
-"""The attention explorer without a browser: controls are set as a reader would, and words and maps follow."""
+"""The attention explorer without a browser: controls are set, and words and maps follow."""
 
 import datetime
 import html

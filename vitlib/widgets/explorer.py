@@ -90,8 +90,8 @@ def _settings(model: VisionTransformer) -> dict[str, Any]:
         "img_size": model.img_size,
         "num_heads": model.config["num_heads"],
         "depth": len(model.blocks),
-        "scale": next(iter(scales), None),  # without blocks there is none
-        "eps": next(iter(epsilons)),
+        "scale": next(iter(scales), None),  # none without blocks
+        "eps": next(iter(epsilons), None),  # none if norm_layer is nn.Identity
         "global_pool": model.global_pool,
         "classes": model.classes,
         "mean": model.mean,

@@ -1,4 +1,4 @@
-"""The attention explorer: choose any picture, model and method. Plain ipywidgets, for a live kernel."""
+"""The attention explorer: choose any picture, model and method; ipywidgets, for a live kernel."""
 
 import warnings
 from collections.abc import Mapping

@@ -61,8 +61,8 @@ class Explorer:
 
 def _packed(model: VisionTransformer) -> bytes:
     """The whole file."""
-    _check_computable(model)
     _check_size(2 * sum(tensor.numel() for tensor in model.state_dict().values()))
+    _check_computable(model)
     tensors = {name: tensor.detach().cpu().half() for name, tensor in model.state_dict().items()}
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
@@ -93,9 +93,9 @@ def _settings(model: VisionTransformer) -> dict[str, Any]:
         "scale": next(iter(scales), None),  # none without blocks
         "eps": next(iter(epsilons), None),  # none if norm_layer is nn.Identity
         "global_pool": model.global_pool,
-        "classes": model.classes,
-        "mean": model.mean,
-        "std": model.std,
+        "classes": None if model.classes is None else [str(name) for name in model.classes],
+        "mean": None if model.mean is None else [float(value) for value in model.mean],
+        "std": None if model.std is None else [float(value) for value in model.std],
     }
 
 
@@ -109,6 +109,7 @@ def _check_size(size: int) -> None:
 
 def _check_computable(model: VisionTransformer) -> None:
     """Raise a ValueError that names the option, or the module, that vit.js does not compute."""
+    problem: str | None
     if type(model) is not VisionTransformer:
         problem = f"it is a {type(model).__name__}, expected VisionTransformer itself"
     else:
@@ -141,7 +142,7 @@ def _unknown_layer(model: VisionTransformer) -> str | None:
 
 def _exchanged_part(model: VisionTransformer) -> str | None:
     """What is not as the model's arguments make it, in words; None if all of it is."""
-    with torch.device("meta"):  # without memory or random numbers
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         built = VisionTransformer(**model.config)
     types, expected = (dict(map(_named_type, m.named_modules())) for m in (model, built))
     for name in types | expected:

@@ -453,7 +453,7 @@ def test_a_change_leaves_the_model_as_it_was(tmp_path):
     [
         ({"changes": [{"change": "headOff"}]}, "no change headOff: there are headsOff, uniform"),
         ({"changes": [{"change": "headsOff", "head": 1}]}, "headsOff takes layer, heads, got head"),
-        ({"changes": [{"change": "headsOff", "heads": 1}]}, "a list of numbers for each head"),
+        ({"changes": [{"change": "headsOff", "heads": 1}]}, "a list of head numbers, got 1"),
         ({"changes": [{"change": "headsOff", "heads": [4]}]}, "head must be from 0 to 3, got 4"),
         ({"changes": [{"change": "blockOff", "layer": 3}]}, "layer must be from 0 to 2, got 3"),
         ({"changes": [{"change": "blockOff", "layer": 0.5}]}, "layer must be from 0 to 2, got 0.5"),

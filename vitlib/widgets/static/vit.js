@@ -43,7 +43,7 @@ export const STAGES = {
 // --- the file, as vitlib/widgets/explorer.py writes it
 
 // The model in it, for `forward`, with `classes`, `mean` and `std` (null if unknown). `simd: false`
-// multiplies matrices in plain JavaScript, which takes several times as long.
+// multiplies matrices in plain JavaScript, which takes several times as long: benchmarks/vit_js.py.
 export function load(bytes, { simd = true } = {}) {
   if (!(bytes instanceof Uint8Array)) throw new Error("expected a file of weights as a Uint8Array");
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -401,7 +401,7 @@ function one(kind, index, count) {
 
 function chosen(kind, indices, count) {
   if (indices === undefined) return new Set(Array(count).keys());
-  if (!Array.isArray(indices)) throw new Error(`expected a list of numbers for each ${kind}, got ${indices}`);
+  if (!Array.isArray(indices)) throw new Error(`expected a list of ${kind} numbers, got ${indices}`);
   return new Set(indices.map((index) => one(kind, index, count)));
 }
 
@@ -447,8 +447,9 @@ function assemble() {
   ]);
 }
 
-// `product` by that program; null where there is none, or a page's security policy forbids it. `matrices`, [weights, O] each, are
-// put in place once; others, such as keys and values, whenever they are multiplied by.
+// `product` by that program; null where WebAssembly or its SIMD is lacking, or a page's security policy
+// forbids it. `matrices`, [weights, O] each, are put in place once; others, such as keys and values,
+// whenever they are multiplied by.
 function simdProduct(matrices) {
   let memory, f;
   try {

@@ -1,249 +1,142 @@
-"""The explorer without a browser: controls are set as a reader would, and words and maps follow."""
+"""Explorer in Python: which models it writes, what it refuses, and what a failure leaves behind.
 
-import datetime
-import html
-from io import BytesIO
+What the file holds and what vit.js computes from it: test_vit_js.py.
+"""
 
-import matplotlib.image
-import numpy as np
+from functools import partial
+
 import pytest
 import torch
-from nbformat.v4 import new_code_cell, new_notebook, new_output
-from PIL import Image
+from torch import nn
 
-from vitlib import (
-    AttentionRecorder,
-    VisionTransformer,
-    attention_rollout,
-    create_model,
-    gradient_rollout,
-    load_data,
-    occlusion,
-    read_by_head,
-    tokens_to_grid,
-)
-from vitlib.widgets import attention_explorer
+from vitlib import VisionTransformer, create_model
+from vitlib.patch import PatchEmbed
+from vitlib.widgets import Explorer
+
+make = partial(
+    VisionTransformer, img_size=(8, 12), patch_size=4, embed_dim=16, depth=2, num_heads=2,
+    num_classes=5,
+)  # fmt: skip
 
 
-def made(depth=3, heads=2, in_chans=3, classes=("cat", "dog"), **options):
-    torch.manual_seed(0)
-    model = VisionTransformer(
-        img_size=(8, 12), patch_size=4, embed_dim=16, depth=depth, num_heads=heads,
-        in_chans=in_chans, num_classes=len(classes), **options,
-    )  # fmt: skip
-    model.classes, model.mean, model.std = classes, (0.5,) * in_chans, (0.25,) * in_chans
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return model
+class Own(PatchEmbed):
+    pass
 
 
-@pytest.fixture
-def maps(monkeypatch):
-    """The maps that were drawn, by their titles, in the order of drawing."""
-    import vitlib.widgets.explorer as module
-
-    drawn = []
-
-    def plot_maps(pixels, maps, *rest, **options):
-        drawn.append((pixels, maps))
-        return original(pixels, maps, *rest, **options)
-
-    original = module.plot_maps
-    monkeypatch.setattr(module, "plot_maps", plot_maps)
-    return drawn
-
-
-def said(explorer):
-    return html.unescape(explorer.message.value)
-
-
-def upload(explorer, name, content):
-    when = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
-    file = {"name": name, "type": "", "size": len(content), "content": content}
-    explorer.upload.value = ({**file, "last_modified": when},)
-
-
-def png(pixels):
-    buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, format="png")
-    return buffer.getvalue()
-
-
-def test_it_works_at_once(maps):
-    explorer = attention_explorer()
-    assert explorer.model.options == ("vit_nano_patch4_28", "vit_nano_patch7_28")
-    picture = matplotlib.image.imread(BytesIO(explorer.shown.value))
-    assert picture.ndim == 3
-    model, data = create_model("vit_nano_patch4_28", pretrained=True), load_data("mnist5k")
-    number = int(explorer.picture.value.split()[2].rstrip(":"))
-    inputs, label = data.test[number]
-    assert explorer.picture.value == f"test digit {number}: a {int(label)}"
-    probability, answer = model(inputs[None]).softmax(dim=1)[0].max(dim=0)
-    assert said(explorer).startswith(f"The model's answer: {int(answer)} ({probability:.1%}).")
-    torch.testing.assert_close(maps[0][0], data.test.batch(torch.tensor([number]))[0])
-
-
-@pytest.mark.parametrize("pool", ["token", "avg"])
-def test_each_method_draws_its_map(maps, pool):
-    model = made(global_pool=pool, drop_rate=0.5)
-    explorer = attention_explorer({"mine": model})
-    explorer.picture.value = "photo: astronaut"
-    assert model.training
-    model.eval()
-    inputs = (maps[-1][0] - 0.5) / 0.25
-    with AttentionRecorder(model) as recorder, torch.no_grad():
-        model(inputs)
-    weights = recorder.attention  # (1, L, H, T, T)
-
-    def grid(matrix):
-        return tokens_to_grid(read_by_head(matrix, model), (2, 3))
-
-    explorer.layer.value, explorer.head.value = 1, 1
-    expected = {"attention, layer 1, head 1": grid(weights[:, 1, 1])}
-    explorer.method.value = "rollout"
-    expected["attention rollout"] = grid(attention_rollout(weights))
-    explorer.method.value = "gradient"
-    explorer.target.value = 1
-    expected["gradient rollout for dog"] = grid(gradient_rollout(model, inputs, 1) - torch.eye(7))
-    explorer.method.value = "occlusion"
-    expected["occlusion for dog"] = occlusion(model, inputs, 1)
-    drawn = {title: values for _, one in maps for title, values in one.items()}
-    for title, values in expected.items():
-        torch.testing.assert_close(drawn[title], values)
-    top = float(expected["occlusion for dog"].max())
-    assert "The map, occlusion for dog, is largest in row" in said(explorer)
-    assert said(explorer).endswith(f"of 2 × 3: {top:.3g}.")
-
-
-def test_controls_that_a_method_does_not_take_are_switched_off():
-    explorer = attention_explorer({"mine": made()})
-    for method, used in [
-        ("rollout", ()), ("gradient", ("target",)), ("occlusion", ("target",)),
-        ("attention", ("layer", "head")),
-    ]:  # fmt: skip
-        explorer.method.value = method
-        controls = ("layer", "head", "target")
-        assert tuple(c for c in controls if not getattr(explorer, c).disabled) == used
-
-
-def test_layers_heads_and_classes_follow_the_model(maps):
-    small = made(depth=2, heads=1, in_chans=1, classes=("a", "b", "c"))
-    explorer = attention_explorer({"deep": made(depth=5, heads=4), "small": small})
-    assert (explorer.layer.max, explorer.layer.value, len(explorer.head.options)) == (4, 4, 5)
-    # what a page shows as chosen; None would be shown as nothing
-    assert (explorer.head.index, explorer.head.label) == (0, "mean of all")
-    assert (explorer.target.index, explorer.target.label) == (0, "as predicted")
-    explorer.head.value, explorer.target.value = 3, 1
-    before = len(maps)
-    explorer.model.value = "small"
-    assert (explorer.layer.max, explorer.layer.value, len(explorer.head.options)) == (1, 1, 2)
-    assert [name for name, _ in explorer.target.options] == ["as predicted", "a", "b", "c"]
-    assert (explorer.head.label, explorer.target.label) == ("mean of all", "b")
-    assert len(maps) == before + 1
-    explorer.model.value = "deep"
-    assert (explorer.layer.max, explorer.layer.value) == (4, 1)
-
-
-def test_an_upload_becomes_the_picture(maps):
-    explorer = attention_explorer({"mine": made()})
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
-    upload(explorer, "mine.png", png(pixels))
-    assert explorer.picture.value == "uploaded: mine.png"
-    expected = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
-    torch.testing.assert_close(maps[-1][0], expected)
-    explorer.invert.value = True
-    torch.testing.assert_close(maps[-1][0], 1 - expected)
-    explorer.picture.value = "photo: cat"
-    explorer.picture.value = "uploaded: mine.png"  # it stays among the choices
-    torch.testing.assert_close(maps[-1][0], 1 - expected)
-
-
-def test_what_is_guessed_of_a_16_bit_picture_is_said(maps, recwarn):
-    explorer = attention_explorer({"mine": made(in_chans=1)})
-    upload(explorer, "deep.png", png(np.full((8, 12), 3000, np.uint16)))
-    assert explorer.picture.value == "uploaded: deep.png"
-    assert "Note: a picture has 16 bits per channel but no value above 4,095: " in said(explorer)
-    upload(explorer, "plain.png", png(np.full((8, 12), 30, np.uint8)))
-    assert "16 bits" not in said(explorer)
-    assert list(recwarn) == []
-
-
-def test_the_same_name_uploaded_again_is_the_new_picture(maps):
-    explorer = attention_explorer({"mine": made()})
-    upload(explorer, "a.png", png(np.zeros((8, 12), np.uint8)))
-    upload(explorer, "a.png", png(np.full((8, 12), 255, np.uint8)))
-    assert maps[-1][0].min() == 1
-    assert explorer.picture.options.count("uploaded: a.png") == 1
-
-
-NOISE = png(np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8))
-BROAD = b"P5 60000 60000 255\n"  # the head of a picture of 3.6 thousand million pixels
+class OwnModel(VisionTransformer):
+    pass
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("options", "message"),
     [
-        (b"<script>", "<x>.png is not a picture"),
-        (b"", "<x>.png is not a picture"),
-        (NOISE[: len(NOISE) // 2], "<x>.png can't be read: "),
-        (bytes(25_000_000), "<x>.png has 25 MB, more than 20"),
-        (BROAD, "<x>.png has far more than 50 million pixels"),
-        (b"P5 9000 9000 255\n", "<x>.png has 9000 × 9000 pixels, more than 50 million"),
+        ({"embed_layer": Own}, "embed_layer makes a Own, expected a PatchEmbed"),
+        (
+            {"embed_layer": partial(PatchEmbed, norm_layer=nn.LayerNorm)},
+            "embed_layer has norm_layer=LayerNorm, expected None",
+        ),
+        ({"norm_layer": nn.RMSNorm}, "norm_layer=RMSNorm, expected LayerNorm"),
+        (
+            {"norm_layer": nn.RMSNorm, "global_pool": "avg"},
+            "norm_layer=RMSNorm, expected LayerNorm",
+        ),
+        (
+            {"norm_layer": partial(nn.LayerNorm, bias=False)},
+            "norm_layer has no weight or no bias, expected both",
+        ),
+        ({"act_layer": nn.SiLU}, "act_layer=SiLU, expected GELU"),
+        (
+            {"act_layer": partial(nn.GELU, approximate="tanh")},
+            "act_layer=GELU with approximate='tanh', expected 'none'",
+        ),
     ],
-    ids=["text", "empty", "half", "heavy", "far too broad", "too broad"],
+    ids=str,
 )
-@pytest.mark.filterwarnings("error")
-def test_a_bad_upload_is_told_in_words(content, message):
-    explorer = attention_explorer({"mine": made()})
-    picture, options = explorer.picture.value, explorer.picture.options
-    upload(explorer, "<x>.png", content)
-    assert said(explorer).startswith(message)
-    assert "<x>" not in explorer.message.value  # it is text, and no HTML
-    assert (explorer.picture.value, explorer.picture.options) == (picture, options)
+def test_options_that_a_page_cannot_compute_are_named(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        Explorer(make(**options)).save_weights(tmp_path / "weights")
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_while_drawing_is_told_in_words(monkeypatch):
-    explorer = attention_explorer({"mine": made()})
-    monkeypatch.setattr("vitlib.widgets.explorer.plot_maps", lambda *a, **k: 1 / 0)
-    explorer.layer.value = 0
-    assert said(explorer) == "This can't be drawn: ZeroDivisionError: division by zero"
-    assert explorer.shown.value == b""
-
-
-def without(name, value):
-    model = made()
-    setattr(model, name, value)
+def exchanged(name, part):
+    model = make()
+    model.set_submodule(name, part)
     return model
 
 
-def test_models_without_names_are_refused(unchecked):
-    for models in (made(), [made()]):
-        with pytest.raises(ValueError, match=r"expected models as \{name: model\}, got"):
-            attention_explorer(models)
+def changed(name, attribute, value):
+    model = make()
+    setattr(model.get_submodule(name), attribute, value)
+    return model
+
+
+def with_weight(name, value):
+    model = make()
+    with torch.no_grad():
+        model.get_parameter(name).view(-1)[3] = value
+    return model
 
 
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (torch.nn.Linear(2, 2), "expected a vitlib.VisionTransformer, got Linear"),
-        (made(classes=()), "mine has no head"),
-        (without("mean", None), "mine does not say by what mean and std"),
-        (made(in_chans=4), "mine takes images of 4 channels, pictures have 1 or 3"),
+        (OwnModel(img_size=8, patch_size=4, embed_dim=16, depth=1, num_heads=2), "a OwnModel"),
+        (exchanged("blocks.1.attn", nn.Identity()), r"blocks.1.attn is Identity, by the model's"),
+        (exchanged("head", nn.Sequential(nn.Linear(16, 5))), "head is Sequential, by the model's"),
+        (exchanged("blocks.0.mlp.fc1", nn.Linear(16, 64, bias=False)), r"fc1.bias is None, by"),
+        (exchanged("blocks.0.mlp.fc1", nn.Linear(16, 65)), r"fc1.weight is \(65, 16\), by the"),
+        (exchanged("blocks.2", nn.Identity()), "blocks.2 is Identity, by the model's .* missing"),
+        (changed("blocks.1.attn", "num_heads", 4), "Attention with 4 heads, by the model's"),
+        (changed("blocks.1.attn", "scale", 0.5), "qk_scale must be the same everywhere, got"),
+        (changed("norm", "eps", 0.5), "eps of LayerNorm must be the same everywhere, got"),
+        (with_weight("blocks.0.attn.qkv.weight", float("nan")), r"qkv.weight holds numbers that"),
+        (with_weight("pos_embed", 70_000.0), "pos_embed holds numbers that half precision does"),
+        (make(embed_dim=256, depth=6), "the weights take 9.5 MB in half precision"),
+        (make(embed_dim=256, depth=6), "up to 8: use a smaller model, for example vit_micro"),
     ],
+    ids=range(13),
 )
-def test_models_without_an_answer_are_refused(unchecked, model, message):
+def test_models_that_a_page_cannot_hold_are_refused(tmp_path, model, message):
+    path = tmp_path / "weights"
+    path.write_bytes(b"former")
     with pytest.raises(ValueError, match=message):
-        attention_explorer({"mine": model})
+        Explorer(model).save_weights(path)
+    assert path.read_bytes() == b"former"
+    assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_page_without_a_kernel_gets_a_line_of_words():
-    from notebooks import clean
+def test_the_examples_size_is_right(tmp_path):
+    size = Explorer(create_model("vit_micro_patch4_32")).save_weights(tmp_path / "w").stat().st_size
+    assert round(size / 1e6, 1) == 3.2
 
-    bundle = attention_explorer({"mine": made()})._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in bundle
-    cell = new_code_cell("attention_explorer()", outputs=[new_output("execute_result", bundle)])
-    clean(new_notebook(cells=[cell]))
-    (output,) = cell.outputs
-    assert set(output.data) == {"text/html", "text/plain"}
-    assert "Open this chapter in Jupyter or Colab" in output.data["text/html"]
-    assert "<input" not in output.data["text/html"]
+
+@pytest.mark.usefixtures("unchecked")
+def test_only_vision_transformers_and_files(tmp_path):
+    with pytest.raises(ValueError, match=r"expected a vitlib.VisionTransformer, got Linear"):
+        Explorer(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="is a folder; give the name of a file"):
+        Explorer(make()).save_weights(tmp_path)
+
+
+def test_the_model_is_not_touched(tmp_path):
+    model = make(drop_rate=0.5).train().double()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    random = torch.get_rng_state()
+    assert Explorer(model).save_weights(str(tmp_path / "a")) == tmp_path / "a"
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(module.training for module in model.modules())
+    for name, tensor in model.state_dict().items():
+        assert tensor.dtype == torch.float64
+        assert torch.equal(tensor, before[name])
+
+
+def test_what_is_written_is_the_model_as_it_is_now(tmp_path):
+    """Trained after the Explorer was made, with another head, compiled, in another precision."""
+    model = make(init_values=0.5)
+    explorer = Explorer(torch.compile(model))
+    first = explorer.save_weights(tmp_path / "a").read_bytes()
+    assert Explorer(model.half()).save_weights(tmp_path / "b").read_bytes() == first
+    model.reset_classifier(3, global_pool="avg")
+    second = explorer.save_weights(tmp_path / "a").read_bytes()
+    assert b'"global_pool": "avg"' in second
+    assert b'["head.weight", [3, 16]]' in second

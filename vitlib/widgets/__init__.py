@@ -2,13 +2,15 @@
 
     a model and images -> traits, checked in Python -> render() in static/NAME.js
 
-`figure.py` has what they share; only `explorer.py` needs a live kernel.
+`figure.py` has what they share; only `live.py` needs a live kernel. `explorer.py` writes a model
+into a file that static/vit.js computes, in a page or in node.
 """
 
 from vitlib.widgets.attention import AttentionFigure
 from vitlib.widgets.dialect import DialectFigure
-from vitlib.widgets.explorer import attention_explorer
+from vitlib.widgets.explorer import Explorer
 from vitlib.widgets.lens import LensFigure
+from vitlib.widgets.live import attention_explorer
 from vitlib.widgets.patch import PatchFigure
 from vitlib.widgets.position import PositionFigure
 from vitlib.widgets.runs import RunsFigure
@@ -18,6 +20,7 @@ from vitlib.widgets.teacher import TeacherFigure
 __all__ = [
     "AttentionFigure",
     "DialectFigure",
+    "Explorer",
     "LensFigure",
     "PatchFigure",
     "PositionFigure",

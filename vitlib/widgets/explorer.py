@@ -1,244 +1,164 @@
-"""The explorer: choose any picture, model and method. Plain ipywidgets, for a live kernel."""
+"""The explorer's model: a VisionTransformer in one small file, which static/vit.js runs in a page.
 
-import warnings
-from collections.abc import Mapping
-from html import escape
-from importlib.resources import files
-from io import BytesIO
+    model -> what vit.js does not compute is refused -> weights in float16 -> a file with a checksum
+
+The file holds, numbers little-endian: the four bytes "ViT1"; the CRC-32 of all that follows, in
+four bytes; the length of the header in bytes, again in four; the header, as JSON; and the tensors,
+float16, in the order in which the header lists their names and shapes, with nothing in between.
+"""
+
+import json
+import zlib
+from pathlib import Path
 from typing import Any
 
-import ipywidgets
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from torch import nn
 
-from vitlib.create import create_model, list_models
-from vitlib.data import load_data
-from vitlib.data.decode import decode, to_channels
-from vitlib.explain.answers import in_eval_mode
-from vitlib.explain.methods import METHODS, class_names, find_method
-from vitlib.matching import check_explains_pictures
+from vitlib.attention import Attention
+from vitlib.checkpoints.native import FilePath
+from vitlib.files import atomic_write, refuse_non_file
+from vitlib.matching import as_vision_transformer
 from vitlib.model import VisionTransformer
-from vitlib.plots import plot_maps
+from vitlib.patch import PatchEmbed
 
-_DIGITS = "72345"  # one test digit of each of these classes
-_PHOTOS = {"photo: astronaut": "astronaut", "photo: cat": "chelsea"}  # of scikit-image
-_MAX_BYTES, _MAX_PIXELS = 20_000_000, 50_000_000  # of an upload
-_NONE = "none"  # no particular head or class; to a Dropdown, None means that nothing is chosen
-_WITHOUT_KERNEL = (
-    "<p><em>In a live notebook, an explorer stands here: upload a picture, choose a model, layer, "
-    "head and method, and see the maps. Open this chapter in Jupyter or Colab to use it.</em></p>"
-)
+_MAGIC = b"ViT1"  # another number whenever an older vit.js could not read what is written
+_MAX_BYTES = 8_000_000  # of a file: it travels inside a page
 
 
-def attention_explorer(models: Mapping[str, VisionTransformer] | None = None) -> "Explorer":
-    """Controls for a live kernel: upload a picture, choose a model and a method, see the map.
+class Explorer:
+    """A model for a page: `save_weights` writes the file that static/vit.js loads and computes.
 
     Args:
-        models: {name: model}, each with a head and with the `mean` and `std` of its data. Default:
-            the pretrained models that come with vitlib, which read digits, white on black.
+        model: a VisionTransformer, on any device and in any precision; it is not changed.
 
-    Raises ValueError for models that can't be used.
-    """
-    return Explorer(models)
-
-
-class Explorer(ipywidgets.VBox):
-    """What `attention_explorer` makes.
-
-    The controls offer the layers, heads and classes that the chosen model has, and only those
-    options that the method takes. `message` shows the model's answer, and errors in words.
+    Raises ValueError for anything else.
     """
 
-    def __init__(self, models: Mapping[str, VisionTransformer] | None = None) -> None:
-        if not isinstance(models, Mapping | None):
-            raise ValueError(f"expected models as {{name: model}}, got {type(models).__name__}")
-        self._models: dict[str, VisionTransformer] = {}
-        for name, model in (models or {}).items():
-            self._models[name] = check_explains_pictures(model, name)
-        names = list(self._models) or _packaged_models()
-        self._pictures = _example_pictures()
-        self._paused = True  # nothing is drawn while controls are being set
+    def __init__(self, model: nn.Module):
+        self.model = as_vision_transformer(model)
 
-        wide = {"style": {"description_width": "4.5rem"}}
-        self.picture = ipywidgets.Dropdown(
-            options=list(self._pictures), description="Picture", **wide
-        )
-        self.upload = ipywidgets.FileUpload(
-            accept="image/*", description="Upload a picture", layout=ipywidgets.Layout(width="auto")
-        )
-        self.invert = ipywidgets.Checkbox(
-            description="Invert (dark ink on light paper)", indent=False,
-            layout=ipywidgets.Layout(width="auto"),
-        )  # fmt: skip
-        self.model = ipywidgets.Dropdown(options=names, description="Model", **wide)
-        self.method = ipywidgets.Dropdown(
-            options=[(row.label, name) for name, row in METHODS.items()],
-            description="Method",
-            **wide,
-        )
-        self.layer = ipywidgets.IntSlider(min=0, max=0, description="Layer", **wide)
-        self.head = ipywidgets.Dropdown(description="Head", **wide)
-        self.target = ipywidgets.Dropdown(description="Class", **wide)
-        self.message = ipywidgets.HTML()
-        self.shown = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%"))
-        super().__init__([
-            ipywidgets.HBox([self.picture, self.upload, self.invert],
-                            layout=ipywidgets.Layout(flex_flow="row wrap")),
-            ipywidgets.HBox([self.model, self.method, self.layer, self.head, self.target],
-                            layout=ipywidgets.Layout(flex_flow="row wrap")),
-            self.message,
-            self.shown,
-        ])  # fmt: skip
-        self._follow_model()
-        for control in (self.picture, self.invert, self.layer, self.head, self.target):
-            control.observe(self._draw, "value")
-        self.upload.observe(self._take_upload, "value")
-        self.model.observe(self._follow_model, "value")
-        self.method.observe(self._follow_method, "value")
+    def save_weights(self, path: FilePath) -> Path:
+        """Write the model's weights in half precision, with its settings, to `path`; return it.
 
-    def __repr__(self) -> str:
-        return "Explorer: upload a picture, choose a model and a method, see the map"
+        The file also says `model.classes`, `model.mean` and `model.std`, as far as they are known.
+        vit.js takes images of the model's own `img_size`, also with dynamic_img_size=True. Missing
+        folders are created; an older file at `path` stays until the new one is complete.
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        data = dict(super()._repr_mimebundle_(**options) or {})
-        return {**data, "text/plain": repr(self), "text/html": _WITHOUT_KERNEL}
+        Raises ValueError, and writes nothing, for a model that vit.js does not compute: with
+        another `embed_layer` than PatchEmbed, with a norm inside it, another `norm_layer` than
+        LayerNorm, another `act_layer` than the exact GELU, or with modules that were exchanged for
+        others; for weights that are not finite in half precision (up to 65,504); for a file above
+        8 MB; and for a `path` that is not a file.
+        """
+        path = Path(path)
+        refuse_non_file(path)
+        content = _packed(self.model)
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(content)
+        return path
 
-    # The controls
 
-    def _follow_model(self, change: Any = None) -> None:
-        """Offer the chosen model's layers, heads and classes; keep the choices that it has, too."""
-        model = self._chosen_model()
-        heads: int = model.config["num_heads"]
-        layer, head, target = self.layer.value, self.head.value, self.target.value
-        first = change is None
-        self._paused = True
-        self.layer.max = len(model.blocks) - 1
-        self.layer.value = self.layer.max if first else min(layer, self.layer.max)
-        self.head.options = [("mean of all", _NONE), *((str(h), h) for h in range(heads))]
-        self.head.value = head if head in range(heads) else _NONE
-        classes = [(name, number) for number, name in enumerate(class_names(model))]
-        self.target.options = [("as predicted", _NONE), *classes]
-        self.target.value = target if target in range(len(classes)) else _NONE
-        self._follow_method()
-
-    def _follow_method(self, change: Any = None) -> None:
-        for name in ("layer", "head", "target"):
-            getattr(self, name).disabled = name not in METHODS[self.method.value].options
-        self._paused = False
-        self._draw()
-
-    def _take_upload(self, change: Any) -> None:
-        """Make the uploaded picture one of the choices, or say why that is not possible."""
-        for file in self.upload.value:
-            name, content = f"uploaded: {file['name']}", bytes(file["content"])
-            if reason := _why_unusable(content):
-                self._show(f"{file['name']} {reason}. The picture below is still the previous one.")
-                continue
-            self._pictures[name] = content
-            self._paused = True
-            self.picture.options = list(self._pictures)
-            self.picture.value = name
-            self._paused = False
-            self._draw()
-
-    # The picture
-
-    def _draw(self, change: Any = None) -> None:
-        if self._paused:
-            return
-        try:
-            self._draw_map()
-        except Exception as error:  # in a callback, a traceback would end in the kernel's log
-            self.shown.value = b""
-            self._show(f"This can't be drawn: {type(error).__name__}: {error}")
-
-    def _draw_map(self) -> None:
-        model, method = self._chosen_model(), self.method.value
-        with warnings.catch_warnings(record=True, action="always") as guessed:  # what is white
-            pixels = torch.from_numpy(self._chosen_pixels(model)) / 255  # (1, C, H, W)
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (model.mean, model.std))
-        weight = model.cls_token
-        inputs = ((pixels - mean) / std).to(weight.device, weight.dtype)
-        values = {name: getattr(self, name).value for name in METHODS[method].options}
-        chosen = {name: None if value == _NONE else value for name, value in values.items()}
-        maker = find_method(model, method, **chosen)
-        grid = maker.make(inputs).cpu()  # (1, h, w), or colours (1, h, w, 3)
-        with in_eval_mode(model), torch.no_grad():
-            probability, answer = model(inputs)[0].float().softmax(dim=0).max(dim=0)
-        figure = plot_maps(pixels, {maker.title: grid}, ["picture"], alone=True)
-        buffer = BytesIO()
-        figure.savefig(buffer, format="png", dpi=110)
-        self.shown.value = buffer.getvalue()
-        if maker.kind == "colours":
-            about = "paints them as red, green and blue."
-        else:
-            row, column = divmod(int(grid.argmax()), grid.shape[-1])
-            about = (
-                f"is largest in row {row}, column {column} of {grid.shape[-2]} × "
-                f"{grid.shape[-1]}: {float(grid.max()):.3g}."
+def _packed(model: VisionTransformer) -> bytes:
+    """The whole file."""
+    _check_size(2 * sum(tensor.numel() for tensor in model.state_dict().values()))
+    _check_computable(model)
+    tensors = {name: tensor.detach().cpu().half() for name, tensor in model.state_dict().items()}
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ValueError(
+                f"{name} holds numbers that half precision does not: NaN, infinity, or beyond "
+                f"±65,504"
             )
-        self._show(
-            f"The model's answer: {class_names(model)[int(answer)]} ({probability:.1%}). The map, "
-            f"{maker.title}, {about}" + "".join(f" Note: {warning.message}." for warning in guessed)
+    header = _settings(model) | {"tensors": [[n, list(t.shape)] for n, t in tensors.items()]}
+    text = json.dumps(header, ensure_ascii=False).encode()
+    numbers = b"".join(tensor.numpy().astype("<f2").tobytes() for tensor in tensors.values())
+    body = len(text).to_bytes(4, "little") + text + numbers
+    content = _MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
+    _check_size(len(content))
+    return content
+
+
+def _settings(model: VisionTransformer) -> dict[str, Any]:
+    """What vit.js needs besides the tensors and cannot read off their names and shapes."""
+    scales = {float(module.scale) for module in model.modules() if isinstance(module, Attention)}
+    epsilons = {module.eps for module in model.modules() if isinstance(module, nn.LayerNorm)}
+    for name, values in (("qk_scale", scales), ("eps of LayerNorm", epsilons)):
+        if len(values) > 1:
+            raise ValueError(f"{name} must be the same everywhere, got {sorted(values)}")
+    return {
+        "img_size": model.img_size,
+        "num_heads": model.config["num_heads"],
+        "depth": len(model.blocks),
+        "scale": next(iter(scales), None),  # none without blocks
+        "eps": next(iter(epsilons), None),  # none if norm_layer is nn.Identity
+        "global_pool": model.global_pool,
+        "classes": None if model.classes is None else [str(name) for name in model.classes],
+        "mean": None if model.mean is None else [float(value) for value in model.mean],
+        "std": None if model.std is None else [float(value) for value in model.std],
+    }
+
+
+def _check_size(size: int) -> None:
+    if size > _MAX_BYTES:
+        raise ValueError(
+            f"the weights take {size / 1e6:.1f} MB in half precision, and a page holds up to "
+            f"{_MAX_BYTES / 1e6:.0f}: use a smaller model, for example vit_micro_patch4_32 (3.2 MB)"
         )
 
-    def _chosen_model(self) -> VisionTransformer:
-        name = self.model.value
-        if name not in self._models:  # packaged models are loaded when they are first needed
-            self._models[name] = create_model(name, pretrained=True)
-        return self._models[name]
 
-    def _chosen_pixels(self, model: VisionTransformer) -> np.ndarray:
-        pixels = decode(self._pictures[self.picture.value], model.img_size)
-        batch = np.array([to_channels(pixels, model.in_chans)])  # a copy, which torch may own
-        return 255 - batch if self.invert.value else batch
-
-    def _show(self, text: str) -> None:
-        self.message.value = escape(text)
+def _check_computable(model: VisionTransformer) -> None:
+    """Raise a ValueError that names the option, or the module, that vit.js does not compute."""
+    problem: str | None
+    if type(model) is not VisionTransformer:
+        problem = f"it is a {type(model).__name__}, expected VisionTransformer itself"
+    else:
+        problem = _unknown_layer(model) or _exchanged_part(model)
+    if problem:
+        raise ValueError(f"a page cannot compute this model: {problem}")
 
 
-def _packaged_models() -> list[str]:
-    """The presets whose weights come with vitlib, those with the finest patches first."""
-    weights = files("vitlib") / "weights"
-    return [name for name in list_models() if (weights / f"{name}.safetensors").is_file()]
-
-
-def _example_pictures() -> dict[str, bytes]:
-    """Pictures to start with, as files: some test digits, and photos that suit no digit model."""
-    from skimage import data as photos  # takes a while to import
-
-    test = load_data("mnist5k").test
-    pictures = {}
-    for digit in _DIGITS:
-        first = int((test.labels == int(digit)).nonzero()[0])
-        pictures[f"test digit {first}: a {digit}"] = _as_file(test.images[first, 0].numpy())
-    for name, photo in _PHOTOS.items():
-        pictures[name] = _as_file(getattr(photos, photo)())
-    return pictures
-
-
-def _as_file(pixels: np.ndarray) -> bytes:
-    buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, format="png", compress_level=1)
-    return buffer.getvalue()
-
-
-def _why_unusable(content: bytes) -> str | None:
-    """Why an uploaded file can't be used, in words that follow its name; None if it can."""
-    if len(content) > _MAX_BYTES:
-        return f"has {len(content) / 1e6:.0f} MB, more than {_MAX_BYTES / 1e6:.0f}"
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(content)) as image:
-            width, height = image.size  # known before anything is decoded
-        if width * height > _MAX_PIXELS:
-            return f"has {width} × {height} pixels, more than {_MAX_PIXELS // 10**6} million"
-        with warnings.catch_warnings(action="ignore"):  # said when it is drawn
-            decode(content, (28, 28))
-    except Image.DecompressionBombError:  # Pillow's own limit
-        return f"has far more than {_MAX_PIXELS // 10**6} million pixels"
-    except UnidentifiedImageError:
-        return "is not a picture, or of a kind that can't be read here"
-    except Exception as error:  # a broken file can raise nearly anything in a decoder
-        return f"can't be read: {error}"
+def _unknown_layer(model: VisionTransformer) -> str | None:
+    """The option with a layer that vit.js lacks, in words; None if there is no such option."""
+    embed = model.patch_embed
+    if type(embed) is not PatchEmbed:
+        return f"embed_layer makes a {type(embed).__name__}, expected a PatchEmbed"
+    if type(embed.norm) is not nn.Identity:
+        return f"embed_layer has norm_layer={type(embed.norm).__name__}, expected None"
+    for name, module in model.named_modules():
+        kind, place = type(module), name.rpartition(".")[2]
+        if place in ("norm", "norm1", "norm2", "fc_norm") and kind is not nn.Identity:
+            if kind is not nn.LayerNorm:
+                return f"norm_layer={kind.__name__}, expected LayerNorm"
+            if module.weight is None or module.bias is None:
+                return "norm_layer has no weight or no bias, expected both"
+        if place == "act" and name.startswith("blocks."):
+            if kind is not nn.GELU:
+                return f"act_layer={kind.__name__}, expected GELU"
+            if module.approximate != "none":
+                return f"act_layer=GELU with approximate={module.approximate!r}, expected 'none'"
     return None
+
+
+def _exchanged_part(model: VisionTransformer) -> str | None:
+    """What is not as the model's arguments make it, in words; None if all of it is."""
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        built = VisionTransformer(**model.config)
+    types, expected = (dict(map(_named_type, m.named_modules())) for m in (model, built))
+    for name in types | expected:
+        own, other = types.get(name, "missing"), expected.get(name, "missing")
+        if own != other:
+            return f"{name} is {own}, by the model's arguments it is {other}"
+    shapes, fitting = (
+        {n: tuple(t.shape) for n, t in m.state_dict().items()} for m in (model, built)
+    )
+    for name in shapes | fitting:
+        if shapes.get(name) != fitting.get(name):
+            return f"{name} is {shapes.get(name)}, by the model's arguments {fitting.get(name)}"
+    return None
+
+
+def _named_type(named: tuple[str, nn.Module]) -> tuple[str, str]:
+    name, module = named
+    heads = f" with {module.num_heads} heads" if isinstance(module, Attention) else ""
+    return name, f"{type(module).__qualname__}{heads}"

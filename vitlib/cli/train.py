@@ -29,6 +29,7 @@ from vitlib.model import VisionTransformer
 from vitlib.presets import PRESETS
 from vitlib.report import Report, write_report
 from vitlib.train import (
+    Profile,
     TrainConfig,
     TrainState,
     evaluate,
@@ -119,6 +120,11 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="run the steps through torch.compile",
     )  # fmt: skip
     p.add_argument(
+        "--profile", nargs="?", const="", metavar="TRACE", help="say at the end where the time "
+        "went, and how many images and tokens each second; with a file name, also write a Chrome "
+        "trace of a few steps there",
+    )  # fmt: skip
+    p.add_argument(
         "--quiet", dest="progress", action="store_false", default=argparse.SUPPRESS,
         help="no progress bar",
     )  # fmt: skip
@@ -170,6 +176,11 @@ def train(args: argparse.Namespace) -> None:
     if report is not None:
         check_output_path(report, weights=args.weights, checkpoint=out)
     config = replace(config, checkpoint=out)
+    profile = None
+    if args.profile is not None:
+        profile = Profile(args.profile or None)
+        if profile.trace is not None:
+            check_output_path(profile.trace, weights=args.weights, checkpoint=out, report=report)
 
     # train
     settings = {"data": describe_data(data), "model": describe_model(name, model)} | settings
@@ -180,7 +191,7 @@ def train(args: argparse.Namespace) -> None:
         open_checkpoint(out, "it would be overwritten. --fresh does so, or choose another --out")
     sys.stdout.flush()  # before the progress bar
     try:
-        history = fit(model, data, config, callbacks=continuing)
+        history = fit(model, data, config, callbacks=continuing, profile=profile)
     except (KeyboardInterrupt, SystemExit) as stop:
         if out.exists() and first:
             same = "the same command without --fresh" if args.fresh else "the same command"
@@ -191,6 +202,8 @@ def train(args: argparse.Namespace) -> None:
     if any(not told.is_said for told in continuing):
         print(f"{out} holds this run, and it is finished (--fresh starts anew)")
     print(f"trained {len(history.loss):,} steps in {history.seconds:.0f} s")
+    if profile is not None:
+        print(profile.summary())
     if history.val_accuracy:
         print(f"validation accuracy {history.val_accuracy[-1]:.2%}")
     # test

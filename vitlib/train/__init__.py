@@ -7,6 +7,7 @@
     resume.py        the state of a run between two steps, saved to and restored from a checkpoint
     interrupts.py    Ctrl-C and SIGTERM wait for the end of a step
     distributed.py   several processes: what they share, and what only the first of them does
+    profile.py       Profile: where the time of the steps goes
     evaluation.py    evaluate: loss, accuracy and answers
 
 Data go one way: data set and TrainConfig -> fit -> trained model and History -> evaluate.
@@ -17,11 +18,12 @@ from vitlib.train.distributed import ProcessLost, is_first_process
 from vitlib.train.evaluation import Evaluation, evaluate
 from vitlib.train.history import History, TrainConfig, TrainState
 from vitlib.train.loop import ema_update, fit, param_groups, pick_device, warmup_cosine
+from vitlib.train.profile import Profile
 
 __all__ = [
     "UNLABELLED",
-    "DistillationLoss", "Evaluation", "History", "PartlyLabelled", "ProcessLost", "TrainConfig",
-    "TrainState",
+    "DistillationLoss", "Evaluation", "History", "PartlyLabelled", "ProcessLost", "Profile",
+    "TrainConfig", "TrainState",
     "ema_update", "evaluate", "fit", "is_first_process", "param_groups", "pick_device",
     "warmup_cosine",
 ]  # fmt: skip

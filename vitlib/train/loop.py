@@ -40,6 +40,7 @@ from vitlib.train.distributed import join_processes
 from vitlib.train.evaluation import evaluate
 from vitlib.train.history import History, TrainConfig, TrainState
 from vitlib.train.interrupts import defer_interrupts, stop_for
+from vitlib.train.profile import Profile
 from vitlib.train.requirements import check_fit_arguments, check_partly_labelled
 from vitlib.train.resume import ResumableRun
 
@@ -51,6 +52,7 @@ def fit(
     *,
     callbacks: Sequence[Callable[[TrainState], object]] = (),
     distillation: DistillationLoss | None = None,
+    profile: Profile | None = None,
 ) -> History:
     """Train `model` on `data.train` for `config.steps` steps and return the record of it.
 
@@ -87,6 +89,7 @@ def fit(
         callbacks: functions, each called with a `TrainState` after every step. They cannot disturb
             the run's random numbers. An exception in one of them stops the run.
         distillation: the loss for a model built with `distilled=True`.
+        profile: is filled with the time of each stage of the steps.
 
     Raises ValueError before the first step for data that do not fit the model, for weights that
     are not float32, for an augmentation that does not know the number of channels, for a batch
@@ -107,6 +110,10 @@ def fit(
     if config.val_fraction:
         train, val = data.split(config.val_fraction, seed=config.seed)
     check_fit_arguments(model, train, config, distillation)
+    stage: Callable[[str], None] = _pass_over
+    if profile is not None:
+        profile.begin(model, train, device, config, processes.is_first)
+        stage = profile.enter
     batches = len(train) // config.batch_size  # in an epoch
     classes = getattr(model, "num_classes", len(data.classes))
 
@@ -166,8 +173,10 @@ def fit(
                 mean_loss = torch.zeros((), device=device)
                 parts = processes.share(index).chunk(config.accumulate)
                 for number, part in enumerate(parts, start=1):
+                    stage("data")
                     images, labels = (tensor.to(device) for tensor in train.batch(part))
                     # augment
+                    stage("augmentation")
                     images = augmentation(images)
                     # normalise
                     images = train.normalize(images)
@@ -175,6 +184,7 @@ def fit(
                     images, targets = _mixup_or_cutmix(images, labels, classes, config)
                     with processes.averaging(parallel, now=number == len(parts)):
                         # model
+                        stage("forward")
                         with autocast:
                             outputs = (
                                 parallel(images) if distillation is None else parallel(images, True)
@@ -190,10 +200,12 @@ def fit(
                                 images, outputs, targets, config.label_smoothing, share
                             )
                         # backward
+                        stage("backward")
                         loss = loss / len(parts)
                         loss.backward()
                     mean_loss += loss.detach()
                 # clip gradients
+                stage("optimizer")
                 norm = clip_grad_norm_(model.parameters(), config.clip_grad or math.inf)
                 lr = optimizer.param_groups[0]["lr"]
                 value = processes.mean(mean_loss).item()
@@ -207,6 +219,7 @@ def fit(
                     ema.update_parameters(model)
 
                 # The step is complete: record it, evaluate and save where it is time, call back.
+                stage("rest")
                 last = step == config.steps
                 history.loss.append(value)
                 history.lr.append(lr)
@@ -230,6 +243,8 @@ def fit(
                     stop_for(signum)
         finally:
             bar.close()
+            if profile is not None:
+                profile.end()
             model.load_state_dict(averaged.state_dict())
             parallel.eval()
     return history
@@ -324,6 +339,10 @@ def _fastest_attention(
     In PyTorch 2.13 that one function took more than half of a step: benchmarks/attention.py.
     """
     return unfused(model) if bf16 and device.type == "cpu" else nullcontext()
+
+
+def _pass_over(stage: str) -> None:
+    """What stands in for a profile where there is none."""
 
 
 def _validate(model: nn.Module, val: ImageSet) -> tuple[float, float]:

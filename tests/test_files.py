@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vitlib.files import atomic_write, check_output_path, refuse_non_file
+from vitlib.files import atomic_write, check_output_path, refuse_non_file, remove_leftovers
 
 
 def test_a_file_appears_at_the_end_and_nothing_else_is_left(tmp_path):
@@ -26,6 +26,17 @@ def test_a_former_file_stays_until_the_new_one_is_whole(tmp_path):
         temporary.write_text("new")
         assert path.read_text() == "former"
     assert path.read_text() == "new"
+
+
+def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "file.txt")
+    (tmp_path / ".file.txt.123.tmp").write_text("half")
+    stay = ["file.txt", ".file.txt.tmp", ".file.txt.x.tmp", "file.txt.123.tmp", ".other.123.tmp"]
+    for name in stay:
+        (tmp_path / name).write_text("")
+    remove_leftovers(link)
+    assert {p.name for p in tmp_path.iterdir()} == {"link", *stay}
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])

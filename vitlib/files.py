@@ -16,7 +16,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # see remove_leftovers
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -26,6 +26,17 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what a killed `atomic_write` to `path` left behind, which nobody else must write."""
+    path = path.resolve()
+    for leftover in path.parent.iterdir():
+        name = leftover.name
+        process = name.removeprefix(f".{path.name}.").removesuffix(".tmp")
+        if name == f".{path.name}.{process}.tmp" and process.isdecimal():
+            with contextlib.suppress(OSError):
+                leftover.unlink()
 
 
 def refuse_non_file(path: Path) -> None:

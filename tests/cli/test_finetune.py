@@ -292,7 +292,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(capsys, pictures, start
             raise KeyboardInterrupt
 
     with monkeypatch.context() as stopping:
-        stopping.setattr("vitlib.cli.train.fit", lambda *a, callbacks: fit(*a, callbacks=[stop]))
+        stopping.setattr("vitlib.cli.train.fit", lambda *a, **_: fit(*a, callbacks=[stop]))
         code, _, err = run(capsys, "train", *command, *QUICK, "--out", "cut.safetensors")
     assert code == 130
     assert "cut.safetensors holds the run" in err

@@ -51,7 +51,7 @@ def test_flags_reach_the_run(capsys):
         "--lr": "0.01", "--min-lr": "0.001", "--warmup-steps": "2", "--weight-decay": "0.1",
         "--label-smoothing": "0.2", "--mixup": "0.3", "--cutmix": "0.4", "--val-fraction": "0",
         "--eval-every": "7", "--checkpoint-every": "9", "--amp": "off", "--seed": "5",
-        "--patch-size": "4", "--out": "deep/er/run.safetensors",
+        "--accumulate": "2", "--patch-size": "4", "--out": "deep/er/run.safetensors",
     }  # fmt: skip
     pairs = [text for pair in flags.items() for text in pair]
     code, out, err = run(capsys, "train", "--data", "digits", "--quiet", *QUICK, *pairs)
@@ -60,7 +60,7 @@ def test_flags_reach_the_run(capsys):
     assert "validation" not in out
     found = read_checkpoint("deep/er/run.safetensors")
     config = found.training.info["history"]["config"]
-    for flag in list(flags)[:12]:
+    for flag in list(flags)[:13]:
         assert config[flag[2:].replace("-", "_")] == pytest.approx(
             flags[flag] if flag == "--amp" else float(flags[flag])
         )
@@ -101,8 +101,9 @@ def test_chapter_7s_command_is_chapter_7s_run(monkeypatch):
     class Called(Exception):
         pass
 
-    def fit(*arguments, callbacks):
+    def fit(*arguments, callbacks, profile):
         assert callbacks == []
+        assert profile is None
         raise Called(*arguments)
 
     monkeypatch.setattr("vitlib.cli.train.fit", fit)
@@ -269,7 +270,35 @@ def test_divergence_is_one_line(capsys):
     assert "training diverged" in error
 
 
-def test_ctrl_c_keeps_the_run_and_says_how_to_go_on():
+def test_profile_says_where_the_time_went(capsys):
+    command = ("train", "--data", "digits", "--quiet", *QUICK, "--out", "run", "--steps", "6")
+    out = run(capsys, *command, "--profile", "trace.json")[1]
+    assert re.search(r"time of 5 steps: data [\d.]+%, augmentation .*, forward .*, rest ", out)
+    assert re.search(r"[\d,]+ images and [\d,]+ tokens per second\n", out)
+    assert "trace trace.json" in out
+    assert Path("trace.json").stat().st_size > 1000
+    out = run(capsys, *command, "--fresh", "--profile")[1]
+    assert "tokens per second" in out
+    assert "trace" not in out
+    assert "run is already the name of the checkpoint" in refused(
+        capsys, *command, "--fresh", "--profile", "run"
+    )
+
+
+def test_other_processes_than_the_first_print_nothing(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")  # alone, to be quick: two are in tests/train
+    out = run(capsys, "train", "--data", "digits", "--quiet", *QUICK, "--report", "page.html")
+    assert out == (0, "", "")
+    assert not Path("page.html").exists()
+    error = refused(capsys, "train", "--data", "digits", *QUICK, "--accumulate", "3")
+    assert error.startswith("vitlib: error: process 1: batch_size 20 cannot be divided equally")
+
+
+@pytest.mark.parametrize(
+    ("signum", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_ctrl_c_and_sigterm_keep_the_run_and_say_how_to_go_on(signum, code, word):
     command = [sys.executable, "-m", "vitlib.cli", "train", "--data", "digits", "--augment", "none",
                "--steps", "100000", "--warmup-steps", "10"]  # fmt: skip
     process = subprocess.Popen(
@@ -281,13 +310,13 @@ def test_ctrl_c_keeps_the_run_and_says_how_to_go_on():
         while "loss=" not in seen:  # training has begun
             seen += (character := process.stderr.read(1))
             assert character, seen
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signum)
         out, err = process.communicate(timeout=120)
     finally:
         process.kill()
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "Traceback" not in err
     path = "runs/digits-vit_nano_patch7_28.safetensors"
-    assert f"vitlib: interrupted; {path} holds the run: the same command continues it" in err
+    assert f"vitlib: {word}; {path} holds the run: the same command continues it" in err
     assert "test accuracy" not in out
     assert len(read_checkpoint(path).training.info["history"]["loss"]) >= 1

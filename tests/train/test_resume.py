@@ -11,19 +11,18 @@ from pathlib import Path
 import pytest
 import torch
 from building import ROOT
-from train.tiny import SHORT, tiny_data, tiny_model, weights_of
+from train.tiny import DROPS, RANDOM, SHORT, Teacher, tiny_data, tiny_model, weights_of
 
-from vitlib.checkpoints import TrainingState, load_checkpoint, read_checkpoint, save_checkpoint
-from vitlib.data import ImageSet
-from vitlib.train import fit
-from vitlib.train.resume import CannotContinue
-
-# Everything that draws random numbers is on; 24 images in batches of 8 are 3 steps an epoch, so
-# that step 7, after the checkpoint of step 5, lies in another epoch than the checkpoint.
-RANDOM = replace(
-    SHORT, augment="affine", mixup=0.4, cutmix=0.4, checkpoint_every=5, ema_decay=0.9, eval_every=3
+from vitlib.checkpoints import (
+    TrainingState,
+    load_checkpoint,
+    native,
+    read_checkpoint,
+    save_checkpoint,
 )
-DROPS = {"drop_rate": 0.1, "drop_path_rate": 0.1, "attn_drop_rate": 0.1}
+from vitlib.data import ImageSet
+from vitlib.train import DistillationLoss, TrainConfig, fit
+from vitlib.train.resume import CannotContinue
 
 
 class Stop(Exception):
@@ -108,6 +107,94 @@ def test_a_killed_run_resumes_and_equals_an_uninterrupted_one(tmp_path, writing,
     compare_runs(whole.checkpoint, path)
 
 
+OFTEN = """
+import os, random, shutil, signal, sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import kornia.augmentation  # before the processes are forked, so that they start at once
+import torch
+from train import test_resume as t
+from vitlib.checkpoints import native
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def die_half_way(tensors, path, **_):
+    path.write_bytes(b"half a file")
+    die()
+
+def start(sabotage=lambda: None):
+    if process := os.fork():
+        return process
+    torch.set_num_threads({threads})
+    sabotage()
+    t.fit(t.tiny_model(**t.DROPS), t.tiny_data(), t.OFTEN_SAVED(path))
+    os._exit(0)
+
+def sabotaged(place, name, action):  # from the third checkpoint on
+    def sabotage():
+        count, true = [], getattr(place, name)
+        def call(*a, **k):
+            count.append(1)
+            return true(*a, **k) if len(count) < 3 else action(*a, **k)
+        setattr(place, name, call)
+    return sabotage
+
+def end_of(process):
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+folder = Path({folder!r})
+path, done = folder / "run.safetensors", []
+started = time.monotonic()
+assert end_of(start()) == 0
+whole = time.monotonic() - started
+path.rename(folder / "whole.safetensors")
+
+draw, kills = random.Random(0), 0  # kill -9 at any moment
+while kills < 10:
+    process = start()
+    time.sleep(draw.uniform(0.2, 0.7) * whole)
+    os.kill(process, signal.SIGKILL)
+    if end_of(process) == 0:  # it was faster
+        path.rename(folder / f"done{{kills}}.safetensors")
+    else:
+        kills += 1
+
+for place, name, action in [  # kill -9 at each line of the writer
+    (native, "save_file", die_half_way), (os, "chmod", die), (os, "fsync", die),
+    (os, "replace", die),
+]:
+    before = len(t.read_checkpoint(path).training.info["history"]["loss"]) if path.exists() else 0
+    if before > 14:
+        path.unlink()
+        before = 0
+    assert end_of(start(sabotaged(place, name, action))) == -signal.SIGKILL
+    assert len(t.read_checkpoint(path).training.info["history"]["loss"]) == before + 2
+    assert len(list(folder.glob(".run*.tmp"))) == 1  # what was being written
+assert end_of(start()) == 0
+path.rename(folder / "done.safetensors")
+print(*sorted(p.name for p in folder.iterdir()))
+"""
+
+
+def OFTEN_SAVED(path: Path) -> TrainConfig:
+    return replace(RANDOM, steps=24, checkpoint=path, checkpoint_every=1)
+
+
+def test_ten_kills_at_random_and_four_in_the_writer_change_nothing(tmp_path):
+    """Each process goes on where the last one was killed; the last removes what they left."""
+    script = OFTEN.format(
+        tests=str(ROOT / "tests"), threads=torch.get_num_threads(), folder=str(tmp_path)
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", script], env=environment, timeout=400, check=True)
+    files = {path.name for path in tmp_path.iterdir()}
+    assert {"whole.safetensors", "done.safetensors"} <= files
+    assert not [name for name in files if name.endswith(".tmp")]
+    for name in files - {"whole.safetensors"}:
+        compare_runs(tmp_path / "whole.safetensors", tmp_path / name)
+
+
 @pytest.fixture
 def python_handles_interrupts():
     """pytest-xdist's workers may ignore SIGINT."""
@@ -162,6 +249,59 @@ def test_a_second_ctrl_c_stops_at_once():
 
     with pytest.raises(Stop):
         fit(tiny_model(), tiny_data(), SHORT, callbacks=[twice])
+
+
+def test_sigterm_waits_for_the_step_saves_and_exits_with_143(tmp_path):
+    def terminated(state):
+        if state.step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)  # as from a cluster and from torchrun
+
+    former = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    config = replace(RANDOM, checkpoint=tmp_path / "run.safetensors")
+    try:
+        with pytest.raises(SystemExit) as stop:
+            fit(tiny_model(**DROPS), tiny_data(), config, callbacks=[terminated])
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        signal.signal(signal.SIGTERM, lambda *_: None)  # who has a handler keeps it
+        fit(tiny_model(), tiny_data(), SHORT, callbacks=[terminated])
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert stop.value.code == 143
+    assert len(read_checkpoint(config.checkpoint).training.info["history"]["loss"]) == 7
+
+
+def test_a_folder_that_became_read_only_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    config = replace(SHORT, checkpoint=tmp_path / "run.safetensors", checkpoint_every=4)
+
+    def protect(state):
+        if state.step == 5:
+            monkeypatch.setattr(native, "save_file", refuse)
+
+    def refuse(tensors, path, **_):
+        raise PermissionError(13, "Permission denied")
+
+    with pytest.raises(OSError, match=r"run\.safetensors.*Permission denied.*older.*untouched"):
+        fit(tiny_model(), tiny_data(), config, callbacks=[protect])
+    monkeypatch.undo()
+    assert len(read_checkpoint(config.checkpoint).training.info["history"]["loss"]) == 4
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    before = weights_of(tiny_model(3))
+    with pytest.raises(ValueError, match=r"cannot be written: .* is write-protected"):
+        fit(model := tiny_model(3), tiny_data(), replace(config, resume=False))
+    assert torch.equal(weights_of(model), before)
+    monkeypatch.undo()
+    fit(tiny_model(), tiny_data(), config)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert len(fit(tiny_model(), tiny_data(), config).loss) == 12  # finished: nothing to write
+
+
+def test_resume_refuses_a_run_with_a_teacher_that_is_now_without(tmp_path):
+    config = replace(SHORT, checkpoint=tmp_path / "run.safetensors")
+    model = tiny_model(distilled=True)
+    fit(model, tiny_data(), config, distillation=DistillationLoss(Teacher()))
+    with pytest.raises(CannotContinue, match=r"distillation \['hard', 0.5, 1.0\] there, None here"):
+        fit(model, tiny_data(), config)
 
 
 def test_a_finished_run_returns_its_history_at_once(tmp_path):

@@ -1,5 +1,7 @@
 """A model, a teacher and data that are trained in a moment, and settings for it."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -11,6 +13,13 @@ SHORT = TrainConfig(
     steps=12, batch_size=8, lr=5e-3, min_lr=1e-5, warmup_steps=3, val_fraction=0.25, eval_every=5,
     progress=False, augment="none",
 )  # fmt: skip
+
+# Everything that draws random numbers is on; 24 images in batches of 8 are 3 steps an epoch, so
+# that step 7, after the checkpoint of step 5, lies in another epoch than the checkpoint.
+RANDOM = replace(
+    SHORT, augment="affine", mixup=0.4, cutmix=0.4, checkpoint_every=5, ema_decay=0.9, eval_every=3
+)
+DROPS = {"drop_rate": 0.1, "drop_path_rate": 0.1, "attn_drop_rate": 0.1}
 
 
 def tiny_model(seed: int = 0, **options) -> VisionTransformer:

@@ -1,11 +1,12 @@
 """The entry point of the command line: `COMMANDS`, and how errors are shown.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0; 2 for an error in the request
-(one line, no traceback); 130 after Ctrl-C.
+(one line, no traceback); 130 after Ctrl-C; 143 after SIGTERM, if a training run could be saved.
 """
 
 import argparse
 import io
+import os
 import shlex
 import sys
 import warnings
@@ -16,6 +17,7 @@ import torch
 
 import vitlib
 from vitlib.cli import attend, eval, export, train
+from vitlib.train import ProcessLost, is_first_process
 from vitlib.train.resume import CannotContinue
 
 COMMANDS = (train, eval, attend, export)  # in the order of `vitlib --help`
@@ -37,20 +39,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.run(args)
         except CannotContinue as error:
             return _failed(f"{error.reason}. --fresh starts over, or choose another --out")
-        except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        except (ValueError, OSError, ImportError, FloatingPointError, ProcessLost) as error:
             return _failed(str(error))
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
             return _failed("not enough memory: try a smaller --batch-size or --img-size")
-        except KeyboardInterrupt as interrupt:
-            print(f"vitlib: {str(interrupt) or 'interrupted'}", file=sys.stderr)
-            return 130
+        except (KeyboardInterrupt, SystemExit) as stop:
+            by_keyboard = isinstance(stop, KeyboardInterrupt)
+            if is_first_process():
+                what = "interrupted" if by_keyboard else "terminated"
+                print(
+                    "vitlib: " + "; ".join([what, *getattr(stop, "__notes__", [])]), file=sys.stderr
+                )
+            return 130 if by_keyboard else 143
     return 0
 
 
 def _failed(message: str) -> int:
-    print(f"vitlib: error: {' '.join(message.split())}", file=sys.stderr)
+    which = "" if is_first_process() else f"process {os.environ['RANK']}: "
+    print(f"vitlib: error: {which}{' '.join(message.split())}", file=sys.stderr)
     return 2
 
 
@@ -69,7 +77,8 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    print(f"vitlib: warning: {message}", file=sys.stderr)
+    if is_first_process():
+        print(f"vitlib: warning: {message}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

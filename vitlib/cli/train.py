@@ -28,7 +28,15 @@ from vitlib.matching import match_model
 from vitlib.model import VisionTransformer
 from vitlib.presets import PRESETS
 from vitlib.report import Report, write_report
-from vitlib.train import TrainConfig, TrainState, evaluate, fit, pick_device
+from vitlib.train import (
+    Profile,
+    TrainConfig,
+    TrainState,
+    evaluate,
+    fit,
+    is_first_process,
+    pick_device,
+)
 
 _MAX_TOKENS = 256  # patches per image that a patch size chosen here may lead to
 
@@ -84,7 +92,8 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     p.add_argument("--seed", type=int, default=defaults.seed, help="(default: %(default)s)")
     for name, text in {
         "steps": "optimiser steps",
-        "batch_size": "images per step",
+        "batch_size": "images per step, of all processes together",
+        "accumulate": "parts in which a batch is computed, to save memory",
         "lr": "highest learning rate",
         "min_lr": "learning rate at the end",
         "warmup_steps": "steps up to the highest learning rate",
@@ -107,6 +116,15 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
             help=f"{text} (default: {value}{tuned})",
         )  # fmt: skip
     p.add_argument(
+        "--compile", action="store_true", default=argparse.SUPPRESS,
+        help="run the steps through torch.compile",
+    )  # fmt: skip
+    p.add_argument(
+        "--profile", nargs="?", const="", metavar="TRACE", help="say at the end where the time "
+        "went, and how many images and tokens each second; with a file name, also write a Chrome "
+        "trace of a few steps there",
+    )  # fmt: skip
+    p.add_argument(
         "--quiet", dest="progress", action="store_false", default=argparse.SUPPRESS,
         help="no progress bar",
     )  # fmt: skip
@@ -120,8 +138,10 @@ def _parse_freeze(text: str) -> str:
 
 def train(args: argparse.Namespace) -> None:
     """Train a model on a data set, from scratch or from given weights (--weights, fine-tuning),
-    and say how well it does on the test images.
+    and say how well it does on the test images. Several processes train together when torchrun
+    starts them: torchrun --nproc-per-node 2 -m vitlib train ...
     """
+    first = is_first_process()  # it alone prints, and writes files
     config, start = _check_request(args)
     # data and model
     size = args.img_size
@@ -156,24 +176,34 @@ def train(args: argparse.Namespace) -> None:
     if report is not None:
         check_output_path(report, weights=args.weights, checkpoint=out)
     config = replace(config, checkpoint=out)
+    profile = None
+    if args.profile is not None:
+        profile = Profile(args.profile or None)
+        if profile.trace is not None:
+            check_output_path(profile.trace, weights=args.weights, checkpoint=out, report=report)
 
     # train
     settings = {"data": describe_data(data), "model": describe_model(name, model)} | settings
-    print(data.summary(warned=False), *list(settings.values())[1:], sep="\n")
+    if first:
+        print(data.summary(warned=False), *list(settings.values())[1:], sep="\n")
     continuing = [_Continuing(out)] if out.exists() and not args.fresh else []
     if continuing:  # refuses a damaged file before anything is computed
         open_checkpoint(out, "it would be overwritten. --fresh does so, or choose another --out")
     sys.stdout.flush()  # before the progress bar
     try:
-        history = fit(model, data, config, callbacks=continuing)
-    except KeyboardInterrupt:
-        if not out.exists():
-            raise
-        same = "the same command without --fresh" if args.fresh else "the same command"
-        raise KeyboardInterrupt(f"interrupted; {out} holds the run: {same} continues it") from None
+        history = fit(model, data, config, callbacks=continuing, profile=profile)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if out.exists() and first:
+            same = "the same command without --fresh" if args.fresh else "the same command"
+            stop.add_note(f"{out} holds the run: {same} continues it")
+        raise
+    if not first:
+        return
     if any(not told.is_said for told in continuing):
         print(f"{out} holds this run, and it is finished (--fresh starts anew)")
     print(f"trained {len(history.loss):,} steps in {history.seconds:.0f} s")
+    if profile is not None:
+        print(profile.summary())
     if history.val_accuracy:
         print(f"validation accuracy {history.val_accuracy[-1]:.2%}")
     # test

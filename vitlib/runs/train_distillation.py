@@ -77,6 +77,7 @@ class LabelsTwice(DistillationLoss):
         outputs: tuple[Float[Tensor, "B K"], Float[Tensor, "B K"]],
         targets: Int64[Tensor, "B"] | Float[Tensor, "B K"],
         label_smoothing: float = 0.0,
+        share: float = 1.0,  # every image has a label
     ) -> Float[Tensor, ""]:
         logits, second_logits = (z.float() for z in outputs)
         first = F.cross_entropy(logits, targets, label_smoothing=label_smoothing)

@@ -60,8 +60,12 @@ class DistillationLoss:
         outputs: tuple[Float[Tensor, "B K"], Float[Tensor, "B K"]],
         targets: Int64[Tensor, "B"] | Float[Tensor, "B K"],
         label_smoothing: float = 0.0,
+        share: float = 1.0,
     ) -> Float[Tensor, ""]:
-        """The loss, one number. `targets` are labels or, after mixup or cutmix, probabilities."""
+        """The loss, one number. `targets` are labels or, after mixup or cutmix, probabilities.
+
+        Of a batch in parts, `share` is what `labelled_share` returns for this one.
+        """
         logits, dist_logits = (z.float() for z in outputs)
         labels_loss = F.cross_entropy(
             logits, targets, label_smoothing=label_smoothing, ignore_index=UNLABELLED
@@ -85,7 +89,7 @@ class DistillationLoss:
                 reduction="batchmean",
                 log_target=True,
             )
-        return (1 - self.alpha) * labels_loss + self.alpha * teacher_loss
+        return (1 - self.alpha) * share * labels_loss + self.alpha * teacher_loss
 
 
 class PartlyLabelled(ImageSet):
@@ -113,3 +117,15 @@ class PartlyLabelled(ImageSet):
     def batch(self, index: Int[Tensor, "b"]) -> tuple[Float[Tensor, "b C H W"], Int64[Tensor, "b"]]:
         images, labels = super().batch(index)
         return images, labels.where(self.has_label[index], UNLABELLED)
+
+
+def labelled_share(train: ImageSet, part: Int64[Tensor, "b"], whole: Int64[Tensor, "B"]) -> float:
+    """The share of labelled images in a part of a batch, as a multiple of that in the whole batch.
+
+    The mean over the labelled images of each part, times this, has as its mean over equal parts
+    the mean over all labelled images.
+    """
+    if not isinstance(train, PartlyLabelled):
+        return 1.0
+    here, all_in_all = (float(train.has_label[index].float().mean()) for index in (part, whole))
+    return here / all_in_all if all_in_all else 1.0

@@ -24,7 +24,10 @@ class TrainConfig:
 
     Args:
         steps: optimiser steps, a fixed number.
-        batch_size: images per step; the last, short batch of an epoch is dropped.
+        batch_size: images per step, of all processes together; the last, short batch of an epoch is
+            dropped.
+        accumulate: parts in which each process computes its share of a batch, one after the other,
+            adding up their gradients: less memory, the same step.
         lr: highest learning rate, reached after `warmup_steps` of linear growth.
         min_lr: learning rate at the end of the cosine.
         warmup_steps: steps of linear growth; with `steps` no larger than this, lr only grows.
@@ -39,6 +42,7 @@ class TrainConfig:
             one of the two, with equal probability.
         amp: "auto" (bfloat16 autocast on CUDA devices that compute in it, else off; on a CPU it is
             slower at small widths), "bf16" (always) or "off".
+        compile: whether the steps run through `torch.compile`.
         val_fraction: share of the training images held out for validation; 0 trains on all.
         eval_every: steps between two evaluations on the validation images.
         seed: seeds every random draw inside `fit`, the validation split included; below 2**63.
@@ -54,6 +58,7 @@ class TrainConfig:
 
     steps: int = 1500
     batch_size: int = 100
+    accumulate: int = 1
     lr: float = 3e-3
     min_lr: float = 0.0
     warmup_steps: int = 100
@@ -66,6 +71,7 @@ class TrainConfig:
     mixup: float = 0.0
     cutmix: float = 0.0
     amp: str = "auto"
+    compile: bool = False
     val_fraction: float = 0.1
     eval_every: int = 200
     seed: int = 0
@@ -76,7 +82,7 @@ class TrainConfig:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "eval_every", "checkpoint_every"):
+        for name in ("steps", "batch_size", "accumulate", "eval_every", "checkpoint_every"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("warmup_steps", "weight_decay", "mixup", "cutmix", "seed"):
             value = getattr(self, name)

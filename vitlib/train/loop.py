@@ -5,11 +5,15 @@ One step of `fit`, in this order:
     batch -> augment -> normalise -> mixup or cutmix -> model -> loss -> backward
     -> clip gradients -> AdamW -> learning rate -> moving average of the weights
 
+The batch may be divided among the processes that torchrun started (distributed.py), and again into
+`accumulate` parts: each part goes through the first line, and the gradients are the parts' mean.
+
 Random numbers come from torch's global CPU generator, which is seeded with `config.seed` before the
 first step. They are drawn in this order and nowhere else: at the start of each epoch one
 `torch.randperm(n)`; then in each step those of the augmentation, of mixup or cutmix, and of the
 model (dropout, stochastic depth; on a GPU these come from the GPU's generator). A loop that keeps
-this order gets the same losses.
+this order gets the same losses. Of several processes, each has a seed of its own that follows from
+`config.seed`, and all take the order of images of the first.
 """
 
 import math
@@ -17,7 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int64
@@ -31,12 +35,14 @@ from tqdm import tqdm
 from vitlib.attention import unfused
 from vitlib.checkpoints import unwrapped
 from vitlib.data import ImageData, ImageSet, augment, cutmix, mixup
-from vitlib.data.sets import same_statistics
-from vitlib.matching import check_fits
-from vitlib.train.distillation import DistillationLoss, PartlyLabelled
+from vitlib.train.distillation import DistillationLoss, PartlyLabelled, labelled_share
+from vitlib.train.distributed import join_processes
 from vitlib.train.evaluation import evaluate
 from vitlib.train.history import History, TrainConfig, TrainState
-from vitlib.train.resume import ResumableRun, defer_interrupts
+from vitlib.train.interrupts import defer_interrupts, stop_for
+from vitlib.train.profile import Profile
+from vitlib.train.requirements import check_fit_arguments, check_partly_labelled
+from vitlib.train.resume import ResumableRun
 
 
 def fit(
@@ -46,6 +52,7 @@ def fit(
     *,
     callbacks: Sequence[Callable[[TrainState], object]] = (),
     distillation: DistillationLoss | None = None,
+    profile: Profile | None = None,
 ) -> History:
     """Train `model` on `data.train` for `config.steps` steps and return the record of it.
 
@@ -65,11 +72,15 @@ def fit(
     the next. Only the backward pass becomes shorter.
 
     With `checkpoint`, the run is saved there every `checkpoint_every` steps, at the end, and when
-    it is interrupted from the keyboard (after the current step; a second Ctrl-C stops at once). The
-    file is a checkpoint of the averaged weights, for `load_checkpoint`; and with `resume`, the same
-    call continues the run, on the same training images only. A resumed run equals an uninterrupted
-    one bit for bit, on the same machine and with the same number of threads. A finished run returns
-    its history at once.
+    it is interrupted by Ctrl-C or SIGTERM (after the current step; a second Ctrl-C stops at once).
+    The file is a checkpoint of the averaged weights, for `load_checkpoint`; and with `resume`, the
+    same call continues the run, on the same training images only. A resumed run equals an
+    uninterrupted one bit for bit, on the same machine and with the same number of threads and of
+    processes. A finished run returns its history at once.
+
+    Started by torchrun, all processes train together: each takes its share of every batch, and all
+    end with the same weights and the same history. The first one alone evaluates, saves, calls back
+    and shows the progress bar. BatchNorm counts only the images of its own process and part.
 
     A distilled model that is trained without `distillation` learns the labels with the mean of its
     two heads.
@@ -78,22 +89,31 @@ def fit(
         callbacks: functions, each called with a `TrainState` after every step. They cannot disturb
             the run's random numbers. An exception in one of them stops the run.
         distillation: the loss for a model built with `distilled=True`.
+        profile: is filled with the time of each stage of the steps.
 
     Raises ValueError before the first step for data that do not fit the model, for weights that
     are not float32, for an augmentation that does not know the number of channels, for a batch
-    larger than the training set, and for a checkpoint of another run; FloatingPointError as soon
-    as the loss or the gradients are not finite, before they reach the weights.
+    larger than the training set or not divisible among processes and parts, and for a checkpoint of
+    another run; FloatingPointError as soon as the loss or the gradients are not finite, before they
+    reach the weights; ProcessLost, a RuntimeError, when another process of the run has ended; after
+    SIGTERM SystemExit.
     """
     if callable(callbacks):
         raise ValueError("callbacks is a list of functions: callbacks=[f] for a single one")
+    processes = join_processes(config.device)  # those that torchrun started, or this one alone
+    processes.check_batch(config.batch_size, config.accumulate)
     compiled, model = model, unwrapped(model)
     device = pick_device(config.device)
     train, val = data.train, None
     if isinstance(data.train, PartlyLabelled):
-        _check_partly_labelled(config, distillation)
+        check_partly_labelled(config, distillation)
     if config.val_fraction:
         train, val = data.split(config.val_fraction, seed=config.seed)
-    _check_fit_arguments(model, train, config, distillation)
+    check_fit_arguments(model, train, config, distillation)
+    stage: Callable[[str], None] = _pass_over
+    if profile is not None:
+        profile.begin(model, train, device, config, processes.is_first)
+        stage = profile.enter
     batches = len(train) // config.batch_size  # in an epoch
     classes = getattr(model, "num_classes", len(data.classes))
 
@@ -102,6 +122,10 @@ def fit(
     model.to(device)
     if distillation is not None:
         distillation.teacher.to(device)
+    if config.compile and compiled is model:
+        compiled = cast(nn.Module, torch.compile(model))
+    # A share without labels does not use the class head.
+    parallel = processes.wrap(compiled, some_unused=isinstance(train, PartlyLabelled))
     bf16 = _use_bf16(config.amp, device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
@@ -115,11 +139,14 @@ def fit(
 
     gpus = [device] if device.type == "cuda" else []
     attention = _fastest_attention(model, device, bf16)
-    with torch.random.fork_rng(gpus), attention, defer_interrupts() as interrupted:
-        torch.manual_seed(config.seed)
+    held = defer_interrupts(alone=processes.count == 1)
+    connected = processes.watch(config.checkpoint)
+    with torch.random.fork_rng(gpus), attention, connected, held as interrupted:
+        torch.manual_seed(processes.seed(config.seed))
         run = ResumableRun(  # continues from its checkpoint, if there is one
-            model, ema=ema, optimizer=optimizer, data=data, config=config, distillation=distillation
-        )
+            model, ema=ema, optimizer=optimizer, data=data, config=config,
+            distillation=distillation, processes=processes,
+        )  # fmt: skip
         history = run.history
         schedule = partial(
             warmup_cosine, steps=config.steps, warmup_steps=config.warmup_steps,
@@ -130,42 +157,58 @@ def fit(
             vars(module).update(mean=data.mean, std=data.std, classes=data.classes)
 
         bar = tqdm(
-            total=config.steps, initial=run.step, unit="step", disable=not config.progress,
-            mininterval=0.5, dynamic_ncols=True,
+            total=config.steps, initial=run.step, unit="step", mininterval=0.5, dynamic_ncols=True,
+            disable=not (config.progress and processes.is_first),
         )  # fmt: skip
         started = time.perf_counter() - history.seconds
         try:
-            compiled.train()
+            parallel.train()
             for step in range(run.step + 1, config.steps + 1):
                 # batch
                 position = (step - 1) % batches  # in the epoch
                 if position == 0:
-                    run.order = torch.randperm(len(train))
+                    run.order = processes.from_first(torch.randperm(len(train)))
                 index = run.order[position * config.batch_size :][: config.batch_size]
-                images, labels = (tensor.to(device) for tensor in train.batch(index))
-                # augment
-                images = augmentation(images)
-                # normalise
-                images = train.normalize(images)
-                # mixup or cutmix
-                images, targets = _mixup_or_cutmix(images, labels, classes, config)
-                # model
-                with autocast:
-                    outputs = compiled(images) if distillation is None else compiled(images, True)
-                # loss
-                if distillation is None:
-                    loss = F.cross_entropy(
-                        outputs.float(), targets, label_smoothing=config.label_smoothing
-                    )
-                else:
-                    loss = distillation(images, outputs, targets, config.label_smoothing)
-                # backward
                 optimizer.zero_grad()
-                loss.backward()
+                mean_loss = torch.zeros((), device=device)
+                parts = processes.share(index).chunk(config.accumulate)
+                for number, part in enumerate(parts, start=1):
+                    stage("data")
+                    images, labels = (tensor.to(device) for tensor in train.batch(part))
+                    # augment
+                    stage("augmentation")
+                    images = augmentation(images)
+                    # normalise
+                    images = train.normalize(images)
+                    # mixup or cutmix
+                    images, targets = _mixup_or_cutmix(images, labels, classes, config)
+                    with processes.averaging(parallel, now=number == len(parts)):
+                        # model
+                        stage("forward")
+                        with autocast:
+                            outputs = (
+                                parallel(images) if distillation is None else parallel(images, True)
+                            )
+                        # loss
+                        if distillation is None:
+                            loss = F.cross_entropy(
+                                outputs.float(), targets, label_smoothing=config.label_smoothing
+                            )
+                        else:
+                            share = labelled_share(train, part, index)
+                            loss = distillation(
+                                images, outputs, targets, config.label_smoothing, share
+                            )
+                        # backward
+                        stage("backward")
+                        loss = loss / len(parts)
+                        loss.backward()
+                    mean_loss += loss.detach()
                 # clip gradients
+                stage("optimizer")
                 norm = clip_grad_norm_(model.parameters(), config.clip_grad or math.inf)
                 lr = optimizer.param_groups[0]["lr"]
-                value = loss.item()
+                value = processes.mean(mean_loss).item()
                 _stop_unless_finite(loss=value, norm=norm.item(), step=step, lr=lr, config=config)
                 # AdamW
                 optimizer.step()
@@ -176,31 +219,34 @@ def fit(
                     ema.update_parameters(model)
 
                 # The step is complete: record it, evaluate and save where it is time, call back.
+                stage("rest")
                 last = step == config.steps
                 history.loss.append(value)
                 history.lr.append(lr)
                 if val is not None and (last or step % config.eval_every == 0):
-                    result = evaluate(averaged, val)
-                    history.add_validation(step, result.loss, result.accuracy)
+                    loss_and_accuracy = processes.only_first(partial(_validate, averaged, val))
+                    history.add_validation(step, *loss_and_accuracy)
                 history.seconds = time.perf_counter() - started
                 if config.checkpoint and (last or step % config.checkpoint_every == 0):
                     run.save()
                 _show_progress(bar, history)
-                state = TrainState(
-                    step=step, steps=config.steps, loss=value, lr=lr,
-                    model=model, averaged=averaged, history=history,
-                )  # fmt: skip
-                with torch.random.fork_rng(gpus):
-                    for callback in callbacks:
-                        callback(state)
-                if interrupted():
+                if callbacks:
+                    state = TrainState(
+                        step=step, steps=config.steps, loss=value, lr=lr,
+                        model=model, averaged=averaged, history=history,
+                    )  # fmt: skip
+                    with torch.random.fork_rng(gpus):
+                        processes.only_first(partial(_call_back, callbacks, state))
+                if signum := processes.largest(interrupted()):
                     if config.checkpoint:
                         run.save()
-                    raise KeyboardInterrupt
+                    stop_for(signum)
         finally:
             bar.close()
+            if profile is not None:
+                profile.end()
             model.load_state_dict(averaged.state_dict())
-            compiled.eval()
+            parallel.eval()
     return history
 
 
@@ -295,58 +341,18 @@ def _fastest_attention(
     return unfused(model) if bf16 and device.type == "cpu" else nullcontext()
 
 
-def _check_fit_arguments(
-    model: nn.Module, train: ImageSet, config: TrainConfig, distillation: DistillationLoss | None
-) -> None:
-    check_fits(model, train)
-    _check_float32(model, "the model")
-    if len(train) < config.batch_size:
-        raise ValueError(
-            f"batch_size {config.batch_size} is larger than the {len(train)} training images"
-        )
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ValueError("every parameter of the model is frozen: there is nothing to train")
-    if distillation is None:
-        return
-    if not getattr(model, "distilled", False):
-        raise ValueError("distillation needs a model built with distilled=True")
-    if unwrapped(distillation.teacher) is model:
-        raise ValueError("the teacher is the model itself: distillation needs another one")
-    try:
-        check_fits(distillation.teacher, train)
-    except ValueError as error:
-        raise ValueError(f"the teacher does not fit the data: {error}") from error
-    _check_float32(distillation.teacher, "the teacher")
-    mean, std = (getattr(distillation.teacher, name, None) for name in ("mean", "std"))
-    if mean is not None and not same_statistics((mean, std), (train.mean, train.std)):
-        raise ValueError(
-            f"the teacher expects mean {mean} and std {std}, the data have {train.mean} and "
-            f"{train.std}: teacher and student see the same images"
-        )
+def _pass_over(stage: str) -> None:
+    """What stands in for a profile where there is none."""
 
 
-def _check_partly_labelled(config: TrainConfig, distillation: DistillationLoss | None) -> None:
-    if distillation is None:
-        raise ValueError("some images have no label: give fit a teacher, distillation=...")
-    if config.mixup or config.cutmix:
-        raise ValueError("mixup and cutmix mix labels, and some images have none")
-    if config.val_fraction:
-        raise ValueError(
-            "some images have no label to validate by: set val_fraction=0.0, and keep labelled "
-            "images back yourself"
-        )
+def _validate(model: nn.Module, val: ImageSet) -> tuple[float, float]:
+    result = evaluate(model, val)
+    return result.loss, result.accuracy
 
 
-def _check_float32(model: nn.Module, who: str) -> None:
-    """Small steps of AdamW would be lost in half precision; amp keeps the weights in float32."""
-    tensors = [*model.parameters(), *model.buffers()]
-    found = {t.dtype for t in tensors if t.is_floating_point()} - {torch.float32}
-    if found:
-        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
-        raise ValueError(
-            f"fit trains in float32, but {who} has weights in {names}: call its .float() first. "
-            f'For speed, TrainConfig(amp="bf16") computes in half precision with such weights'
-        )
+def _call_back(callbacks: Sequence[Callable[[TrainState], object]], state: TrainState) -> None:
+    for callback in callbacks:
+        callback(state)
 
 
 def _mixup_or_cutmix(

@@ -1,13 +1,8 @@
-"""Stopping and continuing: the state of a training run on disk, and when Ctrl-C may stop it."""
+"""Stopping and continuing: the state of a training run on disk."""
 
-import signal
-import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -24,8 +19,9 @@ from vitlib.checkpoints import (
 from vitlib.data import ImageData
 from vitlib.data.contents import describe_changes, hash_images
 from vitlib.data.sets import same_statistics
-from vitlib.files import refuse_non_file
+from vitlib.files import check_output_path, refuse_non_file, remove_leftovers
 from vitlib.train.distillation import UNLABELLED, DistillationLoss, PartlyLabelled
+from vitlib.train.distributed import Processes
 from vitlib.train.history import History, TrainConfig
 
 
@@ -51,7 +47,11 @@ class ResumableRun:
     The file also holds a hash and the label of each training image, since a run continues on the
     same data only. Files of earlier versions do not: they are continued, with a warning.
 
-    Raises CannotContinue for a file that is the checkpoint of another run, or of none, and OSError
+    Of several processes, each reads the file, and the first writes it, with the random states of
+    all.
+
+    Raises CannotContinue for a file that is the checkpoint of another run, or of none; ValueError
+    for a place where no file can be written, and where processes do not see the same file; OSError
     if the folder of the checkpoint cannot be made.
     """
 
@@ -63,12 +63,14 @@ class ResumableRun:
         data: ImageData,
         config: TrainConfig,
         distillation: DistillationLoss | None,
+        processes: Processes = Processes(),  # noqa: B008 - frozen
     ):
         self.model, self.ema, self.optimizer, self.config = model, ema, optimizer, config
+        self.processes = processes
         self.history = History(config)
         self.order = torch.empty(0, dtype=torch.int64)  # of the images in the current epoch
         self._names = {id(p): name for name, p in model.named_parameters()}
-        self._description = _describe_run(model, data, distillation)
+        self._description = _describe_run(model, data, distillation, processes)
         self._device = next(model.parameters()).device
         if config.checkpoint is None:
             return
@@ -85,6 +87,16 @@ class ResumableRun:
         refuse_non_file(path)
         if config.resume and path.exists():
             self._restore(path)
+        if self.step < config.steps:
+            check_output_path(path)
+        steps = [int(step) for step in processes.gather(torch.tensor(self.step))]
+        if len(set(steps)) > 1:
+            raise ValueError(
+                f"the processes found {path} after steps {', '.join(map(str, steps))}: it must lie "
+                "in a folder that all of them see"
+            )
+        if processes.is_first:
+            remove_leftovers(path)  # of a process that was killed while it wrote
 
     @property
     def step(self) -> int:
@@ -94,14 +106,16 @@ class ResumableRun:
     def save(self) -> None:
         """Write `config.checkpoint`: the averaged weights as a model, and the rest next to them.
 
-        Raises FloatingPointError if a weight is not finite; the file is then left as it was.
+        All processes call this. Raises FloatingPointError if a weight is not finite; the file is
+        then left as it was.
         """
-        assert self.config.checkpoint is not None
+        path = self.config.checkpoint
+        assert path is not None
         weights = self.model.state_dict()
         if not all(w.isfinite().all() for w in weights.values() if w.is_floating_point()):
             raise FloatingPointError(
                 f"training diverged: the weights after step {self.step} are not finite. "
-                f"Try a smaller lr. {self.config.checkpoint} is left as it was."
+                f"Try a smaller lr. {path} is left as it was."
             )
         averaged, tensors = self.model, {}
         if self.ema is not None:
@@ -109,14 +123,19 @@ class ResumableRun:
             tensors = {f"weights/{name}": tensor for name, tensor in weights.items()}
         for name, state in zip(self._parameter_names(), self._moments(), strict=True):
             tensors |= {f"optimizer/{key}/{name}": value for key, value in state.items()}
-        tensors |= {"order": self.order, "rng": torch.get_rng_state()} | self._images
+        tensors |= {"order": self.order} | self._images
+        states = {"rng": torch.get_rng_state()}
         if self._device.type == "cuda":
-            tensors["rng_cuda"] = torch.cuda.get_rng_state(self._device)
+            states["rng_cuda"] = torch.cuda.get_rng_state(self._device)
+        for name, here in states.items():
+            for rank, one in enumerate(self.processes.gather(here)):
+                tensors[_of_rank(name, rank)] = one
         info = {
             "history": self.history.to_dict(), "facts": self._description,
             "mean and std": self._mean_std, "white": self._white,
         }  # fmt: skip
-        save_checkpoint(averaged, self.config.checkpoint, training=TrainingState(tensors, info))
+        training = TrainingState(tensors, info)
+        self.processes.only_first(lambda: save_checkpoint(averaged, path, training=training))
 
     def _restore(self, path: Path) -> None:
         checkpoint = read_checkpoint(path)
@@ -127,10 +146,11 @@ class ResumableRun:
             )
         info, tensors = run.info, run.tensors
         history = History.from_dict(info["history"])
+        facts = {"processes": 1} | info["facts"]  # earlier versions had only one
         differences = history.config.differences(self.config) + [
-            f"{name} {info['facts'].get(name)!r} there, {value!r} here"
+            f"{name} {facts.get(name)!r} there, {value!r} here"
             for name, value in self._description.items()
-            if info["facts"].get(name) != value
+            if facts.get(name) != value
         ]
         differences += self._compare_images(path, run)
         if differences:
@@ -142,9 +162,11 @@ class ResumableRun:
             self.ema.n_averaged.fill_(len(history.loss))
         self._restore_moments(_select_prefix("optimizer/", tensors))
         self.order = tensors["order"]
-        torch.set_rng_state(tensors["rng"])
-        if self._device.type == "cuda" and "rng_cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["rng_cuda"], self._device)
+        rank = self.processes.rank
+        torch.set_rng_state(tensors[_of_rank("rng", rank)])
+        on_gpu = tensors.get(_of_rank("rng_cuda", rank))
+        if self._device.type == "cuda" and on_gpu is not None:
+            torch.cuda.set_rng_state(on_gpu, self._device)
         self.history = replace(history, config=self.config)
 
     def _compare_images(self, path: Path, run: TrainingState) -> list[str]:
@@ -188,35 +210,11 @@ class ResumableRun:
             group["initial_lr"] = self.config.lr  # a scheduler that starts late needs it
 
 
-@contextmanager
-def defer_interrupts() -> Iterator[Callable[[], bool]]:
-    """Hold back a Ctrl-C, and yield a function that says whether there was one.
-
-    So no step is cut short; a second Ctrl-C interrupts at once. In other threads than the main one,
-    and where Python's own handler has been replaced, nothing changes.
-    """
-    pending: list[int] = []
-
-    def hold(signum: int, frame: FrameType | None) -> None:
-        if pending:
-            raise KeyboardInterrupt
-        pending.append(signum)
-
-    in_charge = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if in_charge:
-        signal.signal(signal.SIGINT, hold)
-    try:
-        yield lambda: bool(pending)
-    finally:
-        if in_charge:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def _describe_run(
-    model: nn.Module, data: ImageData, distillation: DistillationLoss | None
+    model: nn.Module,
+    data: ImageData,
+    distillation: DistillationLoss | None,
+    processes: Processes,
 ) -> dict[str, Any]:
     """What decides a run's outcome besides its settings, as JSON values."""
     facts: dict[str, Any] = {"model": type(model).__name__}
@@ -226,9 +224,16 @@ def _describe_run(
     facts |= {"data": data.name, "training images": len(data.train), "classes": list(data.classes)}
     started = getattr(model, "started_from", {})  # of fine-tuning
     facts |= {name: started.get(name) for name in ("weights", "freeze")}
+    facts["distillation"] = None
     if distillation is not None:
         facts["distillation"] = [distillation.kind, distillation.alpha, distillation.tau]
+    facts["processes"] = processes.count  # each has its own random numbers
     return facts
+
+
+def _of_rank(name: str, rank: int) -> str:
+    """A tensor's name in the file, where every process has its own; the first one's is plain."""
+    return f"{name}/{rank}" if rank else name
 
 
 def _select_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

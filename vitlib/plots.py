@@ -249,6 +249,17 @@ def plot_maps(
     return figure
 
 
+@_in_book_style
+def plot_finding(draw: Callable[[Any], None], square: bool = False) -> str:
+    """An SVG picture, in the book's style, of what `draw` draws into matplotlib axes."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(3, 3) if square else (5, 2.4))
+    draw(axes)
+    plt.close(figure)
+    return figure_svg(figure)
+
+
 def drawable(text: str) -> str:
     """`text` with a substitute for each character that matplotlib's font would draw as a box.
 

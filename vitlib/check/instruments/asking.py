@@ -109,6 +109,11 @@ def without_dropout(model: nn.Module) -> nn.Module:
     return model
 
 
+def is_norm(module: nn.Module) -> bool:
+    """Whether it is a norm by its name, and not a block or a wrapper that contains one."""
+    return "norm" in type(module).__name__.lower() and not any(True for _ in module.children())
+
+
 def smaller_batch(
     model: nn.Module, images: Float[Tensor, "B C H W"], count: int
 ) -> Float[Tensor, "b C H W"]:

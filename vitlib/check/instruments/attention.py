@@ -9,7 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitlib.check.instruments.asking import check_question, copied, evaluated, smaller_batch
+from vitlib.check.instruments.asking import (
+    check_question,
+    copied,
+    evaluated,
+    is_norm,
+    smaller_batch,
+)
 from vitlib.check.instruments.weights import AttentionSeen, attention_seen
 from vitlib.check.report import Finding
 from vitlib.palette import BLUE, GREY
@@ -117,16 +123,20 @@ def score_deviation(model: nn.Module, images: Float[Tensor, "B C H W"]) -> float
 def draw_weights(model: nn.Module, seed: int) -> None:
     """Every matrix and kernel from a normal distribution of deviation 1/√(inputs), biases 0.
 
-    Factors of norms and the like, and tokens, of which the first axis is 1, stay as they are.
+    Tokens, whose first axis is 1, get deviation 0.1: many start so small that the eps of a norm
+    would hide them. Factors of norms and the like stay as they are.
     """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
+        if is_norm(module):
+            continue
         is_layer = isinstance(module, nn.Linear | nn.Conv2d | nn.MultiheadAttention)
         for name, parameter in module.named_parameters(recurse=False):
-            if parameter.ndim >= 2 and parameter.shape[0] > 1:
-                inputs = parameter[0].numel() if is_layer else min(parameter.shape[-2:])
+            if parameter.ndim >= 2:
                 noise = torch.randn(parameter.shape, generator=generator)
-                parameter.copy_(noise / math.sqrt(inputs))
+                inputs = parameter[0].numel() if is_layer else min(parameter.shape[-2:])
+                is_token = not is_layer and parameter.shape[0] == 1
+                parameter.copy_(0.1 * noise if is_token else noise / math.sqrt(inputs))
             elif name.endswith("bias"):
                 parameter.zero_()
 

@@ -10,7 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitlib.check.instruments.asking import check_question, evaluated, logits, smaller_batch
+from vitlib.check.instruments.asking import (
+    check_question,
+    evaluated,
+    is_norm,
+    logits,
+    smaller_batch,
+)
 from vitlib.check.report import Finding
 from vitlib.palette import BLUE, GREY, ORANGE
 from vitlib.plots import plot_finding
@@ -64,7 +70,7 @@ def init_statistics(model: nn.Module, images: Float[Tensor, "B C H W"]) -> Findi
 
 def is_fresh(model: nn.Module) -> bool:
     """Whether the factors of every norm are still all alike, as no training leaves them."""
-    norms = [m for m in model.modules() if "norm" in type(m).__name__.lower()]
+    norms = [m for m in model.modules() if is_norm(m)]
     factors = [p for m in norms for p in m.parameters(recurse=False) if p.numel() > 1]
     return all(p.min() == p.max() for p in factors)
 
@@ -125,7 +131,7 @@ def norm_scope(model: nn.Module, images: Float[Tensor, "B C H W"]) -> Finding:
         if given and isinstance(given[0], Tensor) and given[0].ndim == 3 and given[0].shape[1] > 1:
             inputs.setdefault(name, given[0])
 
-    norms = {n: m for n, m in inner.named_modules() if "norm" in type(m).__name__.lower()}
+    norms = {n: m for n, m in inner.named_modules() if is_norm(m)}
     hooks = [module.register_forward_hook(partial(keep, name)) for name, module in norms.items()]
     try:
         logits(inner, images)

@@ -5,7 +5,7 @@ a copy, trained on a batch -> one batch by heart -> gradients, and what `respond
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -193,6 +193,9 @@ def gradient_coverage(
     F.cross_entropy(logits(inner, images, grad=True), labels).backward()
     sizes = [0.0 if p.grad is None else p.grad.norm().item() for _, p in named]
     idle = [name for (name, _), size in zip(named, sizes, strict=True) if not size > 0]
+    offered = parameters_of_other_results(inner, images) if idle else set()
+    # A mask token waits for images with a mask, which masked pretraining has.
+    idle = [n for n in idle if n not in offered and "mask" not in n.rpartition(".")[2]]
     plain = plain_tensors(inner)
     frozen = sum(not p.requires_grad for p in inner.parameters())
     number = f"{len(named) - len(idle)} of {len(named)} tensors"
@@ -213,6 +216,32 @@ def gradient_coverage(
         "gradients", bool(idle or plain), len(idle) + len(plain), number, sentence, cause,
         partial(plot_finding, partial(_draw_sizes, sizes)),
     )  # fmt: skip
+
+
+def parameters_of_other_results(model: nn.Module, images: Float[Tensor, "B C H W"]) -> set[str]:
+    """The names of parameters that a named result depends on, beside the logits.
+
+    Hugging Face's models hand a `pooler_output` from one module to the next, in a mapping. Where
+    the logits are computed without it, its layers are idle by intention.
+    """
+    results: list[Tensor] = []
+
+    def keep(_: nn.Module, __: object, output: object) -> None:
+        if isinstance(output, Mapping):
+            results.extend(v for v in output.values() if isinstance(v, Tensor) and v.grad_fn)
+
+    hooks = [module.register_forward_hook(keep) for module in model.modules()]
+    try:
+        logits(model, images, grad=True)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not results:
+        return set()
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    total = sum(((result.square()).sum() for result in results), torch.zeros(()))
+    grads = torch.autograd.grad(total, [p for _, p in named], allow_unused=True)
+    return {name for (name, _), grad in zip(named, grads, strict=True) if grad is not None}
 
 
 def plain_tensors(model: nn.Module) -> list[str]:
@@ -270,18 +299,8 @@ def dropout_coverage(model: nn.Module, images: Float[Tensor, "B C H W"]) -> Find
         return Finding("dropout", None, 0, "no nn.Dropout", "There is no dropout layer to look at.")
     idle = []
     for name in layers:
-        dropout = parents[name]
-        parent = parents[name.rpartition(".")[0]]
-        assert isinstance(dropout, nn.Dropout)
-        p, dropout.p = dropout.p, 0.0
-        for module in (parent, dropout):  # code with a fused kernel asks the parent for its mode
-            module.training = True
-        before = all_outputs(inner, images)
-        dropout.p = 0.5
-        after = all_outputs(inner, images)
-        dropout.p = p
-        for module in (parent, dropout):
-            module.training = False
+        path, _, own = name.rpartition(".")
+        before, after = (_in_training(inner, path, own, p, images) for p in (0.0, 0.5))
         if all(torch.equal(a, b) for a, b in zip(before, after, strict=True)):
             idle.append(name)
     sentence, cause = "Each dropout layer changes what the model computes in training.", ""
@@ -290,6 +309,25 @@ def dropout_coverage(model: nn.Module, images: Float[Tensor, "B C H W"]) -> Find
         cause = "the layer is built in `__init__` and never applied in `forward`."
     number = f"{len(layers) - len(idle)} of {len(layers)} layers are applied"
     return Finding("dropout", bool(idle), len(idle), number, sentence, cause)
+
+
+def _in_training(
+    model: nn.Module, path: str, name: str, p: float, images: Float[Tensor, "B C H W"]
+) -> list[Tensor]:
+    """What all modules give while one dropout layer, with rate p, and its parent are in training
+    mode. Code with a fused kernel asks the parent for its mode, and often for the rate as well, as
+    a number of the layer's name: `attn_drop_p` for `attn_drop`."""
+    model = copied(model)
+    parent = model.get_submodule(path)
+    dropout = parent.get_submodule(name)
+    assert isinstance(dropout, nn.Dropout)
+    dropout.p = p
+    for other, value in list(vars(parent).items()):
+        if other.startswith(name) and type(value) in (int, float):
+            setattr(parent, other, p)
+    for module in (parent, dropout):
+        module.training = True
+    return all_outputs(model, images)
 
 
 def all_outputs(model: nn.Module, images: Float[Tensor, "B C H W"]) -> list[Tensor]:

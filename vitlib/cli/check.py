@@ -75,8 +75,9 @@ def describe_finding(finding: Finding) -> str:
 
 
 def make_model(place: str, seed: int = 0) -> nn.Module:
-    """What the function at MODULE:FACTORY returns, with the current folder importable. What it draws
-    at random depends on the seed alone.
+    """What the function at MODULE:FACTORY returns, with the current folder importable.
+
+    The numbers that it draws depend on the seed alone, not on what importing it drew.
 
     Raises ValueError if there is no such module or function, if it fails, and if what it returns
     is no module.

@@ -13,6 +13,7 @@ from torch import nn
 from vitlib import MlpMixer, SmallCNN, VisionTransformer, check, create_model
 from vitlib.check.instruments.attention import HIGH, LOW
 from vitlib.check.instruments.weights import attention_seen
+from vitlib.palette import ORANGE
 
 
 def pictures(count=7, in_chans=3, side=SIDE):
@@ -285,9 +286,10 @@ def test_the_sentence_goes_on_to_the_cause():
         "a patch was. Are there positions, and are they added?"
     )
     assert not finding
-    assert "var(--vitlib-orange" in finding._repr_html_()
+    assert f"solid {ORANGE}" in finding._repr_html_()
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("model", "images", "message"),
     [

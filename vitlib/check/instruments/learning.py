@@ -190,13 +190,15 @@ def gradient_coverage(
         labels = classes_in_turn(inner, images)
     named = [(name, p) for name, p in inner.named_parameters() if p.requires_grad]
     inner.zero_grad(set_to_none=True)
+    before = plain_tensors(inner)
     F.cross_entropy(logits(inner, images, grad=True), labels).backward()
+    after = plain_tensors(inner)  # what the model keeps of its results is another tensor by now
+    plain = [name for name, tensor in before.items() if after.get(name) is tensor]
     sizes = [0.0 if p.grad is None else p.grad.norm().item() for _, p in named]
     idle = [name for (name, _), size in zip(named, sizes, strict=True) if not size > 0]
     offered = parameters_of_other_results(inner, images) if idle else set()
     # A mask token waits for images with a mask, which masked pretraining has.
     idle = [n for n in idle if n not in offered and "mask" not in n.rpartition(".")[2]]
-    plain = plain_tensors(inner)
     frozen = sum(not p.requires_grad for p in inner.parameters())
     number = f"{len(named) - len(idle)} of {len(named)} tensors"
     sentence, cause = "The loss depends on every parameter.", ""
@@ -244,13 +246,13 @@ def parameters_of_other_results(model: nn.Module, images: Float[Tensor, "B C H W
     return {name for (name, _), grad in zip(named, grads, strict=True) if grad is not None}
 
 
-def plain_tensors(model: nn.Module) -> list[str]:
-    """The names of tensors that look as if they were to be learned, and are no parameters.
+def plain_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The attributes, by name, that are tensors to be learned by their looks, and no parameters.
 
     Only unstructured ones, random numbers or zeros, count: rows of a table of sines and cosines,
     which code often keeps like this, all have one length.
     """
-    found = []
+    found = {}
     for path, module in model.named_modules():
         for name, value in vars(module).items():
             if not isinstance(value, Tensor) or not value.is_floating_point():
@@ -263,7 +265,7 @@ def plain_tensors(model: nn.Module) -> list[str]:
             )
             is_random = len(value.unique()) > 0.9 * value.numel()
             if (is_random and not is_table) or not value.any():
-                found.append(f"{path}.{name}".removeprefix("."))
+                found[f"{path}.{name}".removeprefix(".")] = value
     return found
 
 

@@ -131,5 +131,5 @@ def _interplay(model: nn.Module, images: Tensor) -> Finding:
 
 def _draw(jacobian: Tensor, axes: Any) -> None:
     relative = jacobian / jacobian.amax(dim=1, keepdim=True).clamp_min(1e-300)
-    axes.imshow(relative.sqrt(), vmin=0, vmax=1, cmap="vitlib", aspect="auto")
+    axes.imshow(relative.sqrt().cpu().numpy(), vmin=0, vmax=1, cmap="vitlib", aspect="auto")
     axes.set(xlabel="patch", ylabel="token", title="which patches a token hears of")

@@ -198,7 +198,7 @@ def _spans(side: int) -> list[slice]:
 
 
 def _draw_parts(effects: Tensor, reached: Tensor, axes: Any) -> None:
-    axes.imshow(effects, vmin=0, cmap="vitlib")
+    axes.imshow(effects.numpy(), vmin=0, cmap="vitlib")
     for row, column in (~reached).nonzero().tolist():
         axes.text(column, row, "×", color=ORANGE, ha="center", va="center")
     axes.set(xticks=[], yticks=[], title="what each part of the image changes")

@@ -63,7 +63,9 @@ def summary(seeds: int) -> dict:
         "seeds": seeds,
         "models": names,
         "values": {
-            instrument: {name: [min(v), max(v)] for name, v in by_model.items()}
+            instrument: {
+                name: [float(f"{x:.4g}") for x in (min(v), max(v))] for name, v in by_model.items()
+            }
             for instrument, by_model in values.items()
         },
         "found": found,
@@ -74,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     log = summary(parser.parse_args().seeds)
-    LOG.write_text(json.dumps(log, indent=1, ensure_ascii=False, allow_nan=True) + "\n", "utf8")
+    LOG.write_text(json.dumps(log, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf8")
     print(f"{len(log['models'])} models, {log['seeds']} seeds, found: {dict(log['found'])}")
 
 

@@ -4,6 +4,7 @@
 `plot_maps` and `overlay` maps beside and over images.
 """
 
+import hashlib
 import io
 import re
 import unicodedata
@@ -251,13 +252,18 @@ def plot_maps(
 
 @_in_book_style
 def plot_finding(draw: Callable[[Any], None], square: bool = False) -> str:
-    """An SVG picture, in the book's style, of what `draw` draws into matplotlib axes."""
+    """An SVG picture, in the book's style, of what `draw` draws into matplotlib axes.
+
+    It can stand in a page beside others: the names inside it are its own.
+    """
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(3, 3) if square else (5, 2.4))
     draw(axes)
     plt.close(figure)
-    return figure_svg(figure)
+    svg = re.sub(r' id="matplotlib[^"]*"', "", figure_svg(figure))
+    own = hashlib.sha256(svg.encode()).hexdigest()[:8]
+    return re.sub(r'(id="|url\(#|href="#)i(\d+)\b', rf"\g<1>f{own}-\2", svg)
 
 
 def drawable(text: str) -> str:

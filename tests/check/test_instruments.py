@@ -1,6 +1,7 @@
 """The instruments stay quiet on right models, and see the bugs that they are for."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -244,7 +245,7 @@ def test_nothing_is_left_behind():
 
 def test_each_instrument_works_alone_and_draws_itself():
     torch.manual_seed(0)
-    model = ViT()
+    model, seen = ViT(), set()
     for name in check.instruments.__all__:
         if name in ("examine", "parity_ladder", "start_loss", "norm_scope", "dropout_coverage"):
             continue
@@ -252,6 +253,9 @@ def test_each_instrument_works_alone_and_draws_itself():
         assert finding, str(finding)
         html = finding._repr_html_()
         assert html.count("<svg") == 1, name
+        ids = set(re.findall(r'id="([^"]+)"', html))
+        assert not ids & seen, name
+        seen |= ids
         assert "✓" in html
         assert f"<strong>✓ {finding.name}: " in html
     assert check.norm_scope(model, pictures())

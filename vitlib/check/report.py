@@ -118,6 +118,7 @@ class Finding:
 
     def _repr_html_(self) -> str:
         picture = "" if self.picture is None else self.picture()
+        picture = picture.replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1)
         return (
             f'<div class="check-report" role="status" style="border-left:4px solid '
             f'{_colour(self)};padding:.2em .9em;margin:.4em 0"><strong>{self.mark} '

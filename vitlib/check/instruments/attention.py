@@ -23,7 +23,7 @@ from vitlib.plots import plot_finding
 
 SUMS = 1e-3  # a sum of weights that is further from 1 is no rounding, in half precision neither
 # Deviation of the scores where queries and keys have deviation 1. On right models it lies between
-# 0.88 and 1.12 (benchmarks/instruments.json); 0.71 is D^-0.5 with two heads, 2 no scale at d = 4.
+# 0.99 and 1.04 (benchmarks/instruments.json); 0.71 is D^-0.5 with two heads, 2 no scale at d = 4.
 LOW, HIGH = 0.8, 1.4
 DRAWS = 4  # of random weights, over which the deviation is taken
 
@@ -150,10 +150,15 @@ def _unseen(name: str) -> Finding:
 
 def _draw_sums(sums: Sequence[Tensor], axes: Any) -> None:
     for layer, each in enumerate(sums):
-        axes.plot([layer, layer], [each.min(), each.max()], color=BLUE, linewidth=4)
+        axes.plot(
+            [layer, layer], [each.min(), each.max()], color=BLUE, linewidth=4, solid_capstyle="butt"
+        )
         axes.plot(layer, each.mean(), "o", color=BLUE, markersize=5)
     axes.axhline(1, color=GREY, linewidth=0.8)
-    axes.set(xlabel="layer", ylabel="sum of a query's weights", xticks=range(len(sums)))
+    top = max(2.0, *(1.05 * each.max().item() for each in sums))
+    axes.set(
+        xlabel="layer", ylabel="sum of a query's weights", xticks=range(len(sums)), ylim=(0, top)
+    )
 
 
 def _draw_entropies(seen: Sequence[AttentionSeen], axes: Any) -> None:

@@ -4,6 +4,7 @@
 `plot_maps`, `plot_heads` and `overlay` maps beside and over images.
 """
 
+import hashlib
 import io
 import re
 import unicodedata
@@ -303,6 +304,22 @@ def _label_range(ax: Any, values: Tensor) -> None:
     if values.ndim == 2:
         low, high = float(values.min()), float(values.max())
         ax.set_xlabel(f"{low:.2g} to {high:.2g}", size=9, color=MUTED, labelpad=2)
+
+
+@_in_book_style
+def plot_finding(draw: Callable[[Any], None], square: bool = False) -> str:
+    """An SVG picture, in the book's style, of what `draw` draws into matplotlib axes.
+
+    It can stand in a page beside others: the names inside it are its own.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(3, 3) if square else (5, 2.4))
+    draw(axes)
+    plt.close(figure)
+    svg = re.sub(r' id="matplotlib[^"]*"', "", figure_svg(figure))
+    own = hashlib.sha256(svg.encode()).hexdigest()[:8]
+    return re.sub(r'(id="|url\(#|href="#)i(\d+)\b', rf"\g<1>f{own}-\2", svg)
 
 
 def drawable(text: str) -> str:

@@ -7,6 +7,8 @@ In a notebook:
     check.patchify(my_patchify)   # a Report, which shows itself
     check.EXERCISES               # name -> Exercise(reference, mutants, accepted, ...)
     check.training(model, data)   # a Checklist: what keeps a model of any kind from learning
+    check.token_mixing(model, images)   # one of the instruments for a model of any kind: a Finding
+    check.examine(model, images)  # all of them: a Checklist
 
     exercise.py   an exercise, and how it answers     report.py     how the outcome is shown
     observing.py  what comes of its cases             compare.py    how two results are compared
@@ -15,7 +17,7 @@ In a notebook:
     naming.py     which mistake it is                 edit.py       how known mistakes are written
     pairs.py      two of them at once                 excluded.py   functions that a task forbids
     sandbox.py    how an answer is run, safely        probing.py    how the tests try an exercise
-    learnable.py  is a model able to learn?           responses.py  ... and does its answer respond?
+    learnable.py  is a model able to learn?           instruments/  its list, and more
 
 The exercises are in one folder per chapter, one file each, and are found by walking the folders.
 """
@@ -25,11 +27,50 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from vitlib.check.exercise import Exercise
+from vitlib.check.instruments import (
+    attention_rows,
+    batch_independence,
+    dropout_coverage,
+    entropy_by_depth,
+    eval_determinism,
+    every_part,
+    examine,
+    gradient_coverage,
+    init_statistics,
+    learnability,
+    norm_scope,
+    parity_ladder,
+    permutation,
+    start_loss,
+    token_mixing,
+)
 from vitlib.check.learnable import training
-from vitlib.check.report import Checklist, Report
+from vitlib.check.report import Checklist, Finding, Report
 from vitlib.wording import did_you_mean
 
-__all__ = ["EXERCISES", "Checklist", "Exercise", "Report", "training"]
+__all__ = [
+    "EXERCISES",
+    "Checklist",
+    "Exercise",
+    "Finding",
+    "Report",
+    "attention_rows",
+    "batch_independence",
+    "dropout_coverage",
+    "entropy_by_depth",
+    "eval_determinism",
+    "every_part",
+    "examine",
+    "gradient_coverage",
+    "init_statistics",
+    "learnability",
+    "norm_scope",
+    "parity_ladder",
+    "permutation",
+    "start_loss",
+    "token_mixing",
+    "training",
+]
 
 
 def _find_exercises() -> Iterator[Exercise]:

@@ -1,9 +1,11 @@
 """What a checker answers: in words, and in a notebook with your result drawn beside the target.
 
-`Report` is the answer to an exercise, `Checklist` that of `check.training`.
+`Report` is the answer to an exercise, `Finding` that of an instrument, and `Checklist` that of
+several, such as `check.training`.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
 
@@ -67,23 +69,73 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of the checklist: what was asked, how it turned out, and the number for it."""
+class Finding:
+    """What one instrument found about a model. True if nothing is wrong. A notebook shows it.
+
+    Attributes:
+        name: of the instrument, in a word or two.
+        found: whether something is wrong; None where there was nothing to look at.
+        value: the number that decides.
+        number: that number, and what it counts, in words.
+        sentence: what was found.
+        cause: the usual cause, if something was. It goes on from the sentence.
+        picture: draws it, as an SVG.
+    """
 
     name: str
-    passed: bool
+    found: bool | None
+    value: float
     number: str
     sentence: str
+    cause: str = ""
+    picture: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong, as far as it could be looked at."""
+        return not self.found
+
+    @property
+    def text(self) -> str:
+        """The sentence, and the usual cause."""
+        if self.cause[:1].islower():
+            return f"{self.sentence.removesuffix('.')}: {self.cause}"
+        return f"{self.sentence} {self.cause}".rstrip()
+
+    @property
+    def mark(self) -> str:
+        """✓, ✗, or ○ where there was nothing to look at."""
+        return "○" if self.found is None else "✗" if self.found else "✓"
+
+    def __bool__(self) -> bool:
+        return self.passed
 
     def __str__(self) -> str:
-        return f"{'✓' if self.passed else '✗'} {self.name}: {self.number}. {self.sentence}"
+        return f"{self.mark} {self.name}: {self.number}. {self.text}"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        picture = "" if self.picture is None else self.picture()
+        picture = picture.replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1)
+        return (
+            f'<div class="check-report" role="status" style="border-left:4px solid '
+            f'{_colour(self)};padding:.2em .9em;margin:.4em 0"><strong>{self.mark} '
+            f"{escape(self.name)}: {escape(self.number)}</strong>"
+            f'<p style="margin:.4em 0">{markdown_to_html(self.text)}</p>{picture}</div>'
+        )
+
+
+def _colour(finding: Finding) -> str:
+    return FAINT if finding.found is None else ORANGE if finding.found else BLUE
 
 
 @dataclass(frozen=True)
 class Checklist:
-    """The lines of `training`, in order; true if all of them passed. Shows itself in a notebook."""
+    """Several findings, in order; true if nothing is wrong. Shows itself in a notebook."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[Finding, ...]
 
     @property
     def failed(self) -> list[str]:
@@ -101,10 +153,10 @@ class Checklist:
     def _repr_html_(self) -> str:
         rows = "".join(
             f'<tr style="vertical-align:top;border-top:1px solid {_RULE}">'
-            f'<td style="color:{_TICK if one.passed else _CROSS}">{"✓" if one.passed else "✗"}'
-            f'</td><td style="text-align:left"><strong>{escape(one.name)}</strong><br>'
+            f'<td style="color:{_TICK if one.passed else _CROSS}">{one.mark}</td>'
+            f'<td style="text-align:left"><strong>{escape(one.name)}</strong><br>'
             f"{escape(one.number)}</td>"
-            f'<td style="text-align:left">{markdown_to_html(one.sentence)}</td></tr>'
+            f'<td style="text-align:left">{markdown_to_html(one.text)}</td></tr>'
             for one in self.lines
         )
         return f'<table class="check-report" role="status">{rows}</table>'

@@ -1,7 +1,8 @@
 """The entry point of the command line: `COMMANDS`, and how errors are shown.
 
-Results go to stdout, progress and errors to stderr. Exit codes: 0; 2 for an error in the request
-(one line, no traceback); 130 after Ctrl-C; 143 after SIGTERM, if a training run could be saved.
+Results go to stdout, progress and errors to stderr. Exit codes: 0; what the command returns, as
+`vitlib check` does; 2 for an error in the request (one line, no traceback); 130 after Ctrl-C; 143
+after SIGTERM, if a training run could be saved.
 """
 
 import argparse
@@ -16,11 +17,11 @@ from typing import TextIO
 import torch
 
 import vitlib
-from vitlib.cli import attend, eval, export, train
+from vitlib.cli import attend, check, eval, export, train
 from vitlib.train import ProcessLost, is_first_process
 from vitlib.train.resume import CannotContinue
 
-COMMANDS = (train, eval, attend, export)  # in the order of `vitlib --help`
+COMMANDS = (train, eval, attend, export, check)  # in the order of `vitlib --help`
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            args.run(args)
+            code: int = args.run(args) or 0
         except CannotContinue as error:
             return _failed(f"{error.reason}. --fresh starts over, or choose another --out")
         except (ValueError, OSError, ImportError, FloatingPointError, ProcessLost) as error:
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     "vitlib: " + "; ".join([what, *getattr(stop, "__notes__", [])]), file=sys.stderr
                 )
             return 130 if by_keyboard else 143
-    return 0
+    return code
 
 
 def _failed(message: str) -> int:

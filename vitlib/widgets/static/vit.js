@@ -119,7 +119,9 @@ function embed(model, pixels, at) {
     end += part.length;
   }
   if (!weights.pos_embed) return x;
-  return add(x, at("positions", weights.pos_embed.slice()));
+  const positions = new Float32Array(T * D); // with no_embed_class, the prefix tokens have none
+  positions.set(weights.pos_embed, positions.length - weights.pos_embed.length);
+  return add(x, at("positions", positions));
 }
 
 // (C, H, W) -> (N, C·P·Q), patches and pixels row by row

@@ -12,8 +12,9 @@ import pytest
 import torch
 from peers import random_images, transformers
 
-from vitlib import create_model, load_data
+from vitlib import create_model, evaluate, load_data
 from vitlib.checkpoints import load_pretrained, read_foreign
+from vitlib.weights.train_micro import LOG
 
 SHARED = os.environ.get("VITLIB_SHARED")
 pytestmark = pytest.mark.skipif(not SHARED, reason="VITLIB_SHARED names no folder of real files")
@@ -28,6 +29,12 @@ def test_cifar10_as_the_hub_stores_it():
     # these files hold the pictures as JPEG: the published mean is 0.4914, 0.4822, 0.4465
     assert data.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=5e-4)
     assert data.skipped == ()
+
+
+def test_the_packaged_model_of_photos_is_as_good_as_its_log_says():
+    photos = load_data(DATA / "cifar10").test
+    found = evaluate(create_model("vit_micro_patch4_32", pretrained=True), photos).accuracy
+    assert found == pytest.approx(json.loads(LOG.read_text())["test_accuracy"], abs=0.0005)
 
 
 def test_a_real_pretrained_vit_is_read_whole():

@@ -6,15 +6,17 @@ CI says so in its log; elsewhere these tests are skipped. Nothing that vitlib sh
 import json
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from peers import random_images, transformers
-
-from vitlib import create_model, evaluate, load_data
-from vitlib.checkpoints import load_pretrained, read_foreign
+from sklearn.neighbors import KNeighborsClassifier as NearestNeighbour
 from vitlib.weights.train_micro import LOG
+
+from vitlib import create_model, evaluate, fit_probe, load_data
+from vitlib.checkpoints import load_pretrained, read_foreign
 
 SHARED = os.environ.get("VITLIB_SHARED")
 pytestmark = pytest.mark.skipif(not SHARED, reason="VITLIB_SHARED names no folder of real files")
@@ -76,3 +78,19 @@ def test_a_real_dinov2_in_the_preset_is_reported():
     other = create_model("vit_base_patch14_dinov2", img_size=28, depth=1)
     with pytest.raises(ValueError, match="Build the model as the source was: depth=12, embed_dim"):
         load_pretrained(other, DATA / "dinov2_small", resize_pos_embed=True)
+
+
+def test_the_features_of_a_real_dinov2_tell_photos_apart(tmp_path):
+    """How well is chapter 15's to say; here, that they do, and better than the photos' pixels."""
+    photos = load_data(DATA / "cifar10", img_size=112)
+
+    def few(part, count):
+        index = torch.cat([(part.labels == label).nonzero()[:count, 0] for label in range(10)])
+        return part.subset(index)
+
+    photos = replace(photos, train=few(photos.train, 10), test=few(photos.test, 5))
+    model = create_model(str(DATA / "dinov2_small"), pretrained=True, img_size=112)
+    found = fit_probe(model, photos, neighbours=5, cache=tmp_path)
+    pixels = NearestNeighbour(1).fit(photos.train.images.flatten(1), photos.train.labels)
+    assert found.logistic.accuracy > 0.5
+    assert found.logistic.accuracy > pixels.score(photos.test.images.flatten(1), photos.test.labels)

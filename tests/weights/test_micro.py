@@ -1,5 +1,5 @@
-"""vit_micro_patch4_32, trained on CIFAR-10 for hours: the file is what its log says, and the log is
-of the script's stages. Its accuracy is measured again in tests/shared, where the photos are at hand.
+"""vit_micro_patch4_32, trained on CIFAR-10 for hours: the file is what its log says, and the log
+is of the script's stages. tests/shared measures its accuracy again, where the photos are at hand.
 """
 
 import json

@@ -304,6 +304,8 @@ def test_ctrl_c_and_sigterm_keep_the_run_and_say_how_to_go_on(signum, code, word
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
+        # Whoever runs the tests in the background ignores Ctrl-C, and children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         seen = ""

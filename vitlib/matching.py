@@ -5,7 +5,8 @@
     check_explains_pictures(model)        the same, and it says how to prepare picture files for it
     picture_channels(model)               the number of channels, 1 or 3
     check_inputs(model, images)           a batch of tensors can go through it
-    check_fits(model, image_set)          so can a whole set, labels included
+    check_images_fit(model, image_set)    so can a whole set of images
+    check_fits(model, image_set)          and its labels are among the model's classes
     normalised_for(model, image_set)      the set, normalised with the model's mean and std
     match_model(data, model)              a data set in the model's channels, and normalised so
 
@@ -110,6 +111,22 @@ def check_fits(model: nn.Module, image_set: ImageSet) -> None:
     `model` may be any module. What it does not state (`in_chans`, `img_size`,
     `num_classes`) is not checked.
     """
+    check_images_fit(model, image_set)
+    low, high = int(image_set.labels.min()), int(image_set.labels.max())
+    num_classes = getattr(model, "num_classes", high + 1)
+    if num_classes == 0:
+        raise ValueError(
+            f"the model has no head: call model.reset_classifier(n), n at least {high + 1} here"
+        )
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"the labels go from {low} to {high}, but the model has num_classes={num_classes}, "
+            f"for labels from 0 to {num_classes - 1}"
+        )
+
+
+def check_images_fit(model: nn.Module, image_set: ImageSet) -> None:
+    """The same for the images alone, whatever their labels are."""
     count, channels, height, width = image_set.images.shape
     if not count:
         raise ValueError("the data hold no images")
@@ -121,17 +138,6 @@ def check_fits(model: nn.Module, image_set: ImageSet) -> None:
         raise ValueError(
             f"the images are {height}×{width}, the model takes {size[0]}×{size[1]}: build it with "
             f"img_size={(height, width)}, or load the data with img_size={size}"
-        )
-    low, high = int(image_set.labels.min()), int(image_set.labels.max())
-    num_classes = getattr(model, "num_classes", high + 1)
-    if num_classes == 0:
-        raise ValueError(
-            f"the model has no head: call model.reset_classifier(n), n at least {high + 1} here"
-        )
-    if low < 0 or high >= num_classes:
-        raise ValueError(
-            f"the labels go from {low} to {high}, but the model has num_classes={num_classes}, "
-            f"for labels from 0 to {num_classes - 1}"
         )
 
 

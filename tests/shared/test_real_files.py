@@ -6,13 +6,16 @@ CI says so in its log; elsewhere these tests are skipped. Nothing that vitlib sh
 import json
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from peers import random_images, transformers
+from sklearn.neighbors import KNeighborsClassifier as NearestNeighbour
+from torch.nn import functional as F
 
-from vitlib import create_model, evaluate, load_data
+from vitlib import ImageSet, create_model, evaluate, fit_probe, load_data
 from vitlib.checkpoints import load_pretrained, read_foreign
 from vitlib.weights.train_micro import LOG
 
@@ -21,8 +24,13 @@ pytestmark = pytest.mark.skipif(not SHARED, reason="VITLIB_SHARED names no folde
 DATA = Path(SHARED or ".") / "data"
 
 
-def test_cifar10_as_the_hub_stores_it():
-    data = load_data(DATA / "cifar10")
+@pytest.fixture(scope="module")
+def cifar10():
+    return load_data(DATA / "cifar10")
+
+
+def test_cifar10_as_the_hub_stores_it(cifar10):
+    data = cifar10
     assert (len(data.train), len(data.test), len(data.classes)) == (50_000, 10_000, 10)
     assert data.train.images.shape[1:] == (3, 32, 32)
     assert torch.bincount(data.test.labels).tolist() == [1000] * 10
@@ -31,9 +39,9 @@ def test_cifar10_as_the_hub_stores_it():
     assert data.skipped == ()
 
 
-def test_the_packaged_model_of_photos_is_as_good_as_its_log_says():
-    photos = load_data(DATA / "cifar10").test
-    found = evaluate(create_model("vit_micro_patch4_32", pretrained=True), photos).accuracy
+def test_the_packaged_model_of_photos_is_as_good_as_its_log_says(cifar10):
+    model = create_model("vit_micro_patch4_32", pretrained=True)
+    found = evaluate(model, cifar10.test).accuracy
     assert found == pytest.approx(json.loads(LOG.read_text())["test_accuracy"], abs=0.0005)
 
 
@@ -76,3 +84,19 @@ def test_a_real_dinov2_in_the_preset_is_reported():
     other = create_model("vit_base_patch14_dinov2", img_size=28, depth=1)
     with pytest.raises(ValueError, match="Build the model as the source was: depth=12, embed_dim"):
         load_pretrained(other, DATA / "dinov2_small", resize_pos_embed=True)
+
+
+def test_the_features_of_a_real_dinov2_tell_photos_apart(cifar10, tmp_path):
+    """How well is chapter 15's to say; here, that they do, and better than the photos' pixels."""
+
+    def few(part, count):
+        index = torch.cat([(part.labels == label).nonzero()[:count, 0] for label in range(10)])
+        images = F.interpolate(part.images[index], (112, 112), mode="bilinear", antialias=True)
+        return ImageSet(images, part.labels[index], part.mean, part.std)
+
+    photos = replace(cifar10, train=few(cifar10.train, 10), test=few(cifar10.test, 5))
+    model = create_model(str(DATA / "dinov2_small"), pretrained=True, img_size=112)
+    found = fit_probe(model, photos, neighbours=5, cache=tmp_path)
+    pixels = NearestNeighbour(1).fit(photos.train.images.flatten(1), photos.train.labels)
+    score = pixels.score(photos.test.images.flatten(1), photos.test.labels)
+    assert found.logistic.accuracy > max(score, 0.25)  # 0.1 is chance

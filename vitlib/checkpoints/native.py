@@ -6,6 +6,7 @@ flushed to the disk and then renamed: whatever happens on the way, an older file
 Nothing is pickled.
 """
 
+import hashlib
 import inspect
 import json
 import os
@@ -331,3 +332,12 @@ def suggest_similar_name(path: Path) -> str:
         return f": there is no folder {path.parent}"
     question = did_you_mean(path.name, [p.name for p in path.parent.iterdir() if p.is_file()])
     return f". {question}" if question else f" in {path.parent}"
+
+
+def digest_weights(weights: Mapping[str, Tensor]) -> str:
+    """A fingerprint: the same for the same numbers under the same names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:12]

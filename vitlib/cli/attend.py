@@ -65,7 +65,8 @@ def attend(args: argparse.Namespace) -> None:
         if getattr(args, option) is not None and option not in METHODS[args.method].options:
             fitting = methods_with(option)
             raise ValueError(f"--{option} goes with --method {fitting}, not with {args.method}")
-    opened = open_model(args, _DEFAULT_MODEL, any_size=_sees_whole_pictures(args))
+    build = {"dynamic_img_size": True} if _sees_whole_pictures(args) else {}
+    opened = open_model(args, _DEFAULT_MODEL, **build)
     model = _check_model(opened)
     target = None if args.target is None else _find_class(args.target, class_names(model))
     maps = find_method(model, args.method, layer=args.layer, head=args.head, target=target)

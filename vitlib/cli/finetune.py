@@ -6,16 +6,14 @@
 `vitlib train --weights` is made of these parts.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from vitlib.checkpoints import LoadReport
+from vitlib.checkpoints import LoadReport, digest_weights
 from vitlib.checkpoints.pretrained import (
     NO_POSITIONS,
     Pretrained,
@@ -71,7 +69,7 @@ class StartingWeights:
 def read_starting_weights(place: str) -> StartingWeights:
     """Read the weights in a file, a folder or on the Hub; raises what `load_pretrained` raises."""
     pretrained = read_pretrained(place)
-    return StartingWeights(place, pretrained, _digest(pretrained.found.weights))
+    return StartingWeights(place, pretrained, digest_weights(pretrained.found.weights))
 
 
 def settings_for(how: str) -> dict[str, Any]:
@@ -181,12 +179,3 @@ def _refuse_misfit(
         advice = f" --img-size {model.img_size[0]} resamples the positions"
     name = f"the model {preset}" if preset else "the model"
     raise ValueError(f"{start.place} does not fit {name}: {'; '.join(misfits)}.{advice}")
-
-
-def _digest(weights: Mapping[str, Tensor]) -> str:
-    """A fingerprint: the same for the same numbers under the same names."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(name.encode())
-        digest.update(weights[name].contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:12]

@@ -17,11 +17,11 @@ from typing import TextIO
 import torch
 
 import vitlib
-from vitlib.cli import attend, check, eval, export, train
+from vitlib.cli import attend, check, eval, export, probe, train
 from vitlib.train import ProcessLost, is_first_process
 from vitlib.train.resume import CannotContinue
 
-COMMANDS = (train, eval, attend, export, check)  # in the order of `vitlib --help`
+COMMANDS = (train, probe, eval, attend, export, check)  # in the order of `vitlib --help`
 
 
 def main(argv: Sequence[str] | None = None) -> int:

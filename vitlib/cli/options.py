@@ -80,22 +80,20 @@ class Opened:
     white: int = 0
 
 
-def open_model(
-    args: argparse.Namespace, default: str | None = None, any_size: bool = False
-) -> Opened:
+def open_model(args: argparse.Namespace, default: str | None = None, **build: Any) -> Opened:
     """The trained model that the options of `add_model` ask for.
 
-    any_size: whether it is to take images of every size, as with dynamic_img_size.
+    build: arguments of VisionTransformer that are to differ from the file's, such as
+        dynamic_img_size.
     Raises whatever reading it raises, and ValueError for options that do not fit it.
     """
     if args.num_heads is not None and args.weights is None:
         raise ValueError("--num-heads needs --weights: without them, the heads are known")
     white = 0
-    build: dict[str, Any] = {"dynamic_img_size": True} if any_size else {}
     if args.checkpoint is not None:
         checkpoint = open_checkpoint(args.checkpoint, "--weights reads such weights")
         model, name = as_vision_transformer(restore_model(checkpoint)), str(args.checkpoint)
-        if any_size:
+        if build:
             model = create_model(args.checkpoint, pretrained=True, **build)
         white = (checkpoint.training or TrainingState()).info.get("white", 0)
     elif args.weights is not None:
@@ -153,6 +151,15 @@ def _in_options(text: str) -> str:
     if re.search(r"\b\w+=(\.\.\.|K\b|\d)", text):
         text = f"{text.rstrip('.')}. These are arguments of vitlib.create_model, in Python"
     return text
+
+
+def warn_of_statistics(name: str, data: str) -> None:
+    """Warn that the mean and std of the data stand in for those of a model's training."""
+    warnings.warn(
+        f"{name} does not say by which mean and std its pixels were normalised: those of {data} "
+        "are taken, with which the weights may do worse",
+        stacklevel=2,
+    )
 
 
 def _set_statistics(model: VisionTransformer, which: str, numbers: tuple[float, ...]) -> None:

@@ -3,7 +3,6 @@
 import argparse
 import math
 import sys
-import warnings
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from vitlib.cli.describe import (
     describe_result,
     describe_run,
 )
-from vitlib.cli.options import add_data, open_checkpoint
+from vitlib.cli.options import add_data, open_checkpoint, warn_of_statistics
 from vitlib.create import create_model, list_models
 from vitlib.data import ImageData, load_data
 from vitlib.files import check_output_path
@@ -266,11 +265,7 @@ def _build_from_weights(
     model, loading = finetune.build(start, data, args.model, resize, **chosen)
     finetune.freeze(model, args.freeze)
     if model.mean is None:
-        warnings.warn(
-            f"{start.place} does not say by which mean and std its pixels were normalised: those "
-            f"of {data.name} are taken, with which the weights may do worse",
-            stacklevel=1,
-        )
+        warn_of_statistics(start.place, data.name)
     # resume.py compares this, so that the checkpoint of another run is not continued.
     vars(model)["started_from"] = {
         "weights": f"{start.name}, {start.digest}", "freeze": args.freeze,

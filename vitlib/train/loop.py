@@ -38,6 +38,7 @@ from vitlib.data import ImageData, ImageSet, augment, cutmix, mixup
 from vitlib.train.distillation import DistillationLoss, PartlyLabelled, labelled_share
 from vitlib.train.distributed import join_processes
 from vitlib.train.evaluation import evaluate
+from vitlib.train.frozen import HeadInputs, Heads, is_backbone_constant
 from vitlib.train.history import History, TrainConfig, TrainState
 from vitlib.train.interrupts import defer_interrupts, stop_for
 from vitlib.train.profile import Profile
@@ -67,9 +68,9 @@ def fit(
     and the averaged weights are evaluated on it every `eval_every` steps and at the end. The test
     images are never used.
 
-    Frozen parameters are not trained, but the whole model is computed at every step: features of a
-    frozen backbone are not kept, since augmentation, mixup and dropout change them from one step to
-    the next. Only the backward pass becomes shorter.
+    Frozen parameters are not trained. If all but the heads are frozen and nothing changes what
+    these get from one step to the next (augmentation, mixup, cutmix, dropout, drop path), the
+    backbone of a VisionTransformer is computed once per image, and not at every step (frozen.py).
 
     With `checkpoint`, the run is saved there every `checkpoint_every` steps, at the end, and when
     it is interrupted by Ctrl-C or SIGTERM (after the current step; a second Ctrl-C stops at once).
@@ -122,12 +123,22 @@ def fit(
     model.to(device)
     if distillation is not None:
         distillation.teacher.to(device)
-    if config.compile and compiled is model:
+    bf16 = _use_bf16(config.amp, device)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+    examples: ImageSet | HeadInputs = train
+    held_out: ImageSet | HeadInputs | None = val
+    if distillation is None and is_backbone_constant(model, config):
+        keep = partial(
+            HeadInputs, model, autocast=autocast, progress=config.progress and processes.is_first
+        )
+        examples, held_out = keep(train), None if val is None else keep(val)
+        compiled = Heads(model)
+        if profile is not None:
+            profile.tokens_per_image = 0  # none is computed at a step
+    elif config.compile and compiled is model:
         compiled = cast(nn.Module, torch.compile(model))
     # A share without labels does not use the class head.
     parallel = processes.wrap(compiled, some_unused=isinstance(train, PartlyLabelled))
-    bf16 = _use_bf16(config.amp, device)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
     optimizer = torch.optim.AdamW(
         param_groups(model, config.weight_decay), lr=config.lr, betas=config.betas, fused=True
@@ -174,12 +185,12 @@ def fit(
                 parts = processes.share(index).chunk(config.accumulate)
                 for number, part in enumerate(parts, start=1):
                     stage("data")
-                    images, labels = (tensor.to(device) for tensor in train.batch(part))
+                    images, labels = (tensor.to(device) for tensor in examples.batch(part))
                     # augment
                     stage("augmentation")
                     images = augmentation(images)
                     # normalise
-                    images = train.normalize(images)
+                    images = examples.normalize(images)
                     # mixup or cutmix
                     images, targets = _mixup_or_cutmix(images, labels, classes, config)
                     with processes.averaging(parallel, now=number == len(parts)):
@@ -223,8 +234,9 @@ def fit(
                 last = step == config.steps
                 history.loss.append(value)
                 history.lr.append(lr)
-                if val is not None and (last or step % config.eval_every == 0):
-                    loss_and_accuracy = processes.only_first(partial(_validate, averaged, val))
+                if held_out is not None and (last or step % config.eval_every == 0):
+                    validate = partial(_validate, averaged, held_out)
+                    loss_and_accuracy = processes.only_first(validate)
                     history.add_validation(step, *loss_and_accuracy)
                 history.seconds = time.perf_counter() - started
                 if config.checkpoint and (last or step % config.checkpoint_every == 0):
@@ -345,7 +357,9 @@ def _pass_over(stage: str) -> None:
     """What stands in for a profile where there is none."""
 
 
-def _validate(model: nn.Module, val: ImageSet) -> tuple[float, float]:
+def _validate(model: nn.Module, val: ImageSet | HeadInputs) -> tuple[float, float]:
+    if isinstance(val, HeadInputs):
+        return val.evaluate(model)
     result = evaluate(model, val)
     return result.loss, result.accuracy
 
@@ -356,8 +370,8 @@ def _call_back(callbacks: Sequence[Callable[[TrainState], object]], state: Train
 
 
 def _mixup_or_cutmix(
-    images: Float[Tensor, "B C H W"], labels: Int64[Tensor, "B"], classes: int, config: TrainConfig
-) -> tuple[Float[Tensor, "B C H W"], Int64[Tensor, "B"] | Float[Tensor, "B K"]]:
+    images: Float[Tensor, "B *image"], labels: Int64[Tensor, "B"], classes: int, config: TrainConfig
+) -> tuple[Float[Tensor, "B *image"], Int64[Tensor, "B"] | Float[Tensor, "B K"]]:
     """Apply mixup or cutmix, whichever is on; if both are, one of them is chosen at random."""
     if not (config.mixup or config.cutmix):
         return images, labels

@@ -1,0 +1,129 @@
+"""What a model makes of each picture before its head answers, computed once: `extract_features`.
+
+images -> batches -> the head's input -> with a cache, a file for every 1,000 images
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from vitlib.checkpoints import digest_weights, unwrapped
+from vitlib.checkpoints.native import FilePath
+from vitlib.data import ImageData, ImageSet
+from vitlib.files import atomic_write
+from vitlib.matching import check_images_fit, normalised_for
+from vitlib.wording import check_count
+
+_CHUNK = 1000  # images per file of the cache: what an interruption loses
+
+
+def extract_features(
+    model: nn.Module,
+    image_set: ImageSet,
+    *,
+    batch_size: int = 100,
+    cache: FilePath | None = None,
+    progress: bool = False,
+) -> Float[Tensor, "n D"]:
+    """What the head of `model` gets for each image, (n, D) in float32, on the CPU.
+
+    That is `forward_head(forward_features(images), pre_logits=True)`, in eval mode, on the device
+    and in the precision of the model. Images are normalised by the model's own `mean` and `std` if
+    it has them, else by the set's. Afterwards the model is back in the mode it was in.
+
+    Args:
+        model: vitlib's or timm's, with or without a head.
+        cache: a folder. Features of images that this model has seen before, with the same weights
+            and settings, are read from there, and new ones are kept, 1,000 images at a time. So an
+            interrupted call goes on where it stopped. None keeps nothing.
+        progress: whether to show a bar on stderr.
+
+    Raises ValueError for an empty set, for images that do not fit the model, for a model without
+    these two functions, for a batch size below 1, and for a `cache` that is a file.
+    """
+    check_count("batch_size", batch_size)
+    if isinstance(image_set, ImageData):
+        raise ValueError("extract_features takes one set of images: pass data.train, not data")
+    model = unwrapped(model)
+    if not (hasattr(model, "forward_features") and hasattr(model, "forward_head")):
+        raise ValueError(
+            "expected a model with forward_features and forward_head, as vitlib's and timm's have, "
+            f"got {type(model).__name__}"
+        )
+    check_images_fit(model, image_set)
+    image_set = normalised_for(model, image_set)
+    folder = None if cache is None else Path(cache)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise ValueError(f"the cache {folder} is a file: give the name of a folder")
+    known = "" if folder is None else _fingerprint(model, image_set)
+    features = []
+    was_training = model.training
+    model.eval()
+    bar = tqdm(
+        total=len(image_set), unit="image", dynamic_ncols=True, disable=not progress, leave=False
+    )
+    try:
+        for index in torch.arange(len(image_set)).split(_CHUNK):
+            chunk = image_set.subset(index)
+            path = None if folder is None else folder / f"{_name(known, chunk)}.safetensors"
+            found = None if path is None else _read(path)
+            if found is None:
+                found = torch.cat(list(_compute(model, chunk, batch_size, bar)))
+                if path is not None:
+                    with atomic_write(path) as temporary:
+                        save_file({"features": found}, temporary)
+            else:
+                bar.update(len(chunk))
+            features.append(found)
+    finally:
+        bar.close()
+        model.train(was_training)
+    return torch.cat(features)
+
+
+def _compute(
+    model: Any, image_set: ImageSet, batch_size: int, bar: tqdm
+) -> Iterator[Float[Tensor, "b D"]]:
+    weight = next(model.parameters())
+    for index in torch.arange(len(image_set)).split(batch_size):
+        images, _ = image_set.batch(index)
+        with torch.inference_mode():
+            images = image_set.normalize(images.to(weight.device)).to(weight.dtype)
+            pooled = model.forward_head(model.forward_features(images), pre_logits=True)
+        yield pooled.float().cpu()
+        bar.update(len(index))
+
+
+def _fingerprint(model: nn.Module, image_set: ImageSet) -> str:
+    """The same for the same numbers under the same names, in modules with the same settings."""
+    plain = (int, float, str, bool, tuple, type(None), torch.dtype)
+    settings = [
+        (name, type(module).__qualname__, key, value)
+        for name, module in model.named_modules()
+        for key, value in sorted(vars(module).items())
+        if isinstance(value, plain) and key not in ("training", "classes", "started_from")
+    ]
+    statistics = (image_set.mean, image_set.std)
+    return f"{digest_weights(model.state_dict())} {settings!r} {statistics}"
+
+
+def _name(known: str, chunk: ImageSet) -> str:
+    digest = hashlib.sha256(f"{known} {tuple(chunk.images.shape)}".encode())
+    digest.update(chunk.images.cpu().contiguous().numpy().data)
+    return digest.hexdigest()[:32]
+
+
+def _read(path: Path) -> Float[Tensor, "n D"] | None:
+    """Features of the cache; None if there are none, or if the file is damaged."""
+    try:
+        return load_file(path)["features"]
+    except (FileNotFoundError, SafetensorError, KeyError):
+        return None

@@ -5,9 +5,9 @@ if (location.protocol === "file:") {
 
 // Where a long word of code may wrap: after these signs, if another part of the word follows. (A
 // browser would sooner leave the line empty in front of the word, and then break it anywhere.)
-const LAST = /[\w)\]"'][_./([,=]+$/, NEXT = /^[A-Za-z"']/;
+const LAST = /[\w)\]"'][./([,=]+$/, NEXT = /^[A-Za-z"']/;
 function withBreaks(text) {
-  const parts = text.split(/(?<=[_./([,=])(?=[A-Za-z"'])/);
+  const parts = text.split(/(?<=[./([,=])(?=[A-Za-z"'])/);
   return parts.flatMap((part, number) => (number ? [document.createElement("wbr"), part] : [part]));
 }
 

@@ -1,6 +1,5 @@
 """14.6 attn_drop: a dropout layer that is built and never called."""
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 

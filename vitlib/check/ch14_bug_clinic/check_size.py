@@ -10,7 +10,7 @@ from vitlib.check.exercise import Cases, Exercise, Refused, call
 
 def check_size(images, img_size):
     H, W = images.shape[-2:]
-    if (H, W) != img_size:
+    if img_size != (H, W):
         raise ValueError(
             f"Input image size ({H}×{W}) doesn't match model ({img_size[0]}×{img_size[1]})"
         )
@@ -32,7 +32,7 @@ def as_pairs(images, img_size):
 
 def spelled_out(images, img_size):
     *_, H, W = images.shape
-    if H == img_size[0] and W == img_size[1]:
+    if img_size[0] == H and img_size[1] == W:
         return
     raise ValueError(
         f"The images are {H} pixels high and {W} wide, and the model takes {img_size[0]} and "
@@ -48,12 +48,13 @@ def cases(answer) -> Cases:
         except ValueError as error:
             found = set(map(int, re.findall(r"\d+", str(error))))
         else:
-            if (H, W) != size:
+            if size != (H, W):
                 raise Refused("no error is raised, and a ValueError should be", f"{returned}")
             return returned
         names = ["the images' height", "their width", "the model's height", "the model's width"]
         said = {n: number in found for n, number in zip(names, (H, W, *size), strict=True)}
-        return said | {"a product": bool({H * W, size[0] * size[1]} & found)}
+        product = bool({H * W, size[0] * size[1]} & found)
+        return said | {"a product in their place": product and not all(said.values())}
 
     yield "images of 32 × 8 for a model of 16 × 17", lambda: message(32, 8, (16, 17))
     yield "images of 32 × 8 for a model of 16 × 16", lambda: message(32, 8, (16, 16))
@@ -78,14 +79,14 @@ height_of_the_model_twice: {{img_size[1]}} → {{img_size[0]}}
     You print the model's height twice, and not its width.
 no_numbers: {TEXT} → doesn't match the model
     No number is left. The message should say what came and what was expected.
-images_alone: ({{H}}×{{W}}) doesn't match model ({{img_size[0]}}×{{img_size[1]}}) → ({{H}}×{{W}}) is wrong
+images_alone: {TEXT} → ({{H}}×{{W}}) is wrong
     The message says what came, and not what the model takes.
-products_compared: (H, W) != img_size → H * W != img_size[0] * img_size[1]
+products_compared: img_size != (H, W) → H * W != img_size[0] * img_size[1]
     Products are compared now, too: 32 × 8 goes through where 16 × 16 is meant.
 returned: raise ValueError( → return (
     The message is right, and it is returned: nobody looks at it, and images of the wrong size go
     through. Raise it.
-sides_in_any_order: (H, W) != img_size → sorted((H, W)) != sorted(img_size)
+sides_in_any_order: img_size != (H, W) → sorted((H, W)) != sorted(img_size)
     The message is right, and images whose height and width have changed places go through.
 """)  # fmt: skip
 

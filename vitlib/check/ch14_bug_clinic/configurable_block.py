@@ -76,17 +76,18 @@ def with_random_layers(module):
 
 MUTANTS = edits(make_block, """
 unchanged: QuickGELU, nn.LayerNorm → nn.LayerNorm, QuickGELU
-    The symptom is still there: the deeper a model of these blocks is, the larger its numbers
-    become. Look at what was built, with `print(make_block(6))`, and not at what it is called.
+    The symptom is still there: the weights of a block that is built as it should be do not fit, or,
+    with strict=False, they give other answers. Look at what was built, with
+    `print(make_block(6))`, and not at what it is called.
 two_norms: QuickGELU, nn.LayerNorm → nn.LayerNorm, nn.LayerNorm
-    Now there are two norms. With one in the place of the activation, the MLP has lost its
-    non-linearity.
+    Now there are two norms. With one in the place of the activation, the MLP is linear but for a
+    scale.
 two_activations: QuickGELU, nn.LayerNorm → QuickGELU, QuickGELU
     Now there are two activations, and still no norm.
 no_activation: QuickGELU, nn.LayerNorm → nn.Identity, nn.LayerNorm
     The norm is right, and there is no activation any more: two linear layers in a row are one.
 no_norm: QuickGELU, nn.LayerNorm → QuickGELU, nn.Identity
-    The activation is right, and there is no norm: nothing keeps the numbers small.
+    The activation is right, and there is no norm before the MLP.
 another_activation: QuickGELU, nn.LayerNorm → nn.SiLU, nn.LayerNorm
     The norm is right, and the activation is another one now. Keep QuickGELU.
 another_norm: QuickGELU, nn.LayerNorm → QuickGELU, nn.RMSNorm

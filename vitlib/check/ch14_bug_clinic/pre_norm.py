@@ -67,12 +67,14 @@ unchanged: nn.LayerNorm(dim) → nn.LayerNorm([tokens, dim])
     The symptom is still there: the layer refuses images of another size. And at the size that it
     takes, one changed patch changes all tokens: `check.norm_scope(model, images)` says over what
     the norms of a model run.
-any_number_of_tokens: self.norm(x) → F.layer_norm(x, x.shape[-2:]) * self.norm.weight + self.norm.bias
+any_number_of_tokens: self.norm(x) →
+→ F.layer_norm(x, x.shape[-2:]) * self.norm.weight + self.norm.bias
     Any number of tokens goes through now, but the mean is still that of a whole image: the tokens
     still meet before any attention. Each token is normalised for itself.
 without_weights: nn.LayerNorm(dim) → nn.LayerNorm([tokens, dim], elementwise_affine=False)
     The axes are the same as before, and weight and bias are gone.
-over_tokens: self.norm(x) → F.layer_norm(x.mT, x.mT.shape[-1:]).mT * self.norm.weight + self.norm.bias
+over_tokens: self.norm(x) →
+→ F.layer_norm(x.mT, x.mT.shape[-1:]).mT * self.norm.weight + self.norm.bias
     Each channel is normalised over the tokens. It should be each token over its channels: the last
     axis.
 batch_norm: nn.LayerNorm(dim) → nn.BatchNorm1d(dim)

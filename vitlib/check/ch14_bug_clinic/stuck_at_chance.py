@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vitlib.check.ch14_bug_clinic._attention import dropped
 from vitlib.check.edit import edits
 from vitlib.check.exercise import Cases, Exercise, call, numbers, twin
 from vitlib.check.probing import draw, filled, forward, learned, parameter_gradients
@@ -64,12 +63,20 @@ def cases(answer) -> Cases:
     def evaluated(B, N, D, heads):
         return call(twin(answer, Attention, D, heads).eval(), numbers(B, N, D))
 
+    def dropped():
+        """What dropout in training does to the output in evaluation, coarsely."""
+        module, x = twin(answer, Attention, 12, 3), numbers(40, 5, 12)
+        kept, out = call(module.eval(), x), call(module.train(), x)
+        factors = (out / kept)[out != 0]
+        even = bool(torch.allclose(factors, factors[:1].expand_as(factors)))
+        return {
+            "numbers that are 0": f"about {round(20 * out.eq(0).double().mean().item()) * 5} %",
+            "the others, beside evaluation": round(factors[0].item(), 6) if even else "various",
+        }
+
     yield "2 images of 5 tokens, D = 12, 3 heads, evaluation", lambda: evaluated(2, 5, 12, 3)
     yield "3 images of 4 tokens, D = 10, 2 heads, evaluation", lambda: evaluated(3, 4, 10, 2)
-    yield (
-        "what dropout does in training",
-        lambda: dropped(twin(answer, Attention, 12, 3), numbers(40, 5, 12)),
-    )
+    yield "what dropout does in training", dropped
 
 
 MUTANTS = edits(Attention, """

@@ -95,7 +95,8 @@ and: enable_nested_tensor=False) → enable_nested_tensor=False)
 → encoder.norm, norm = None, encoder.norm
 → return nn.Sequential(norm, encoder)
     The added norm stands in front of the layers. It belongs behind the last of them.
-norm_without_weights: nn.LayerNorm(dim), enable → nn.LayerNorm(dim, elementwise_affine=False), enable
+norm_without_weights: nn.LayerNorm(dim), enable →
+→ nn.LayerNorm(dim, elementwise_affine=False), enable
     The last norm has no weight and no bias, and those of the trained ViT have no place to go.
 narrow_mlp: dim_feedforward=4 * dim → dim_feedforward=dim
     The MLP is as wide as the tokens. In a ViT it is four times as wide.

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from vitlib import check
 
@@ -110,3 +111,24 @@ def test_pre_norm():
 def test_check_size():
     with pytest.raises(ValueError, match=r"\(256\) doesn't match model \(256\)"):
         broken("check_size")(torch.zeros(1, 3, 32, 8), (16, 16))
+
+
+def test_load_trained():
+    torch.manual_seed(1)
+    state = nn.Linear(3, 2).state_dict()
+    renamed = {f"head.{name}": weight for name, weight in state.items()}
+    torch.manual_seed(2)
+    model = nn.Linear(3, 2)
+    before = model.weight.clone()
+    assert broken("load_trained")(model, renamed).weight.equal(before)
+
+
+def test_build_from_config():
+    def make(width):
+        return width
+
+    assert broken("build_from_config")(make, {"width": 3, "rope": True}) == 3
+
+
+def test_labels_of():
+    assert broken("labels_of")(["train/cat/1.jpg", "val/dog/2.jpg"]) == ["train", "val"]

@@ -141,7 +141,7 @@ def test_every_mutant_is_rejected_and_diagnosed_as_itself(exercise, name, unchec
 
 
 @each(CLINIC)
-def test_a_case_of_the_clinic_begins_with_its_own_code_and_does_not_give_the_bug_away(exercise):
+def test_a_case_of_the_clinic_begins_with_its_own_code_and_has_three_repairs_of_each_kind(exercise):
     first, *others = exercise.mutants
     assert first == "unchanged"
     assert exercise.mutants[first][1].startswith("The symptom is still there: ")
@@ -188,9 +188,9 @@ def test_the_table_of_ambiguous_mutants_holds_no_others(unchecked):
 
 
 def test_there_are_many_exercises_and_mutants():
-    assert len(EXERCISES) >= 88
-    assert len(MUTANTS) >= 3438
-    assert sum(len(exercise.accepted) for exercise in EXERCISES) >= 262
+    assert len(EXERCISES) >= 91
+    assert len(MUTANTS) >= 3456
+    assert sum(len(exercise.accepted) for exercise in EXERCISES) >= 271
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

@@ -81,7 +81,7 @@ class AttentionRecord:
 
 def record_attention(
     model: VisionTransformer,
-    images: Float[Tensor, "B C H W"] | Sequence[Float[Tensor, "C H W"]],
+    images: Float[Tensor, "B C H W"] | Sequence[Float[Tensor, "C _ _"]],
     layers: Sequence[int] | None = None,
     *,
     names: Sequence[str] = (),

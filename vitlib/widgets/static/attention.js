@@ -50,6 +50,8 @@ function render({ model, el }) {
   };
   const name = (token) => (token < prefix.length ? prefix[token] : place(token - prefix.length));
   const ofPatches = (weights) => weights.slice(prefix.length);
+  // With hundreds of patches, weights are small.
+  const share = (weight) => decimals(weight, patchesOf(model.get("image")) > 100 ? 4 : 3);
   const strongest = (weights) => weights.map((weight, patch) => [weight, patch]).sort((a, b) => b[0] - a[0]);
   const the = (token) => (prefix[token].startsWith("register") ? prefix[token] : `the ${prefix[token]}`);
 
@@ -136,6 +138,7 @@ function render({ model, el }) {
     const weights = chosenRow(), shown = ofPatches(weights);
     const order = strongest(shown), most = order[0][0] || 1;
     const strength = model.get("strength") / 100;
+    large.style.filter = `grayscale(${strength})`; // orange is seen on grey
     paint(veil, (i) => [...ORANGE, 255 * strength * (shown[i] / most)]);
 
     const which = rollout ? `rollout up to layer ${layer}` : `layer ${layer}, ${{ mean: "mean of heads", max: "maximum over heads", all: "all heads" }[head] ?? `head ${head}`}`;
@@ -144,25 +147,25 @@ function render({ model, el }) {
       const each = everyHead.map((one) => strongest(ofPatches(row(one))));
       each.forEach((best, one) => {
         plain(smallMaps[one], ofPatches(row(one)), best[0][0] || 1);
-        smallCaptions[one].textContent = `Head ${one}: to ${decimals(best[0][0])}`;
+        smallCaptions[one].textContent = `Head ${one}: to ${share(best[0][0])}`;
       });
       const sharpest = everyHead.reduce((a, b) => (each[b][0][0] > each[a][0][0] ? b : a));
       mapCaption.textContent = "Each map from 0 (white) to its own maximum (orange); the picture shows their mean";
-      status.textContent = `${start}the largest weight on a patch is head ${sharpest}'s, on ${place(each[sharpest][0][1])}: ${decimals(each[sharpest][0][0])}.`;
+      status.textContent = `${start}the largest weight on a patch is head ${sharpest}'s, on ${place(each[sharpest][0][1])}: ${share(each[sharpest][0][0])}.`;
     } else {
       plain(map, shown, most);
-      mapCaption.textContent = `The weights alone: white is 0, orange is ${decimals(order[0][0])}`;
+      mapCaption.textContent = `The weights alone: white is 0, orange is ${share(order[0][0])}`;
       const home = query < prefix.length ? "stays on" : "goes to";
       const first = query < prefix.length ? query : 0;
-      status.textContent = `${start}most on ${place(order[0][1])}: ${decimals(order[0][0])}; ${decimals(weights[first])} ${home} ${the(first)}.`;
+      status.textContent = `${start}most on ${place(order[0][1])}: ${share(order[0][0])}; ${share(weights[first])} ${home} ${the(first)}.`;
     }
     const fused = side ? " (mean of the heads)" : "";
-    top.textContent = `Most weight${fused}: ${order.slice(0, 3).map(([weight, patch]) => `${place(patch)} ${decimals(weight)}`).join("; ")}.`;
+    top.textContent = `Most weight${fused}: ${order.slice(0, 3).map(([weight, patch]) => `${place(patch)} ${share(weight)}`).join("; ")}.`;
     const all = prefix.reduce((left, _, token) => left - weights[token], 1); // rows sum to 1
-    const others = prefix.map((words, token) => `${words}: ${decimals(weights[token])}`).join("; ");
+    const others = prefix.map((words, token) => `${words}: ${share(weights[token])}`).join("; ");
     shares.textContent = !rollout && head === "max"
       ? `The largest of the heads gives ${others}. Maxima do not sum to 1.`
-      : `Shares of the weight${fused}: all ${patches} patches: ${decimals(all)}; ${others}.`;
+      : `Shares of the weight${fused}: all ${patches} patches: ${share(all)}; ${others}.`;
     meaning.textContent = rollout
       ? `A rollout follows attention back through the layers 0 to ${layer}: from which patches the token may have gathered something, directly or by way of other tokens. Each layer counts as half the mean of its heads and half the token itself, which every layer passes on.`
       : `In each layer, every head gives a token one weight per token, which says how much it takes from there. The weights sum to 1.`;

@@ -22,6 +22,8 @@ from torch.nn import functional as F
 
 from vitlib import ImageSet, create_model, evaluate, fit_probe, load_data, save_checkpoint
 from vitlib.checkpoints import load_pretrained, read_foreign
+from vitlib.runs.photos import read_photos
+from vitlib.runs.record_photos import record_photos
 from vitlib.weights.train_micro import LOG
 
 SHARED = os.environ.get("VITLIB_SHARED")
@@ -111,6 +113,20 @@ def test_attend_draws_what_the_heads_of_a_real_dinov2_look_at(tmp_path, capsys):
     assert len(shown.unique(dim=0)) > 1000  # a photo, not an empty sheet
     code, _, err = run(capsys, *command, "--method", "pca", "--img-size", "224", "--out", tmp_path)
     assert (code, err, (tmp_path / "coffee-pca.png").is_file()) == (0, "", True)
+
+
+def test_the_recorded_photos_are_what_these_weights_give():
+    """To one step: another CPU rounds otherwise."""
+    model = create_model(str(DATA / "dinov2_small"), pretrained=True, dynamic_img_size=True)
+    made, kept = record_photos(model, "these"), read_photos()
+    for one, other in zip(made.pictures, kept.pictures, strict=True):
+        assert one.grid == other.grid
+        for key in ("maps", "patch_maps"):
+            assert np.abs(getattr(one, key).astype(int) - getattr(other, key)).max() <= 1
+        for key in ("scales", "patch_scales"):
+            np.testing.assert_allclose(getattr(one, key), getattr(other, key), rtol=1e-3)
+    for one, other in zip(made.colours, kept.colours, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 2
 
 
 def test_a_real_dinov2_in_the_preset_is_reported():

@@ -39,7 +39,7 @@ class RecordedPhotos(AttentionRecord):
         `vitlib.explain.attend`).
     """
 
-    colours: tuple[UInt8[np.ndarray, "rows columns 3"], ...] = ()
+    colours: tuple[UInt8[np.ndarray, "_ _ 3"], ...] = ()
 
 
 def photo_pixels(name: str, size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "H W 3"]:

@@ -1,5 +1,6 @@
 """What tests share: the CPU, the built book, once per session, and a way past the type checker."""
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,13 @@ pytest_plugins = ["browsing"]  # the fixtures of the tests that need a browser
 # Tests compare with the CPU's numbers, to the bit: where there is a GPU, "auto" must not take it.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 torch.backends.mps.is_available = lambda: False
+
+
+@pytest.fixture(autouse=True)
+def _a_cache_of_its_own(request, tmp_path_factory, monkeypatch):
+    """Features that a test keeps are no other test's, nor the user's."""
+    name = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]
+    monkeypatch.setenv("VITLIB_CACHE", str(tmp_path_factory.getbasetemp() / "caches" / name))
 
 
 @pytest.fixture

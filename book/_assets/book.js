@@ -3,6 +3,14 @@ if (location.protocol === "file:") {
   DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 }
 
+// Where a long word of code may wrap: after these signs, if another part of the word follows. (A
+// browser would sooner leave the line empty in front of the word, and then break it anywhere.)
+const LAST = /[\w)\]"'][./([,=]+$/, NEXT = /^[A-Za-z"']/;
+function withBreaks(text) {
+  const parts = text.split(/(?<=[./([,=])(?=[A-Za-z"'])/);
+  return parts.flatMap((part, number) => (number ? [document.createElement("wbr"), part] : [part]));
+}
+
 // Each line of code becomes an element, so that on a phone, where long lines wrap, book.css can
 // indent what is wrapped further than the line itself. The text stays the same, also when copied.
 function splitIntoLines(pre) {
@@ -12,9 +20,10 @@ function splitIntoLines(pre) {
       if (!lines.length || lines.at(-1).textContent.endsWith("\n")) {
         lines.push(Object.assign(document.createElement("span"), { className: "line" }));
       }
-      const piece = node.cloneNode(false); // a word with its colour, or what is between words
-      piece.textContent = part;
-      lines.at(-1).append(piece);
+      const line = lines.at(-1), pieces = withBreaks(part), coloured = node.cloneNode(false);
+      if (LAST.test(line.textContent) && NEXT.test(part)) line.append(document.createElement("wbr"));
+      if (node.nodeType === Node.TEXT_NODE) line.append(...pieces);
+      else line.append(coloured), coloured.append(...pieces);
     }
   }
   for (const line of lines) {
@@ -26,4 +35,7 @@ function splitIntoLines(pre) {
 document.addEventListener("DOMContentLoaded", () => {
   const blocks = document.querySelectorAll(".bd-article div.highlight > pre");
   [...blocks].filter((pre) => !pre.closest(".cell_output")).forEach(splitIntoLines);
+  for (const word of document.querySelectorAll(".bd-article code .pre")) {
+    word.replaceChildren(...withBreaks(word.textContent));
+  }
 });

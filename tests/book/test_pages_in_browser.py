@@ -53,6 +53,27 @@ def test_code_wraps_on_a_phone_and_hangs(visit, server, name) -> None:
     assert second > first + 15
 
 
+EMPTY_FIRST = """() => [...document.querySelectorAll(".bd-article pre .line")].filter(line => {
+    if (!line.checkVisibility() || !/^ +\\S/.test(line.textContent)) return false;
+    const texts = document.createTreeWalker(line, NodeFilter.SHOW_TEXT), range = new Range();
+    while (texts.nextNode()) {
+        const place = texts.currentNode.textContent.search(/\\S/);
+        if (place < 0) continue;
+        range.setStart(texts.currentNode, place);
+        range.setEnd(texts.currentNode, place + 1);
+        return range.getBoundingClientRect().top > line.getBoundingClientRect().top + 10;
+    }
+}).map(line => line.textContent)"""
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_long_word_of_code_begins_on_its_line(visit, server, name) -> None:
+    page = visit(server, PHONE).open(name)
+    settle(page)
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    assert page.evaluate(EMPTY_FIRST) == []
+
+
 def test_code_is_copied_as_it_was_written(visit, server) -> None:
     page = visit(server).open("book/01_patches.html")
     text = page.locator("div.cell_input pre").filter(has_text="def patchify_loop").text_content()

@@ -216,6 +216,27 @@ def test_a_mistake_is_drawn_beside_the_target():
     assert re.findall(r'aria-label="(\w+): 6 by 4 numbers"', html) == ["yours", "target"]
 
 
+def test_what_is_left_out_of_a_drawing_is_said():
+    html = Report("x", False, "", difference=difference(numbers(9, 5), numbers(9, 5, seed=1)))
+    assert html._repr_html_().count("the first 8 of 9 rows</div>") == 2
+    whole = Report("x", False, "", difference=difference(numbers(8, 8), numbers(8, 8, seed=1)))
+    assert "the first" not in whole._repr_html_()
+    large = Report("x", False, "", difference=difference(numbers(9, 10), numbers(9, 10, seed=1)))
+    assert "target, the first 8 of 9 rows and 8 of 10 columns</div>" in large._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.25, "0.2"), (-0.01, "0.0"), (-12.34, "−12.3"), (3.0, "3"), (-4321.7, "−4322"),
+     (123456.0, "1e5"), (-1e20, "−1e20")],
+)  # fmt: skip
+def test_a_number_fits_into_its_cell(value, text):
+    yours = torch.tensor([value, 1.0], dtype=X.dtype)
+    html = Report("x", False, "", difference=difference(yours, X[0, 0, :2]))
+    assert f">{text}</text>" in html._repr_html_()
+    assert len(text) <= 5
+
+
 def test_what_cannot_be_drawn_is_not():
     assert "<svg" not in check.patchify(check.patchify.reference)._repr_html_()
     assert "<svg" not in check.count_patches(lambda *sizes: 3)._repr_html_()

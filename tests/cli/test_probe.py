@@ -11,6 +11,7 @@ from cli.test_finetune import keep, paint, tiny
 
 from vitlib import evaluate, load_checkpoint, load_data, save_checkpoint
 from vitlib.matching import match_model
+from vitlib.train.features import cache_folder
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +46,7 @@ def test_a_second_time_computes_nothing(capsys, monkeypatch):
     code, again, _ = run(capsys, *PROBE)
     assert code == 0
     assert accuracies(again) == accuracies(first)
-    assert len(list(Path("runs/features").iterdir())) == 2
+    assert len(list(cache_folder().iterdir())) == 2
 
 
 def test_the_checkpoint_and_the_page(capsys):

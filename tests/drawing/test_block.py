@@ -43,7 +43,7 @@ def test_both_stand_side_by_side_with_names_and_formulas():
     both = words(draw_block().svg)
     alone = words(draw_block("pre-norm").svg) + words(draw_block("post-norm").svg)
     assert sorted(both) == sorted(
-        [*alone, "pre-norm", "post-norm", "twice x + f(LN(x))", "twice LN(x + f(x))"]
+        [*alone, "pre-norm", "post-norm", "x + f(LN(x)), twice", "LN(x + f(x)), twice"]
     )
     assert 'viewBox="0 0 640 ' in draw_block().svg
 

@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from train.test_resume import compare_runs
 from train.tiny import SHORT, tiny_data, tiny_model, weights_of
 
 from vitlib.checkpoints import read_checkpoint
+from vitlib.cli import main
 from vitlib.train import fit
 from vitlib.train.distributed import Processes, join_processes
 from vitlib.train.resume import CannotContinue
@@ -22,16 +25,18 @@ from vitlib.train.resume import CannotContinue
 SCRIPT = Path(two_processes.__file__)
 
 
-def torchrun(*arguments: object, check: bool = True) -> subprocess.CompletedProcess:
+def torchrun(
+    *arguments: object, program: tuple[object, ...] = (SCRIPT,), check: bool = True, **options: Any
+) -> subprocess.CompletedProcess:
     """Start two_processes.py twice, on a free port; each process ends itself after 400 s."""
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        SCRIPT, *arguments,
+        *program, *arguments,
     ]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         list(map(str, command)), env=environment, capture_output=True, text=True, timeout=500,
-        check=check,
+        check=check, **options,
     )  # fmt: skip
 
 
@@ -99,6 +104,7 @@ def test_a_process_that_dies_ends_the_other_and_the_same_command_goes_on(folder,
     """As kill -9 of one rank: bit for bit as the run that nobody killed."""
     path = tmp_path / "run.safetensors"
     died = torchrun("run", path, "die", check=False)
+    assert time.time() - Path(f"{path}.died").stat().st_mtime < 30  # and the other has ended, too
     assert died.returncode != 0
     assert "process 0 of 2 stops, because another process of this run has ended" in died.stderr
     assert f"{path} holds the last checkpoint" in died.stderr
@@ -107,6 +113,27 @@ def test_a_process_that_dies_ends_the_other_and_the_same_command_goes_on(folder,
         two_processes.DRAWING.run(checkpoint=path)
     torchrun("run", path)
     compare_runs(folder / "whole.safetensors", path)
+
+
+def test_the_command_line_under_torchrun(tmp_path, monkeypatch):
+    train = ["train", "--data", "digits", "--steps", "6", "--warmup-steps", "2", "--batch-size",
+             "40", "--augment", "none", "--device", "cpu", "--quiet"]  # fmt: skip
+    done = torchrun(*train, program=("-m", "vitlib"), cwd=tmp_path)
+    for line in ("trained 6 steps", "validation accuracy", "test accuracy", "checkpoint runs"):
+        assert done.stdout.count(line) == 1  # one process speaks for both
+    again = torchrun(*train, program=("-m", "vitlib"), cwd=tmp_path)
+    assert again.stdout.count("it is finished") == 1
+    path = Path("runs/digits-vit_nano_patch7_28.safetensors")
+    (alone := tmp_path / "alone").mkdir()
+    monkeypatch.chdir(alone)
+    assert main(train) == 0
+    whole, parts = (read_checkpoint(place / path).training.info for place in (alone, tmp_path))
+    assert parts["history"]["loss"] == pytest.approx(whole["history"]["loss"], abs=1e-4)
+    refused = torchrun(*train, "--batch-size", "41", "--fresh", program=("-m", "vitlib"),
+                       cwd=tmp_path, check=False)  # fmt: skip
+    assert "batch_size 41 cannot be divided equally among 2 processes" in refused.stderr
+    assert "vitlib/train/" not in refused.stderr  # a traceback is torchrun's own
+    assert (tmp_path / path).exists()
 
 
 # One process --------------------------------------------------------------------------------------

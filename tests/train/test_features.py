@@ -1,5 +1,7 @@
 """extract_features: what the head gets, once per picture."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from peers import timm
@@ -10,6 +12,7 @@ from train.tiny import tiny_data, tiny_model
 import vitlib.train.features as features_module
 from vitlib import create_model, extract_features
 from vitlib.data import ImageSet
+from vitlib.train.features import cache_folder
 
 
 @pytest.fixture
@@ -88,10 +91,23 @@ def test_what_was_computed_is_kept(tmp_path, seen, monkeypatch):
     assert sum(seen) == 66
 
 
+def test_the_users_cache_is_the_default(tmp_path, seen, monkeypatch):
+    monkeypatch.setenv("VITLIB_CACHE", str(tmp_path / "here"))
+    model, data = tiny_model(), tiny_data().train
+    first = extract_features(model, data)
+    assert torch.equal(extract_features(model, data), first)
+    assert sum(seen) == len(data)
+    assert len(list((tmp_path / "here/features").iterdir())) == 1
+    extract_features(model, data, cache=False)
+    assert sum(seen) == 2 * len(data)
+    monkeypatch.delenv("VITLIB_CACHE")
+    assert cache_folder() == Path.home() / ".cache/vitlib/features"
+
+
 def test_an_interrupted_call_goes_on(tmp_path, seen, monkeypatch):
     monkeypatch.setattr(features_module, "_CHUNK", 10)
     model, data = tiny_model(), tiny_data(96).train
-    expected = extract_features(model, data)
+    expected = extract_features(model, data, cache=False)
     seen.clear()
     calls, head = [], type(model).forward_head
 
@@ -165,6 +181,11 @@ def test_a_damaged_file_is_computed_anew(tmp_path, seen):
 def test_what_it_refuses(model, data, options, message):
     with pytest.raises(ValueError, match=message):
         extract_features(model, data, **options)
+
+
+def test_a_whole_data_set_is_refused(unchecked):
+    with pytest.raises(ValueError, match=r"one set of images: pass data\.train, not data"):
+        extract_features(tiny_model(), tiny_data())
 
 
 def test_a_cache_that_is_a_file(tmp_path):

@@ -6,9 +6,9 @@ import json
 from itertools import pairwise
 
 import torch
-from vitlib.weights.train_micro import LOG, NAME, SHARED, STAGES
 
 from vitlib import create_model
+from vitlib.weights.train_micro import LOG, NAME, SHARED, STAGES
 
 RECORD = json.loads(LOG.read_text())
 

@@ -17,8 +17,8 @@ from vitlib.palette import BLUE, FAINT, ORANGE, rgb
 NOT_ATTEMPTED = "not attempted"
 _RULE = f"var(--vitlib-faint, {FAINT})"  # between two lines
 _TICK, _CROSS = f"var(--vitlib-blue, {BLUE})", f"var(--vitlib-orange, {ORANGE})"  # the page's own
-CELL = 26  # side of a drawn cell, in pixels
-MAX_CELLS = 8  # rows and columns that are drawn
+CELL = 34  # side of a drawn cell, in pixels: a number of five signs in it is 11 pixels high
+MAX_CELLS = 8  # rows and columns that are drawn: on a phone, no more stand side by side
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,8 @@ def _picture(difference: Difference | None) -> str:
     yours, target = _matrices_to_draw(difference.yours, difference.target)
     if target.numel() < 2:
         return ""
-    limit = max([1e-12, *target[target.isfinite()].abs().tolist()])  # the strongest colour
+    drawn = target[:MAX_CELLS, :MAX_CELLS]
+    limit = max([1e-12, *drawn[drawn.isfinite()].abs().tolist()])  # the strongest colour
     grids = _grid(yours, limit, "yours"), _grid(target, limit, "target")
     return f'<div style="display:flex;gap:1.5em;flex-wrap:wrap">{"".join(grids)}</div>'
 
@@ -189,10 +190,16 @@ def _matrices_to_draw(yours: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     yours, target = (t.reshape(-1, rows, columns) for t in (yours, target))
     apart = [not a.allclose(b, equal_nan=True) for a, b in zip(yours, target, strict=True)]
     first = apart.index(True) if True in apart else 0
-    return yours[first, :MAX_CELLS, :MAX_CELLS], target[first, :MAX_CELLS, :MAX_CELLS]
+    return yours[first], target[first]
 
 
 def _grid(values: Tensor, limit: float, name: str) -> str:
+    left_out = [
+        f"{MAX_CELLS} of {count} {what}"
+        for count, what in zip(values.shape, ("rows", "columns"), strict=True)
+        if count > MAX_CELLS
+    ]
+    values = values[:MAX_CELLS, :MAX_CELLS]
     rows, columns = values.shape
     cells = []
     for row, line in enumerate(values.tolist()):
@@ -204,12 +211,13 @@ def _grid(values: Tensor, limit: float, name: str) -> str:
             cells.append(
                 f'<g transform="translate({column * CELL} {row * CELL})">'
                 f'<rect width="{CELL}" height="{CELL}" fill="rgb{tuple(shade)}"/>'
-                f'<text x="{CELL / 2:g}" y="{CELL / 2 + 3:g}" font-size="8" fill="{ink}" '
+                f'<text x="{CELL / 2:g}" y="{CELL / 2 + 4:g}" font-size="11" fill="{ink}" '
                 f'text-anchor="middle" font-family="sans-serif">{_format_number(value)}</text></g>'
             )
     label = f"{name}: {rows} by {columns} numbers"
+    title = f"{name}, the first {' and '.join(left_out)}" if left_out else name
     return (
-        f'<div style="margin:.4em 0"><div>{name}</div>'
+        f'<div style="margin:.4em 0"><div>{title}</div>'
         f'<svg role="img" aria-label="{label}" width="{columns * CELL}" height="{rows * CELL}" '
         f'viewBox="0 0 {columns * CELL} {rows * CELL}">{"".join(cells)}</svg></div>'
     )
@@ -218,5 +226,8 @@ def _grid(values: Tensor, limit: float, name: str) -> str:
 def _format_number(value: float) -> str:
     if value != value or abs(value) == float("inf"):
         return str(value)
-    text = f"{value:.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.1f}"
+    if abs(value) >= 10_000:
+        text = f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
+    else:
+        text = f"{value:.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.1f}"
     return text.replace("-0.0", "0.0").replace("-", "−")

@@ -20,11 +20,11 @@ from vitlib.files import check_output_path
 from vitlib.matching import match_model
 from vitlib.report import Report, write_report
 from vitlib.train import fit_probe, pick_device
+from vitlib.train.features import cache_folder
 from vitlib.train.probe import NEIGHBOURS
 from vitlib.wording import check_count
 
 _USUAL_SIDE = 224  # pixels; DINOv2's own 518 are five times as many patches
-_CACHE = Path("runs") / "features"
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -51,8 +51,8 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )  # fmt: skip
     add_device(p)
     p.add_argument(
-        "--cache", type=Path, default=_CACHE, metavar="FOLDER", help="where features are kept, for "
-        "the same pictures and the same weights (default: %(default)s)",
+        "--cache", type=Path, default=cache_folder(), metavar="FOLDER", help="where features are "
+        "kept, for the same pictures and the same weights (default: %(default)s)",
     )  # fmt: skip
     p.add_argument(
         "--out", type=Path, metavar="FILE", help="a checkpoint of the model with logistic "

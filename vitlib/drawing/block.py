@@ -45,7 +45,7 @@ def draw_block(
         draw(canvas, left)
         if len(orders) > 1:
             canvas.text(left + 160, 26, name, size=SIZE, bold=True)
-            canvas.text(left + 160, 416, f"twice {ORDERS[name]}", size=SIZE, colour=MUTED)
+            canvas.text(left + 160, 416, f"{ORDERS[name]}, twice", size=SIZE, colour=MUTED)
     return canvas.drawing()
 
 

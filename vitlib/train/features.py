@@ -1,9 +1,10 @@
 """What a model makes of each picture before its head answers, computed once: `extract_features`.
 
-images -> batches -> the head's input -> with a cache, a file for every 1,000 images
+images -> batches -> the head's input -> a file in the cache for every 1,000 images
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def extract_features(
     image_set: ImageSet,
     *,
     batch_size: int = 100,
-    cache: FilePath | None = None,
+    cache: FilePath | bool = True,
     progress: bool = False,
 ) -> Float[Tensor, "n D"]:
     """What the head of `model` gets for each image, (n, D) in float32, on the CPU.
@@ -41,9 +42,10 @@ def extract_features(
 
     Args:
         model: vitlib's or timm's, with or without a head.
-        cache: a folder. Features of images that this model has seen before, with the same weights
-            and settings, are read from there, and new ones are kept, 1,000 images at a time. So an
-            interrupted call goes on where it stopped. None keeps nothing.
+        cache: a folder; True means `cache_folder()`. Features of images that this model has seen
+            before, with the same weights and settings, are read from there, and new ones are kept,
+            1,000 images at a time. So an interrupted call goes on where it stopped. False neither
+            reads nor keeps any.
         progress: whether to show a bar on stderr.
 
     Raises ValueError for an empty set, for images that do not fit the model, for a model without
@@ -60,7 +62,7 @@ def extract_features(
         )
     check_images_fit(model, image_set)
     image_set = normalised_for(model, image_set)
-    folder = None if cache is None else Path(cache)
+    folder = _folder(cache)
     if folder is not None and folder.exists() and not folder.is_dir():
         raise ValueError(f"the cache {folder} is a file: give the name of a folder")
     known = "" if folder is None else _fingerprint(model, image_set)
@@ -87,6 +89,19 @@ def extract_features(
         bar.close()
         model.train(was_training)
     return torch.cat(features)
+
+
+def cache_folder() -> Path:
+    """Where features are kept by default: VITLIB_CACHE/features, ~/.cache/vitlib/features without
+    that environment variable. All of it can be deleted at any time."""
+    chosen = os.environ.get("VITLIB_CACHE")
+    return (Path(chosen) if chosen else Path.home() / ".cache" / "vitlib") / "features"
+
+
+def _folder(cache: FilePath | bool) -> Path | None:
+    if isinstance(cache, bool):
+        return cache_folder() if cache else None
+    return Path(cache)
 
 
 def _compute(

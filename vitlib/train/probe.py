@@ -12,10 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -69,7 +65,7 @@ def fit_probe(
     neighbours: int = NEIGHBOURS,
     seed: int = 0,
     batch_size: int = 100,
-    cache: FilePath | None = None,
+    cache: FilePath | bool = True,
     progress: bool = False,
 ) -> Probe:
     """Classify the test pictures of `data` by the features of a model that is not trained.
@@ -124,6 +120,8 @@ def _vote(
     classes: int,
 ) -> Float[Tensor, "m K"]:
     """Each class's share of the votes."""
+    from sklearn.neighbors import KNeighborsClassifier
+
     found = KNeighborsClassifier(
         neighbours, metric="cosine",
         weights=lambda distance: np.exp(-distance / _TEMPERATURE),  # exp(s / T), but for a factor
@@ -139,6 +137,10 @@ def _regress(
     features: Float[Tensor, "n D"], labels: Int64[Tensor, "n"], classes: Sequence[str], seed: int
 ) -> tuple[nn.Linear, float]:
     """Logistic regression as a linear layer, and the C that was chosen."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler().fit(features.numpy())
     inputs, targets = scaler.transform(features.numpy()), labels.numpy()
     count = max(1, round(_HELD_OUT * len(targets)))

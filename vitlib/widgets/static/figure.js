@@ -123,6 +123,15 @@ function choice(model, key, { label, options }) {
   return element("fieldset", { class: "vf-choice" }, element("legend", {}, label), ...labels);
 }
 
+// One of many, in a line: `options` as in `choice`.
+function menu(model, key, { label, options }) {
+  const select = element("select", {
+    "data-key": key, onchange: () => assign(model, key, options[select.selectedIndex][0]),
+  }, ...options.map(([, words]) => element("option", {}, words)));
+  observe(model, [key], () => { select.selectedIndex = options.findIndex(([value]) => value === model.get(key)); });
+  return element("label", { class: "vf-menu" }, `${label} `, select);
+}
+
 function controls(...children) {
   return element("div", { class: "vf-controls" }, ...children);
 }

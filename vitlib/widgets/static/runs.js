@@ -45,9 +45,9 @@ function settingControl(model, { key, label, values }) {
     save_changes: () => model.save_changes(),
   };
   const ordered = values.length > 2 && values.every((value) => typeof value === "number");
-  return ordered
-    ? slider(entry, key, { label, values, show: inWords })
-    : choice(entry, key, { label, options: values.map((value) => [value, inWords(value)]) });
+  if (ordered) return slider(entry, key, { label, values, show: inWords });
+  const options = values.map((value) => [value, inWords(value)]);
+  return (values.length > 8 ? menu : choice)(entry, key, { label, options });
 }
 
 // --- words and numbers

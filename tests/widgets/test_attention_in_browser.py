@@ -195,6 +195,9 @@ def test_the_map_and_its_strength_over_the_picture(show, model, images, attentio
     assert numbers(text(page, "scale")) == pytest.approx([row.max()], abs=0.0006)
     veil = ".vf-picker canvas:nth-child(2)"
     assert np.abs(canvas(page, veil)[..., 3] - 0.5 * 255 * row / row.max()).max() <= 2
+    assert (
+        page.locator(".vf-picker > div").first.evaluate("e => e.style.filter") == "grayscale(0.5)"
+    )
     slide(page, "strength", 5)
     assert np.abs(canvas(page, veil)[..., 3] - 255 * row / row.max()).max() <= 2
     slide(page, "strength", -10)

@@ -122,8 +122,8 @@ class AttentionFigure(Figure, script="attention.js"):
         `vitlib.runs.photos.read_photos()` reads. Unless it was made with all_queries=True, the page
         embeds the weights of the class token and of the other prefix tokens for each layer and
         head; and for each patch, those of the last layer, averaged over its heads, in 15 steps of
-        the row's largest. Five photos of 400 patches in 12 layers of 6 heads then take some 300 kB
-        of a compressed page.
+        the row's largest. Five photos of 400 patches in 12 layers of 6 heads then take 280 kB of a
+        compressed page.
         """
         figure = cls.__new__(cls)
         figure._start(record, image, layer, head, method, query, strength)
@@ -267,13 +267,14 @@ def _check_bytes(
         advice = f"AttentionFigure(model, {chosen}) embeds {pictures * fit * layer:,}"
     else:
         advice = (
-            f"even one layer of one image embeds {layer:,}, so that only a larger max_bytes or a "
-            "model of fewer tokens helps"
+            f"even one layer of one image embeds {layer:,}, so that a larger max_bytes is needed, "
+            "or a model of fewer tokens"
         )
     raise ValueError(
         f"the figure would embed {needed:,} bytes, more than max_bytes={max_bytes:,}: "
         f"{count} image{'s' * (count > 1)} × {len(kept)} layer{'s' * (len(kept) > 1)} × "
         f"({heads} heads + the rollout) × {tokens}×{tokens} weights. "
-        f"Show less: {advice}; or of most patches less, which "
-        "AttentionFigure.from_record(record_attention(model, images)) does"
+        f"Show less: {advice}. To keep all layers, "
+        "AttentionFigure.from_record(record_attention(model, images)) leaves out most of the "
+        "patches' rows"
     )

@@ -74,6 +74,22 @@ def test_a_long_word_of_code_begins_on_its_line(visit, server, name) -> None:
     assert page.evaluate(EMPTY_FIRST) == []
 
 
+def test_code_does_not_wrap_where_it_can_scroll(visit, server) -> None:
+    page = visit(server, WIDE).open("book/09_inductive_bias.html")
+    settle(page)
+    heights = page.evaluate(
+        """[...document.querySelectorAll("div.cell_input pre .line")]
+            .filter(line => line.checkVisibility() && line.textContent.trim())
+            .map(line => {
+                const range = new Range();
+                range.selectNodeContents(line);
+                const boxes = [...range.getClientRects()];
+                return new Set(boxes.map(box => Math.round(box.bottom))).size;
+            })"""
+    )
+    assert set(heights) == {1}
+
+
 def test_code_is_copied_as_it_was_written(visit, server) -> None:
     page = visit(server).open("book/01_patches.html")
     text = page.locator("div.cell_input pre").filter(has_text="def patchify_loop").text_content()

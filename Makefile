@@ -5,6 +5,8 @@ NB ?=
 RUN ?=
 FILE ?=
 K ?=
+WEIGHTS ?=
+MODEL ?=
 
 # Chapters that train: their digits differ from one kind of CPU to the next after many steps.
 # Every other notebook must print the same on another instruction set, and is tested so.
@@ -14,6 +16,8 @@ TRAINING := 07_training 08_debugging 10_distillation 12_attention_maps
 export BOOK_ROOT := $(CURDIR)
 BIN := "$$BOOK_ROOT/.venv/bin"
 NOTEBOOKS := $(wildcard book/*.ipynb)
+RECORDED := $(patsubst vitlib/runs/train_%.py,%,$(wildcard vitlib/runs/train_*.py)) \
+	$(patsubst vitlib/runs/record_%.py,%,$(wildcard vitlib/runs/record_*.py))
 DETERMINISTIC := $(filter-out $(TRAINING:%=book/%.ipynb),$(NOTEBOOKS))
 NBVAL := $(BIN)/python -m pytest --rootdir . -ra -p no:cacheprovider \
 	-n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 900
@@ -66,10 +70,9 @@ chapter: .venv/installed  ## run one notebook, build its page and open it: NB=bo
 execute: .venv/installed  ## run all notebooks in place and store their outputs; one: NB=book/intro.ipynb
 	$(BIN)/python book/_ext/notebooks.py execute $(NB)
 
-record: .venv/installed  ## redo a recorded experiment of vitlib/runs, some minutes: RUN=distillation
-	@test -f "vitlib/runs/train_$(RUN).py" || \
-		{ echo "RUN=... must be one of: $(patsubst vitlib/runs/train_%.py,%,$(wildcard vitlib/runs/train_*.py))"; exit 2; }
-	$(BIN)/python -m vitlib.runs.train_$(RUN)
+record: .venv/installed  ## redo a recorded experiment of vitlib/runs, some minutes: RUN=distillation; RUN=photos WEIGHTS=...
+	@test -n "$(filter $(RUN),$(RECORDED))" || { echo "RUN=... must be one of: $(RECORDED)"; exit 2; }
+	$(BIN)/python -m $(subst /,.,$(basename $(wildcard vitlib/runs/train_$(RUN).py vitlib/runs/record_$(RUN).py))) $(if $(WEIGHTS),"$(WEIGHTS)") $(if $(MODEL),--model "$(MODEL)")
 
 drawing: .venv/installed  ## draw the imports of vitlib anew, in CONTRIBUTING.md
 	$(BIN)/python tests/import_drawing.py

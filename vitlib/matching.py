@@ -9,6 +9,8 @@
     check_fits(model, image_set)          and its labels are among the model's classes
     normalised_for(model, image_set)      the set, normalised with the model's mean and std
     match_model(data, model)              a data set in the model's channels, and normalised so
+    shown_pixels(model, images)           the way back: a model's input as pixels to be shown
+    prefix_names(model)                   what its tokens before the patches are called
 
 Whatever does not fit raises a ValueError that names both sides.
 """
@@ -173,3 +175,27 @@ def _to_channels(images: UInt8[Tensor, "n C H W"], channels: int) -> UInt8[Tenso
     if images.shape[1] == channels:
         return images
     return torch.from_numpy(np.stack([to_channels(pixels, channels) for pixels in images.numpy()]))
+
+
+def shown_pixels(model: VisionTransformer, images: Tensor) -> np.ndarray:
+    """A model's input (B, C, H, W) as uint8 pixels (B, H, W, C) for display.
+
+    The normalisation is undone with the model's own mean and std. If these are unknown, each image
+    is stretched to the full range.
+    """
+    images = images.detach().float().cpu()
+    if model.mean is not None and model.std is not None:
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (model.mean, model.std))
+        images = images * std + mean
+    else:
+        low = images.amin(dim=(1, 2, 3), keepdim=True)
+        high = images.amax(dim=(1, 2, 3), keepdim=True)
+        images = (images - low) / (high - low).clamp_min(1e-12)
+    array = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    return np.ascontiguousarray(array.numpy())
+
+
+def prefix_names(model: VisionTransformer) -> list[str]:
+    """The names of the tokens before the patches, in their order."""
+    names = ["class token"] + ["distillation token"] * model.distilled
+    return names + [f"register {i}" for i in range(model.num_prefix_tokens - len(names))]

@@ -9,14 +9,21 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from cli.running import run
 from peers import random_images, transformers
+from PIL import Image
+from skimage.data import coffee
 from sklearn.neighbors import KNeighborsClassifier as NearestNeighbour
+from test_export import answers
 from torch.nn import functional as F
 
-from vitlib import ImageSet, create_model, evaluate, fit_probe, load_data
+from vitlib import ImageSet, create_model, evaluate, fit_probe, load_data, save_checkpoint
 from vitlib.checkpoints import load_pretrained, read_foreign
+from vitlib.runs.photos import read_photos
+from vitlib.runs.record_photos import record_photos
 from vitlib.weights.train_micro import LOG
 
 SHARED = os.environ.get("VITLIB_SHARED")
@@ -70,6 +77,56 @@ def test_features_of_a_real_dinov2_are_those_of_transformers(size):
         for ours in (dynamic, fixed):
             difference = (ours.forward_features(images) - expected).norm() / expected.norm()
             assert difference < 1e-5
+
+
+@pytest.mark.parametrize("size", [224, 518])
+def test_onnxruntime_computes_the_features_of_transformers(tmp_path, capsys, size, unchecked):
+    """From the file that `vitlib export` writes; its size is the model's, which is 518 at first."""
+    place, written = DATA / "dinov2_small", tmp_path / "dinov2.onnx"
+    source = ["--weights", place]
+    if size != 518:
+        model = create_model(str(place), pretrained=True, img_size=size)
+        save_checkpoint(model, tmp_path / "resized.safetensors")
+        source = ["--checkpoint", tmp_path / "resized.safetensors"]
+    code, out, _ = run(capsys, "export", *source, "--out", written)
+    assert code == 0
+    assert f"images (batch, 3, {size}, {size}) to features (batch, 384)" in out
+    theirs = transformers.Dinov2Model.from_pretrained(place, dtype=torch.float32).eval()
+    images = random_images(3, size, size, count=1)
+    with torch.no_grad():
+        expected = theirs(images).pooler_output  # the class token
+    difference = (torch.from_numpy(answers(written, images)) - expected).norm()
+    assert difference / expected.norm() < 1e-4
+
+
+def test_attend_draws_what_the_heads_of_a_real_dinov2_look_at(tmp_path, capsys):
+    """The 518 pixels of the weights would take seconds, and a photo keeps its shape."""
+    Image.fromarray(coffee()).save(tmp_path / "coffee.png")  # 400×600 pixels
+    command = ["attend", tmp_path / "coffee.png", "--weights", DATA / "dinov2_small"]
+    code, out, err = run(capsys, *command, "--head", "all", "--out", tmp_path)
+    assert (code, err) == (0, "")
+    assert out.startswith("each picture gets about as many pixels as a square of 448×448")
+    assert out.endswith("coffee-attention-heads.png: 364×546 pixels\n")
+    with Image.open(tmp_path / "coffee-attention-heads.png") as drawn:
+        assert min(drawn.size) > 600
+        shown = torch.from_numpy(np.array(drawn.convert("RGB"))).flatten(0, 1)
+    assert len(shown.unique(dim=0)) > 1000  # a photo, not an empty sheet
+    code, _, err = run(capsys, *command, "--method", "pca", "--img-size", "224", "--out", tmp_path)
+    assert (code, err, (tmp_path / "coffee-pca.png").is_file()) == (0, "", True)
+
+
+def test_the_recorded_photos_are_what_these_weights_give():
+    """To one step: another CPU rounds otherwise."""
+    model = create_model(str(DATA / "dinov2_small"), pretrained=True, dynamic_img_size=True)
+    made, kept = record_photos(model, "these"), read_photos()
+    for one, other in zip(made.pictures, kept.pictures, strict=True):
+        assert one.grid == other.grid
+        for key in ("maps", "patch_maps"):
+            assert np.abs(getattr(one, key).astype(int) - getattr(other, key)).max() <= 1
+        for key in ("scales", "patch_scales"):
+            np.testing.assert_allclose(getattr(one, key), getattr(other, key), rtol=1e-3)
+    for one, other in zip(made.colours, kept.colours, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 2
 
 
 def test_a_real_dinov2_in_the_preset_is_reported():

@@ -9,6 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from browsing import PHONE, WIDE
 
 from vitlib import AttentionRecorder, VisionTransformer, attention_rollout
+from vitlib.explain import record_attention
 from vitlib.widgets import AttentionFigure
 
 ORANGE = np.array([213, 94, 0])
@@ -194,6 +195,9 @@ def test_the_map_and_its_strength_over_the_picture(show, model, images, attentio
     assert numbers(text(page, "scale")) == pytest.approx([row.max()], abs=0.0006)
     veil = ".vf-picker canvas:nth-child(2)"
     assert np.abs(canvas(page, veil)[..., 3] - 0.5 * 255 * row / row.max()).max() <= 2
+    assert (
+        page.locator(".vf-picker > div").first.evaluate("e => e.style.filter") == "grayscale(0.5)"
+    )
     slide(page, "strength", 5)
     assert np.abs(canvas(page, veil)[..., 3] - 255 * row / row.max()).max() <= 2
     slide(page, "strength", -10)
@@ -232,9 +236,97 @@ def test_a_pooled_model_starts_at_a_patch_and_says_why(show, images):
     assert page.locator('input[data-key="image"]').count() == 0  # one picture needs no choice
 
 
+@pytest.fixture(scope="module")
+def photos():
+    """A model without a head, two photos of different shapes, their attention, and the record."""
+    torch.manual_seed(2)
+    model = VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=18, depth=2, num_heads=2, num_classes=0,
+        dynamic_img_size=True,
+    )  # fmt: skip
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.randn(3, *size, generator=generator) for size in ((136, 96), (64, 256))]
+    attention = []
+    for image in images:
+        with torch.no_grad(), AttentionRecorder(model.eval()) as recorder:
+            model(image[None])
+        attention.append(recorder.attention[0])  # (L, H, T, T)
+    return record_attention(model, images, names=["tall", "wide"], source="Noise."), attention
+
+
+def check_photo_row(page, weights, columns, step):
+    """The words say what torch says of this row (T,): the class token, then patches."""
+    tolerance = float(weights.max()) * step / 2 + 0.0001  # the steps, and four decimals
+    best = int(weights[1:].argmax())
+    status = text(page, "status")
+    assert numbers(status) == pytest.approx(
+        [float(weights[1:].max()), float(weights[0])], abs=tolerance
+    )
+    found = re.search(r"most on patch (\d+) \(row (\d+), column (\d+)\)", status)
+    patch, row, column = map(int, found.groups())
+    assert weights[1 + patch] >= weights[1 + best] - tolerance
+    assert (row, column) == divmod(patch, columns)
+
+
+def test_photos_of_a_record_differ_in_shape(show, photos):
+    record, (tall, wide) = photos
+    page = show(AttentionFigure.from_record(record, layer=0, head=1))
+    check_photo_row(page, tall[0, 1, 0], 12, 1 / 255)
+    box = page.locator(".vf-picker").bounding_box()
+    assert box["height"] / box["width"] == pytest.approx(136 / 96, abs=0.02)
+    assert canvas(page, ".va-map:not(.va-heads *) canvas").shape == (17, 12, 4)
+    radio(page, "method", "rollout").press("Space")
+    check_photo_row(page, attention_rollout(tall[None, :1])[0, 0], 12, 1 / 255)
+    radio(page, "method", "attention").press("Space")
+    radio(page, "image", 1).press("Space")
+    check_photo_row(page, wide[0, 1, 0], 32, 1 / 255)
+    box = page.locator(".vf-picker").bounding_box()
+    assert box["height"] / box["width"] == pytest.approx(64 / 256, abs=0.02)
+    assert canvas(page, ".vf-picker canvas").shape == (8, 32, 4)
+    assert page.locator(".vf-picker img").evaluate("img => img.naturalWidth") == 256
+    assert page.locator("[data-part=answer]").is_hidden()  # the model has no head
+    words = page.locator(".vf-caption").last.inner_text()
+    assert "of each patch those of layer 1, averaged over the heads. Noise." in words
+
+
+def test_a_patch_of_a_record_has_the_last_layers_mean(show, photos):
+    record, (tall, wide) = photos
+    page = show(AttentionFigure.from_record(record, layer=0, head=1, image=1))
+    picture = page.locator(".vf-picker")
+    picture.hover(position=point(page, 6, 30, rows=8, columns=32))
+    assert text(page, "status").startswith("Layer 1, mean of heads, patch 222 (row 6, column 30) →")
+    check_photo_row(page, wide[1, :, 1 + 222].mean(0), 32, 1 / 15)
+    controls = [radio(page, "head", 0), radio(page, "method", "rollout")]
+    controls.append(page.locator('input[data-key="layer"]'))
+    assert all(control.is_disabled() for control in controls)
+    page.mouse.move(1, 1)  # back to the class token, in the layer and head that were chosen
+    assert not any(control.is_disabled() for control in controls)
+    check_photo_row(page, wide[0, 1, 0], 32, 1 / 255)
+    picture.press("End")
+    check_photo_row(page, wide[1, :, -1].mean(0), 32, 1 / 15)
+    radio(page, "image", 0).press("Space")  # it has fewer patches
+    assert "patch 203 (row 16, column 11) →" in text(page, "status")
+    check_photo_row(page, tall[1, :, -1].mean(0), 12, 1 / 15)
+    assert picture.get_attribute("aria-valuetext") == "patch 203 (row 16, column 11)"
+    assert picture.get_attribute("aria-valuemax") == "203"
+
+
+def test_a_finger_chooses_in_a_photo(show, photos):
+    record, (tall, _) = photos
+    page = show(AttentionFigure.from_record(record, head="all"), viewport=PHONE, touch=True)
+    assert page.locator("[data-part=heads] canvas").count() == 2
+    page.locator(".vf-picker").tap(position=point(page, 3, 5, rows=17, columns=12))
+    check_photo_row(page, tall[1, :, 1 + 3 * 12 + 5].mean(0), 12, 1 / 15)
+    assert page.locator("[data-part=heads]").is_hidden()
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(show, model, images, scheme):
+def test_axe_finds_nothing_serious(show, model, images, photos, scheme):
     figures = [AttentionFigure(model, images), AttentionFigure(model, images[0], head="all")]
+    figures.append(AttentionFigure.from_record(photos[0], query=7))
     page = show(*figures, viewport=PHONE, scheme=scheme)
     found = Axe().run(page).response["violations"]
     assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []

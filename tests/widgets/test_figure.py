@@ -14,7 +14,7 @@ from traitlets import Bytes, Int, TraitError
 
 import vitlib.widgets
 from vitlib import VisionTransformer
-from vitlib.matching import as_vision_transformer
+from vitlib.matching import as_vision_transformer, shown_pixels
 from vitlib.widgets import PatchFigure
 from vitlib.widgets.figure import (
     KIT,
@@ -24,7 +24,6 @@ from vitlib.widgets.figure import (
     check_index,
     check_model_images,
     pixels_of,
-    shown_pixels,
 )
 
 GREY = torch.rand(1, 28, 28, generator=torch.Generator().manual_seed(0))

@@ -226,14 +226,37 @@ def test_models_without_names_are_refused(unchecked):
     ("model", "message"),
     [
         (torch.nn.Linear(2, 2), "expected a vitlib.VisionTransformer, got Linear"),
-        (made(classes=()), "mine has no head"),
         (without("mean", None), "mine does not say by what mean and std"),
         (made(in_chans=4), "mine takes images of 4 channels, pictures have 1 or 3"),
     ],
 )
-def test_models_without_an_answer_are_refused(unchecked, model, message):
+def test_models_that_cannot_be_used_are_refused(unchecked, model, message):
     with pytest.raises(ValueError, match=message):
         attention_explorer({"mine": model})
+
+
+def test_photos_keep_their_shape_and_a_model_without_a_head_gives_no_answer(maps):
+    headless = made(classes=(), dynamic_img_size=True)
+    explorer = attention_explorer({"headless": headless, "mine": made()})
+    explorer.picture.value = "photo: cat"  # 300×451 pixels; 2×3 patches of 4 make up the model's
+    pixels, drawn = maps[-1]
+    assert pixels.shape == (1, 3, 8, 12)
+    upload(explorer, "tall.png", png(np.zeros((50, 12, 3), np.uint8)))
+    pixels, drawn = maps[-1]
+    assert (pixels.shape, *(one.shape for one in drawn.values())) == ((1, 3, 20, 4), (1, 5, 1))
+    assert said(explorer).startswith("The map, attention, layer 2, mean of 2 heads, is largest in")
+    assert dict(explorer.method.options).keys() == {
+        "attention", "attention rollout", "principal components"
+    }  # fmt: skip
+    explorer.method.value = "pca"
+    assert "paints them as red, green and blue" in said(explorer)
+    before = len(maps)
+    explorer.model.value = "mine"
+    assert (len(maps), explorer.method.value) == (before + 1, "pca")
+    explorer.method.value = "occlusion"
+    assert said(explorer).startswith("The model's answer: ")
+    explorer.model.value = "headless"  # which has no such method
+    assert explorer.method.value == "attention"
 
 
 def test_a_page_without_a_kernel_gets_a_line_of_words():

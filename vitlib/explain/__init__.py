@@ -7,6 +7,7 @@
                                          explanations of a model's answer, for which it is run
     methods.py   find_method             any of these by its name, as one map per image
     pictures.py  attend                  the same for picture files, of any size, and drawn
+    recorded.py  record_attention        the weights in few bytes, to be shown without the model
 
 The functions take batches, change neither the model nor its gradients, and answer as in eval mode.
 """
@@ -20,10 +21,12 @@ from vitlib.explain.maps import (
     tokens_to_grid,
 )
 from vitlib.explain.pictures import AttendedPicture, attend
+from vitlib.explain.recorded import AttentionRecord, record_attention
 from vitlib.explain.recorder import AttentionRecorder
 
 __all__ = [
     "AttendedPicture",
+    "AttentionRecord",
     "AttentionRecorder",
     "attend",
     "attention_distance",
@@ -33,5 +36,6 @@ __all__ = [
     "occlusion",
     "principal_components",
     "read_by_head",
+    "record_attention",
     "tokens_to_grid",
 ]

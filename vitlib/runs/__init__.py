@@ -2,7 +2,8 @@
 
     train_NAME.py -> in_parallel.py, log.py -> NAME.json -> record.py -> figures and chapters
 
-diverging.py trains where a run may break off.
+diverging.py trains where a run may break off. What a published model sees in photos is recorded
+without training: record_photos.py -> photos.npz -> photos.py.
 
 `make record RUN=NAME` repeats one.
 """

@@ -1,33 +1,28 @@
 """AttentionFigure: how much each token takes from every other, in each layer and head."""
 
+import base64
 from collections.abc import Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
-from traitlets import Bool, Bytes, Int, List, Unicode, Union, validate
+from traitlets import Bool, Bytes, Int, List, Unicode, Union, observe, validate
 from traitlets import Float as Number
 
-from vitlib.explain import AttentionRecorder, attention_rollout, logit_lens
-from vitlib.matching import as_vision_transformer
+from vitlib.explain import AttentionRecord, AttentionRecorder, record_attention
+from vitlib.matching import check_explainable, check_inputs
 from vitlib.model import VisionTransformer
-from vitlib.widgets.figure import (
-    BadValue,
-    Figure,
-    check_choice,
-    check_index,
-    check_model_images,
-    middle_patch,
-    prefix_names,
-    shown_pixels,
-)
+from vitlib.patch import grid_of
+from vitlib.widgets.figure import BadValue, Figure, check_choice, check_index, middle_patch
 
 METHODS = ("attention", "rollout")  # those of vitlib.explain.methods that weights alone give
 MANY_HEADS = ("mean", "max", "all")  # what `head` may be instead of a number
 STRENGTHS = range(0, 101, 10)  # percent
 MAX_BYTES = 2_000_000
+_PHOTO = 128  # pixels a side, from which single ones are not seen
 
 
 class AttentionFigure(Figure, script="attention.js"):
@@ -40,21 +35,22 @@ class AttentionFigure(Figure, script="attention.js"):
     global_pool="avg" the head reads no single token's row, and the figure starts at the patch in
     the middle.
 
-    The model runs in eval mode and is left as it was.
+    The model runs in eval mode and is left as it was. Pictures need not be square, nor of the
+    model's own size if it was built with dynamic_img_size=True. Without a head, it has no answer.
 
     Args:
-        model: a VisionTransformer with a head.
+        model: a VisionTransformer.
         images: the model's input, normalised: (B, C, H, W), or one image (C, H, W).
         layers: which blocks to keep, as in `AttentionRecorder`; None means all. Rollouts always
             include all layers up to the one shown.
         image, layer, head, method, query, strength: what is shown first. None means the last
             layer, and the first token that the head reads.
-        max_bytes: limit for maps and pictures; in a page, as base64, they take a third more.
+        max_bytes: limit for the weights; in a page, as base64, they take a third more.
 
-    A row of weights is stored as bytes, in which 255 is the row's largest weight, and that weight
-    as float32. So the weights shown, of one head or a rollout, are within 1/510 of the largest.
-    Raises ValueError for a model or images that do not fit, and for too many bytes; it then names
-    a subset that fits.
+    Every token's weights are embedded, for each layer and head, in 255 steps of the row's largest
+    (`vitlib.explain.recorded`). For photos of many patches that is too much for a page, and
+    `from_record` embeds less. Raises ValueError for a model or images that do not fit, and for too
+    many bytes; it then names a subset that fits.
     """
 
     image = Int(0, help="which picture").tag(sync=True)
@@ -63,26 +59,33 @@ class AttentionFigure(Figure, script="attention.js"):
     method = Unicode("attention").tag(sync=True)
     query = Int(help="which token's row, prefix tokens first").tag(sync=True)
     strength = Int(80, help="of the map over the picture, in percent").tag(sync=True)
-    count = Int(help="number of pictures, B").tag(sync=True)
+    names = List(Unicode(), help="of the pictures").tag(sync=True)
     layers = List(Int()).tag(sync=True)
     heads = Int(help="H").tag(sync=True)
     prefix = List(Unicode(), help="names of the tokens before the patches").tag(sync=True)
-    grid = List(Int(), help="rows and columns of patches").tag(sync=True)
+    grids = List(List(Int()), help="each picture's rows and columns of patches").tag(sync=True)
+    sizes = List(List(Int()), help="each picture's height and width in pixels").tag(sync=True)
     averages = Bool(help="whether the head reads the mean of the patches").tag(sync=True)
-    pixels = Bytes(help="uint8 (B, H, W, C)").tag(sync=True)
-    shape = List(Int(), help="height, width and channels of a picture").tag(sync=True)
-    answers = List(Unicode(), help="the predicted class of each picture").tag(sync=True)
+    pictures = List(Unicode(), help="as data URLs").tag(sync=True)
+    answers = List(Unicode(), help="the predicted class of each picture, or empty").tag(sync=True)
     sureness = List(Number(), help="its probability").tag(sync=True)
+    source = Unicode(help="what model and what pictures these are").tag(sync=True)
+    all_queries = Bool(help="whether `maps` holds more than the prefix tokens").tag(sync=True)
     maps = Bytes(
-        help="uint8 (B, L, H + 1, T, T): image, layer, head, query, key; the last head is the "
-        "rollout up to that layer; 255 is the row's largest weight, see `scales`"
+        help="uint8, picture after picture (L, H + 1, Q, T): layer, head, query, key; the last "
+        "head is the rollout up to that layer; 255 is the row's largest weight, see `scales`"
     ).tag(sync=True)
-    scales = Bytes(help="float32 (B, L, H + 1, T): each row's largest weight").tag(sync=True)
+    scales = Bytes(help="float32 (L, H + 1, Q): each row's largest weight").tag(sync=True)
+    patch_maps = Bytes(
+        help="picture after picture (N, T), the patches' weights in the last layer, mean of heads; "
+        "4 bits each, the first of a byte on top; 15 is the row's largest weight"
+    ).tag(sync=True)
+    patch_scales = Bytes(help="float32 (N,): each row's largest weight").tag(sync=True)
 
     def __init__(
         self,
         model: VisionTransformer,
-        images: Tensor,
+        images: Float[Tensor, "*B C H W"],
         layers: Sequence[int] | None = None,
         *,
         image: int = 0,
@@ -93,41 +96,90 @@ class AttentionFigure(Figure, script="attention.js"):
         strength: int = 80,
         max_bytes: int = MAX_BYTES,
     ):
-        model = as_vision_transformer(model)
-        images = check_model_images(model, images)
+        model = check_explainable(model, needs_head=False)
+        batch = images[None] if isinstance(images, Tensor) and images.ndim == 3 else images
+        check_inputs(model, batch)
         AttentionRecorder(model, layers)  # raises an error for layers that do not exist
-        depth = len(model.blocks)
-        kept = list(range(depth)) if layers is None else [int(one) % depth for one in layers]
-        _check_bytes(model, len(images), kept, max_bytes)
-        probabilities, maps, scales = _record_maps(model, images, kept)
-        highest, answers = probabilities.max(dim=1)
-        names = model.classes or [str(k) for k in range(model.num_classes)]
-        averages = model.global_pool == "avg"
-        super().__init__(
+        _check_bytes(model, batch, layers, max_bytes)
+        record = record_attention(model, batch, layers, all_queries=True)
+        self._start(record, image, layer, head, method, query, strength)
+
+    @classmethod
+    def from_record(
+        cls,
+        record: AttentionRecord,
+        *,
+        image: int = 0,
+        layer: int | None = None,
+        head: int | str = "mean",
+        method: str = "attention",
+        query: int | None = None,
+        strength: int = 80,
+    ) -> "AttentionFigure":
+        """The same figure of weights that were recorded, which needs no model.
+
+        `record` is what `vitlib.explain.record_attention` makes of a model and pictures, or what
+        `vitlib.runs.photos.read_photos()` reads. Unless it was made with all_queries=True, the page
+        embeds the weights of the class token and of the other prefix tokens for each layer and
+        head; and for each patch, those of the last layer, averaged over its heads, in 15 steps of
+        the row's largest. Five photos of 400 patches in 12 layers of 6 heads then take 280 kB of a
+        compressed page.
+        """
+        figure = cls.__new__(cls)
+        figure._start(record, image, layer, head, method, query, strength)
+        return figure
+
+    def _start(
+        self,
+        record: AttentionRecord,
+        image: int,
+        layer: int | None,
+        head: int | str,
+        method: str,
+        query: int | None,
+        strength: int,
+    ) -> None:
+        seen = record.pictures
+        Figure.__init__(
+            self,
             title="Attention of a Vision Transformer",
-            alt=_describe(model, len(images), kept),
-            count=len(images),
-            layers=kept,
-            heads=_num_heads(model),
-            prefix=prefix_names(model),
-            grid=list(model.grid_size),
-            averages=averages,
-            pixels=shown_pixels(model, images).tobytes(),
-            shape=[*model.img_size, model.in_chans],
-            answers=[str(names[k]) for k in answers.tolist()],
-            sureness=[round(p, 4) for p in highest.tolist()],
-            maps=maps.tobytes(),
-            scales=scales.tobytes(),
+            alt=_describe(record),
+            names=[one.name for one in seen],
+            layers=list(record.layers),
+            heads=record.heads,
+            prefix=list(record.prefix),
+            grids=[list(one.grid) for one in seen],
+            sizes=[list(one.pixels.shape[:2]) for one in seen],
+            averages=record.averages,
+            pictures=[_data_url(one.pixels) for one in seen],
+            answers=[one.answer for one in seen],
+            sureness=[round(one.sureness, 4) for one in seen],
+            source=record.source,
+            all_queries=record.has_all_queries,
+            maps=b"".join(one.maps.tobytes() for one in seen),
+            scales=b"".join(one.scales.tobytes() for one in seen),
+            patch_maps=_in_halves(np.concatenate([one.patch_maps.ravel() for one in seen])),
+            patch_scales=b"".join(one.patch_scales.tobytes() for one in seen),
         )
-        if query is None:
-            query = middle_patch(model.num_prefix_tokens, model.grid_size) if averages else 0
         self.image, self.method, self.strength = image, method, strength
-        self.layer = kept[-1] if layer is None else layer
+        self.layer = record.layers[-1] if layer is None else layer
+        if query is None:
+            prefix = len(record.prefix)
+            query = middle_patch(prefix, seen[image].grid) if record.averages else 0
         self.head, self.query = head, query
 
     @validate("image")
     def _check_image(self, proposal: Any) -> int:
-        return check_index("image", proposal.value, self.count, "pictures")
+        return check_index("image", proposal.value, len(self.names), "pictures")
+
+    @observe("image")
+    def _keep_query(self, change: Any) -> None:
+        """Of a picture of fewer patches, the last one instead of one that it does not have."""
+        self.query = min(self.query, self._count_tokens() - 1)
+
+    def _count_tokens(self) -> int:
+        rows, columns = self.grids[self.image]
+        return len(self.prefix) + rows * columns
 
     @validate("layer")
     def _check_layer(self, proposal: Any) -> int:
@@ -150,8 +202,7 @@ class AttentionFigure(Figure, script="attention.js"):
 
     @validate("query")
     def _check_query(self, proposal: Any) -> int:
-        tokens = len(self.prefix) + self.grid[0] * self.grid[1]
-        return check_index("query", proposal.value, tokens, "tokens")
+        return check_index("query", proposal.value, self._count_tokens(), "tokens")
 
     @validate("strength")
     def _check_strength(self, proposal: Any) -> int:
@@ -162,69 +213,68 @@ class AttentionFigure(Figure, script="attention.js"):
         return proposal.value
 
 
-def _record_maps(
-    model: VisionTransformer, images: Tensor, layers: list[int]
-) -> tuple[Float[Tensor, "B K"], np.ndarray, np.ndarray]:
-    """Class probabilities, and maps and scales as the traits hold them; one image at a time."""
-    probabilities, maps, scales = [], [], []
-    for image in images.to(model.cls_token):
-        with AttentionRecorder(model) as recorder:
-            # Runs the model once, in eval mode; its last row is the model's own answer.
-            probabilities.append(logit_lens(model, image[None])[0, -1])
-        attention = recorder.attention.float()  # (1, L, H, T, T)
-        rollouts = [attention_rollout(attention[:, : layer + 1]) for layer in layers]
-        shown = torch.cat([attention[0, layers], torch.cat(rollouts)[:, None]], 1)
-        largest = shown.amax(dim=-1)  # (L, H + 1, T), at least 1/T: rows sum to 1
-        maps.append((shown / largest[..., None] * 255).round().to(torch.uint8).cpu())
-        scales.append(largest.cpu())
-    return torch.stack(probabilities).cpu(), torch.stack(maps).numpy(), torch.stack(scales).numpy()
+def _in_halves(steps: UInt8[np.ndarray, "n"]) -> bytes:
+    """Numbers from 0 to 15, two in a byte."""
+    even = np.append(steps, np.zeros(len(steps) % 2, np.uint8))
+    return (even[::2] << 4 | even[1::2]).tobytes()
 
 
-def _num_heads(model: VisionTransformer) -> int:
-    return model.config["num_heads"]
+def _data_url(pixels: UInt8[np.ndarray, "H W C"]) -> str:
+    """The picture for a page: exact where single pixels are seen, otherwise in fewer bytes."""
+    buffer, is_photo = BytesIO(), max(pixels.shape[:2]) > _PHOTO
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] != 3 else pixels)
+    image.save(buffer, "webp" if is_photo else "png", quality=75)
+    kind = "webp" if is_photo else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _describe(model: VisionTransformer, images: int, layers: list[int]) -> str:
-    rows, columns = model.grid_size
+def _describe(record: AttentionRecord) -> str:
+    count = len(record.pictures)
+    grids = dict.fromkeys("{}×{}".format(*one.grid) for one in record.pictures)
     text = (
-        f"{images} picture{'s' * (images > 1)} of {rows}×{columns} patches, and how a model with "
-        f"{len(model.blocks)} layers of {_num_heads(model)} heads spreads attention over them. "
+        f"{count} picture{'s' * (count > 1)} of {' or '.join(grids)} patches, and how a model with "
+        f"{record.depth} layers of {record.heads} heads spreads attention over them. "
         "Choose a layer, a head and a token to see how much that token takes from every patch."
     )
-    if len(layers) < len(model.blocks):
-        text += f" Kept here: layer {', '.join(map(str, layers))}."
-    if model.global_pool == "avg":
+    if len(record.layers) < record.depth:
+        text += f" Kept here: layer {', '.join(map(str, record.layers))}."
+    if record.averages:
         text += " This model answers from the mean of its patches, not from the class token."
     return text
 
 
-def _check_bytes(model: VisionTransformer, images: int, layers: list[int], max_bytes: int) -> None:
+def _check_bytes(
+    model: VisionTransformer, images: Tensor, layers: Sequence[int] | None, max_bytes: int
+) -> None:
     """Raise a ValueError if the maps take more than `max_bytes`, with a call that takes less."""
-    rows, columns = model.grid_size
-    tokens = model.num_prefix_tokens + rows * columns
+    rows, columns = grid_of(images.shape[-2:], model.patch_size)
+    tokens, depth = model.num_prefix_tokens + rows * columns, len(model.blocks)
+    kept = list(range(depth)) if layers is None else [int(one) % depth for one in layers]
+    heads = model.config["num_heads"]
     # One byte per weight, and four for the largest of each row.
-    layer = (_num_heads(model) + 1) * tokens * (tokens + 4)
-    picture = model.img_size[0] * model.img_size[1] * model.in_chans
-    needed = images * (len(layers) * layer + picture)
+    layer = (heads + 1) * tokens * (tokens + 4)
+    count = len(images)
+    needed = count * len(kept) * layer
     if needed <= max_bytes:
         return
     # As many layers as fit, spread over the depth; if none does, then of the first image only.
-    pictures = images if images * (layer + picture) <= max_bytes else 1
-    fit = min((max_bytes // pictures - picture) // layer, len(layers))
+    pictures = count if count * layer <= max_bytes else 1
+    fit = min(max_bytes // pictures // layer, len(kept))
     if fit > 0:
-        spread = [layers[round(i)] for i in np.linspace(len(layers) - 1, 0, fit)][::-1]
-        chosen = f"images{'[:1]' * (pictures < images)}, layers={tuple(spread)}"
+        spread = [kept[round(i)] for i in np.linspace(len(kept) - 1, 0, fit)][::-1]
+        chosen = f"images{'[:1]' * (pictures < count)}, layers={tuple(spread)}"
         chosen += f", max_bytes={max_bytes}" * (max_bytes != MAX_BYTES)
-        bytes_then = pictures * (fit * layer + picture)
-        advice = f"AttentionFigure(model, {chosen}) embeds {bytes_then:,}"
+        advice = f"AttentionFigure(model, {chosen}) embeds {pictures * fit * layer:,}"
     else:
         advice = (
-            f"even one layer of one image embeds {layer + picture:,}, so that only a larger "
-            "max_bytes or a model of fewer tokens helps"
+            f"even one layer of one image embeds {layer:,}, so that a larger max_bytes is needed, "
+            "or a model of fewer tokens"
         )
     raise ValueError(
         f"the figure would embed {needed:,} bytes, more than max_bytes={max_bytes:,}: "
-        f"{images} image{'s' * (images > 1)} × {len(layers)} layer{'s' * (len(layers) > 1)} × "
-        f"({_num_heads(model)} heads + the rollout) × {tokens}×{tokens} weights. "
-        f"Show less: {advice}"
+        f"{count} image{'s' * (count > 1)} × {len(kept)} layer{'s' * (len(kept) > 1)} × "
+        f"({heads} heads + the rollout) × {tokens}×{tokens} weights. "
+        f"Show less: {advice}. To keep all layers, "
+        "AttentionFigure.from_record(record_attention(model, images)) leaves out most of the "
+        "patches' rows"
     )

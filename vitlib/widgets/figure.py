@@ -133,12 +133,6 @@ def middle_patch(num_prefix_tokens: int, grid_size: tuple[int, int]) -> int:
     return num_prefix_tokens + rows // 2 * columns + columns // 2
 
 
-def prefix_names(model: VisionTransformer) -> list[str]:
-    """The names of the tokens before the patches, in their order."""
-    names = ["class token"] + ["distillation token"] * model.distilled
-    return names + [f"register {i}" for i in range(model.num_prefix_tokens - len(names))]
-
-
 def pixels_of(image: Any) -> np.ndarray:
     """A picture of any of the usual types as uint8 pixels (H, W, C).
 
@@ -177,24 +171,6 @@ def pixels_of(image: Any) -> np.ndarray:
             "picture normalised? Then undo that first: image * std + mean"
         )
     return np.round(array * 255).astype(np.uint8)
-
-
-def shown_pixels(model: VisionTransformer, images: Tensor) -> np.ndarray:
-    """A model's input (B, C, H, W) as uint8 pixels (B, H, W, C) for display.
-
-    The normalisation is undone with the model's own mean and std. If these are unknown, each image
-    is stretched to the full range.
-    """
-    images = images.detach().float().cpu()
-    if model.mean is not None and model.std is not None:
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (model.mean, model.std))
-        images = images * std + mean
-    else:
-        low = images.amin(dim=(1, 2, 3), keepdim=True)
-        high = images.amax(dim=(1, 2, 3), keepdim=True)
-        images = (images - low) / (high - low).clamp_min(1e-12)
-    array = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-    return np.ascontiguousarray(array.numpy())
 
 
 def check_model_images(model: VisionTransformer, images: Any) -> Tensor:

@@ -9,14 +9,13 @@ from torch import Tensor
 from traitlets import Bytes, Int, List, Unicode, validate
 
 from vitlib.explain import logit_lens
-from vitlib.matching import as_vision_transformer
+from vitlib.matching import as_vision_transformer, shown_pixels
 from vitlib.model import VisionTransformer
 from vitlib.widgets.figure import (
     BadValue,
     Figure,
     check_index,
     check_model_images,
-    shown_pixels,
 )
 
 _MAX_CLASSES = 20  # rows of the table; the other classes are added up in one more row

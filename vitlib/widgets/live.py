@@ -14,9 +14,10 @@ from PIL import Image, UnidentifiedImageError
 
 from vitlib.create import create_model, list_models
 from vitlib.data import load_data
-from vitlib.data.decode import decode, to_channels
+from vitlib.data.decode import decode, read_size, to_channels
 from vitlib.explain.answers import in_eval_mode
 from vitlib.explain.methods import METHODS, class_names, find_method
+from vitlib.explain.pictures import choose_img_size, size_in_patches
 from vitlib.matching import check_explains_pictures
 from vitlib.model import VisionTransformer
 from vitlib.plots import plot_maps
@@ -35,8 +36,10 @@ def attention_explorer(models: Mapping[str, VisionTransformer] | None = None) ->
     """Controls for a live kernel: upload a picture, choose a model and a method, see the map.
 
     Args:
-        models: {name: model}, each with a head and with the `mean` and `std` of its data. Default:
-            the pretrained models that come with vitlib, which read digits, white on black.
+        models: {name: model}, each with the `mean` and `std` of its data. One that was built with
+            dynamic_img_size=True sees whole pictures, in the shape and at the size that `attend`
+            gives them, any other their centre; one without a head gives no answer. Default: the
+            pretrained models that come with vitlib, which read digits, white on black.
 
     Raises ValueError for models that can't be used.
     """
@@ -55,7 +58,7 @@ class LiveExplorer(ipywidgets.VBox):
             raise ValueError(f"expected models as {{name: model}}, got {type(models).__name__}")
         self._models: dict[str, VisionTransformer] = {}
         for name, model in (models or {}).items():
-            self._models[name] = check_explains_pictures(model, name)
+            self._models[name] = check_explains_pictures(model, name, needs_head=False)
         names = list(self._models) or _packaged_models()
         self._pictures = _example_pictures()
         self._paused = True  # nothing is drawn while controls are being set
@@ -72,11 +75,7 @@ class LiveExplorer(ipywidgets.VBox):
             layout=ipywidgets.Layout(width="auto"),
         )  # fmt: skip
         self.model = ipywidgets.Dropdown(options=names, description="Model", **wide)
-        self.method = ipywidgets.Dropdown(
-            options=[(row.label, name) for name, row in METHODS.items()],
-            description="Method",
-            **wide,
-        )
+        self.method = ipywidgets.Dropdown(description="Method", **wide)
         self.layer = ipywidgets.IntSlider(min=0, max=0, description="Layer", **wide)
         self.head = ipywidgets.Dropdown(description="Head", **wide)
         self.target = ipywidgets.Dropdown(description="Class", **wide)
@@ -107,12 +106,15 @@ class LiveExplorer(ipywidgets.VBox):
     # The controls
 
     def _follow_model(self, change: Any = None) -> None:
-        """Offer the chosen model's layers, heads and classes; keep the choices that it has, too."""
+        """Offer what the chosen model has, of methods too; keep the choices that it has as well."""
         model = self._chosen_model()
         heads: int = model.config["num_heads"]
         layer, head, target = self.layer.value, self.head.value, self.target.value
-        first = change is None
+        method, first = self.method.value, change is None
         self._paused = True
+        fitting = {n: row for n, row in METHODS.items() if model.num_classes or not row.needs_class}
+        self.method.options = [(row.label, name) for name, row in fitting.items()]
+        self.method.value = method if method in fitting else next(iter(fitting))
         self.layer.max = len(model.blocks) - 1
         self.layer.value = self.layer.max if first else min(layer, self.layer.max)
         self.head.options = [("mean of all", _NONE), *((str(h), h) for h in range(heads))]
@@ -123,6 +125,8 @@ class LiveExplorer(ipywidgets.VBox):
         self._follow_method()
 
     def _follow_method(self, change: Any = None) -> None:
+        if change is not None and self._paused:
+            return  # the model's options are being set
         for name in ("layer", "head", "target"):
             getattr(self, name).disabled = name not in METHODS[self.method.value].options
         self._paused = False
@@ -164,8 +168,11 @@ class LiveExplorer(ipywidgets.VBox):
         chosen = {name: None if value == _NONE else value for name, value in values.items()}
         maker = find_method(model, method, **chosen)
         grid = maker.make(inputs).cpu()  # (1, h, w), or colours (1, h, w, 3)
-        with in_eval_mode(model), torch.no_grad():
-            probability, answer = model(inputs)[0].float().softmax(dim=0).max(dim=0)
+        answer = ""
+        if model.num_classes:
+            with in_eval_mode(model), torch.no_grad():
+                probability, best = model(inputs)[0].float().softmax(dim=0).max(dim=0)
+            answer = f"The model's answer: {class_names(model)[int(best)]} ({probability:.1%}). "
         figure = plot_maps(pixels, {maker.title: grid}, ["picture"], alone=True)
         buffer = BytesIO()
         figure.savefig(buffer, format="png", dpi=110)
@@ -179,8 +186,8 @@ class LiveExplorer(ipywidgets.VBox):
                 f"{grid.shape[-1]}: {float(grid.max()):.3g}."
             )
         self._show(
-            f"The model's answer: {class_names(model)[int(answer)]} ({probability:.1%}). The map, "
-            f"{maker.title}, {about}" + "".join(f" Note: {warning.message}." for warning in guessed)
+            f"{answer}The map, {maker.title}, {about}"
+            + "".join(f" Note: {warning.message}." for warning in guessed)
         )
 
     def _chosen_model(self) -> VisionTransformer:
@@ -190,7 +197,10 @@ class LiveExplorer(ipywidgets.VBox):
         return self._models[name]
 
     def _chosen_pixels(self, model: VisionTransformer) -> np.ndarray:
-        pixels = decode(self._pictures[self.picture.value], model.img_size)
+        picture, size = self._pictures[self.picture.value], model.img_size
+        if model.dynamic_img_size:
+            size = size_in_patches(read_size(picture), choose_img_size(model), model.patch_size)
+        pixels = decode(picture, size)
         batch = np.array([to_channels(pixels, model.in_chans)])  # a copy, which torch may own
         return 255 - batch if self.invert.value else batch
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from traitlets import Bytes, Int, List, Unicode, observe, validate
 
-from vitlib.matching import as_vision_transformer
+from vitlib.matching import as_vision_transformer, prefix_names
 from vitlib.model import VisionTransformer
 from vitlib.pos_embed import resample_pos_embed
-from vitlib.widgets.figure import Figure, check_choice, check_index, middle_patch, prefix_names
+from vitlib.widgets.figure import Figure, check_choice, check_index, middle_patch
 
 COLOURS = ("fixed", "stretched")  # from −1 to 1, or from the smallest to the largest shown
 _MAX_POSITIONS = 256  # patches; more would make the page heavy and slow

@@ -11,7 +11,7 @@ from traitlets import Bool, Bytes, Int, List, Unicode, validate
 from traitlets import Float as Number
 
 from vitlib.explain.answers import in_eval_mode
-from vitlib.matching import as_vision_transformer
+from vitlib.matching import as_vision_transformer, shown_pixels
 from vitlib.model import VisionTransformer
 from vitlib.widgets.figure import (
     BadValue,
@@ -19,7 +19,6 @@ from vitlib.widgets.figure import (
     check_choice,
     check_index,
     check_model_images,
-    shown_pixels,
 )
 
 KINDS = ("hard", "soft")

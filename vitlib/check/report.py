@@ -122,7 +122,7 @@ class Finding:
         return (
             f'<div class="check-report" role="status" style="border-left:4px solid '
             f'{_colour(self)};padding:.2em .9em;margin:.4em 0"><strong>{self.mark} '
-            f"{escape(self.name)}: {escape(self.number)}</strong>"
+            f"{escape(self.name)}: {markdown_to_html(self.number)}</strong>"
             f'<p style="margin:.4em 0">{markdown_to_html(self.text)}</p>{picture}</div>'
         )
 
@@ -155,7 +155,7 @@ class Checklist:
             f'<tr style="vertical-align:top;border-top:1px solid {_RULE}">'
             f'<td style="color:{_TICK if one.passed else _CROSS}">{one.mark}</td>'
             f'<td style="text-align:left"><strong>{escape(one.name)}</strong><br>'
-            f"{escape(one.number)}</td>"
+            f"{markdown_to_html(one.number)}</td>"
             f'<td style="text-align:left">{markdown_to_html(one.text)}</td></tr>'
             for one in self.lines
         )

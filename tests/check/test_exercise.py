@@ -214,6 +214,52 @@ def test_what_all_cases_have_in_common_is_a_diagnosis():
     assert pairs(lambda x: 5 * x).diagnosis == ""  # one case says too little
 
 
+def table_cases(answer):
+    yield "a table of 3 × 4", lambda: call(answer, numbers(3, 4))
+    yield "one row", lambda: call(answer, numbers(1, 4))
+    yield "a table of 5 × 6", lambda: call(answer, numbers(5, 6))
+
+
+table = Exercise("table", "0", "table(x) -> 2x", lambda x: 2 * x, table_cases, {})
+
+
+def but(wrong, *index):
+    """2x, but at this index it is `wrong`."""
+
+    def answer(x):
+        y = 2 * x
+        y[index] = wrong(x)[index]
+        return y
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda x: -2 * x, "all numbers have the wrong sign"),
+        (lambda x: 2 * x / x.shape[0] / 3, "the numbers are right up to one factor"),
+        (lambda x: 2 * x + x.shape[0], "the numbers are right up to one shift, which is"),
+        (lambda x: 2 * x.flip(0), "what stands along axis 0 is right, in another order"),
+        (lambda x: 2 * x.roll(1, 0), "what stands along axis 0 is right, in another order"),
+        (but(torch.exp, slice(1, None)), "only the first index of axis 0 is right"),
+        (but(torch.exp, slice(None), 0), "only the first index of axis 1 is wrong"),
+        (but(torch.exp, slice(None), -1), "only the last index of axis 1 is wrong"),
+    ],
+)
+def test_the_kind_that_all_wrong_cases_share_is_told(answer, said):
+    assert table(answer).diagnosis.startswith(f"In every case that differs, {said}")
+
+
+def test_no_kind_is_told_of_what_the_cases_do_not_share():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        report = table(lambda x: torch.randn(x.shape, dtype=x.dtype, generator=generator))
+        assert (report.passed, report.diagnosis) == (False, "")
+    assert table(lambda x: -2 * x if len(x) > 3 else 2 * x + 1).diagnosis == ""
+    assert table(lambda x: 2 * x.flip(0) if len(x) > 3 else 2 * x).diagnosis == ""  # one case
+
+
 def test_what_only_looks_like_a_stub_is_said_as_it_is():
     class Misspelled(nn.Module):
         def foward(self, x):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from vitlib.data import load_data
 from vitlib.data.decode import decode
-from vitlib.data.depth import share_white, white_of
+from vitlib.data.depth import raw_mode, share_white, to_8_bits, white_of
 
 
 def values(bits: int, channels: int = 1, seed: int = 0) -> np.ndarray:
@@ -74,6 +74,20 @@ def tiff_of_12_bits(array: np.ndarray) -> bytes:
     return start + rows + struct.pack("<H", len(tags)) + listed + bytes(4)
 
 
+def jpeg_2000(array: np.ndarray, bits: int) -> bytes:
+    """A grey JPEG 2000 that states this depth: one of 16 bits without loss, its header changed.
+
+    Its numbers are stored by their distance from the middle of the range, which becomes another.
+    """
+    file = BytesIO()
+    moved = (array.astype(int) - 2 ** (bits - 1) + 2**15).astype(np.uint16)
+    Image.fromarray(moved).save(file, "JPEG2000")
+    data = bytearray(file.getvalue())
+    data[data.find(b"\xff\x4f\xff\x51") + 42] = bits - 1
+    data[data.find(b"ihdr") + 14] = bits - 1
+    return bytes(data)
+
+
 @pytest.mark.parametrize("white", [256, 1023, 3000, 4095, 65534])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("dark", [False, True])
@@ -123,6 +137,49 @@ def test_a_tiff_of_12_bits_states_its_range(dark, recwarn):
     array = values(12) // dark
     assert (decode(tiff_of_12_bits(array), None) == expected(array, 4095)).all()
     assert list(recwarn) == []
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+@pytest.mark.parametrize("dark", [1, 6])
+def test_a_jpeg_2000_that_states_its_range_is_read_by_it(tmp_path, bits, dark, recwarn):
+    """A dark picture stays dark, and nothing is guessed."""
+    array = values(bits) // dark
+    (tmp_path / "a.jp2").write_bytes(jpeg_2000(array, bits))
+    got = decode(tmp_path / "a.jp2", None).astype(int)
+    assert np.abs(got - expected(array, 2**bits - 1)).max() <= 1  # Pillow shifts, and rounds not
+    assert list(recwarn) == []
+
+
+def test_a_jpeg_2000_of_16_bits_that_holds_12_is_told_of():
+    with pytest.warns(UserWarning, match="taken as 12 bits"):
+        assert (decode(jpeg_2000(values(12), 16), None) == expected(values(12), 4095)).all()
+
+
+def test_a_jpeg_2000_of_9_bits_which_pillow_reads_wrongly_is_refused():
+    with pytest.raises(ValueError, match="of 9 bits per channel can't be read; save it as PNG"):
+        decode(jpeg_2000(values(8), 9), None)
+
+
+@pytest.mark.parametrize("brightest", [40, 255])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_dark_16_bit_colours_in_jpeg_2000_are_refused(brightest, mode):
+    """Pillow writes 8 bits in colours, so the header is changed here, and not what it loads."""
+    pixels = np.linspace(0, brightest, 192).reshape(8, 8, 3).astype(np.uint8)
+    image = Image.fromarray(pixels).convert(mode)
+    file = BytesIO()
+    image.save(file, "JPEG2000")
+    assert np.abs(decode(file.getvalue(), None).transpose(1, 2, 0) - pixels.astype(int)).max() <= 1
+    data = bytearray(file.getvalue())
+    data[data.find(b"\xff\x4f\xff\x51") + 42] = 15
+    with Image.open(BytesIO(data)) as opened:
+        raw = raw_mode(opened)
+    if brightest == 255:
+        assert to_8_bits(image, raw, lambda: image) == (image, 0)
+        return
+    with pytest.raises(
+        ValueError, match=r"in JPEG 2000, here none above .* save it as PNG or TIFF"
+    ):
+        to_8_bits(image, raw, lambda: image)
 
 
 def test_a_stated_range_needs_no_other_pictures(tmp_path):

@@ -14,6 +14,7 @@ from vitlib.check.compare import Raised, difference, same_tensors
 from vitlib.check.edit import Edits
 from vitlib.check.observing import MakeCases, Observation, one, said
 from vitlib.check.pairs import Pair, pairs_of
+from vitlib.check.relations import kinds
 from vitlib.check.sandbox import OutOfTime, in_time
 
 PAIR_SECONDS = 5.0  # of computing, for all pairs
@@ -181,7 +182,22 @@ def in_common(yours: Sequence[Observation], target: Sequence[Observation]) -> st
     factors = {next(iter(re.findall(r"^every number is (\S+) times", t)), "") for _, t in wrong}
     if len(wrong) > 1 and len(factors) == 1 and (factor := factors.pop()):
         return f"In every case, all numbers are {factor} times what they should be."
-    return ""
+    return _kind(
+        [
+            (mine.result, r.result)
+            for mine, r, (_, found) in zip(yours, target, both, strict=True)
+            if found is not None
+        ]
+    )
+
+
+def _kind(wrong: Sequence[tuple[Any, Any]]) -> str:
+    """The first kind of difference that all wrong results show; one case says too little."""
+    if len(wrong) < 2 or not all(isinstance(t, Tensor) for pair in wrong for t in pair):
+        return ""
+    first, *others = [list(kinds(mine.detach(), right.detach())) for mine, right in wrong]
+    shared = [kind for kind in first if all(kind in other for other in others)]
+    return f"In every case that differs, {shared[0]}." if shared else ""
 
 
 def _both(first: str, second: str, head: str = TWO) -> str:

@@ -37,6 +37,36 @@ def pattern(yours: Tensor, target: Tensor) -> str:
     return next((found for look in looks for found in look(yours, target)), "")
 
 
+def kinds(yours: Tensor, target: Tensor) -> Iterator[str]:
+    """What is true of all numbers of a case, said without its values: it may hold in others, too.
+
+    Tensors of one shape and floating-point dtype with at least 3 finite numbers; else nothing.
+    """
+    if yours.shape != target.shape or yours.dtype != target.dtype or yours.numel() < 3:
+        return
+    if not (target.is_floating_point() and yours.isfinite().all() and target.isfinite().all()):
+        return
+    if close(yours, -target):
+        yield "all numbers have the wrong sign"
+    ratio = (yours / target)[target.abs() > 1e-6]
+    if ratio.numel() > 2 and ratio[0].abs() > 1e-6 and close(yours, ratio[0] * target):
+        yield "the numbers are right up to one factor"
+    offset = (yours - target).flatten()
+    if close(offset, offset[0].expand_as(offset), target):
+        yield "the numbers are right up to one shift, which is the same for all of them"
+    for axis, size in enumerate(target.shape):
+        if _order(yours, target, axis):
+            yield f"what stands along axis {axis} is right, in another order"
+        if size < 2:
+            continue
+        right = [close(a, b) for a, b in zip(yours.unbind(axis), target.unbind(axis), strict=True)]
+        for index, name in ((0, "first"), (size - 1, "last")):
+            if right[index] and sum(right) == 1:
+                yield f"only the {name} index of axis {axis} is right"
+            if not right[index] and sum(right) == size - 1:
+                yield f"only the {name} index of axis {axis} is wrong"
+
+
 def one_number(yours: float, target: float) -> str:
     """How one number relates to the right one, beginning with a colon; empty if it does not."""
     ratio = yours / target if target and math.isfinite(yours) else 0.0

@@ -3,7 +3,8 @@
 Cameras of 8, 10, 12 or 14 bits write their values into 16, and by 65535 such a picture is nearly
 black. So the smallest of these ranges that holds a picture's values is taken for its white; over a
 data set, it is the largest white of its pictures that counts (`share_white`). A file that states
-its range is read by that: a PGM or PPM whose maximum is below 65535, and a TIFF of 12 bits.
+its range is read by that: a PGM or PPM whose maximum is below 65535, a TIFF of 12 bits, and a
+JPEG 2000 of 10 to 15.
 """
 
 import re
@@ -17,8 +18,14 @@ from PIL import Image, ImageFile
 
 WHITES = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
 _BITS, _PHOTOMETRIC, _SAMPLES, _PLANES = 258, 262, 277, 284  # tags of TIFF
-_STATED = {"L;PNM": 65535, "I;12": 4095}  # raw mode: the white of what Pillow loads
-_PLAIN = "RGB;plain"  # 16-bit colours, written as text
+# raw mode: the white of what Pillow loads
+_STATED = {"L;PNM": 65535, "L;J2K": 65535, "I;12": 4095}
+_PLAIN, _J2K = "RGB;plain", "RGB;J2K"
+_HIGH_BYTES = {  # raw mode: 16-bit colours of which Pillow loads no more
+    _PLAIN: ("as text", "PNG, or as a PPM in bytes (P6)"),
+    _J2K: ("in JPEG 2000", "PNG or TIFF"),
+}
+_SIZ, _BITS_AT = b"\xff\x4f\xff\x51", 42  # how a JPEG 2000 codestream begins; its depth (A.5.1)
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
@@ -26,13 +33,16 @@ def raw_mode(opened: ImageFile.ImageFile) -> str:
     """How pixels lie in the file, mostly in Pillow's words, such as "RGB;16B"; before loading.
 
     At the end, ";I" means inverted: 0 is white. Of 16-bit TIFFs, Pillow does not heed that.
-    "L;PNM" is grey that Pillow scales to 16 bits, from a maximum that the file states.
-    Raises ValueError for 16-bit colours in separate planes, which Pillow reads wrongly.
+    "L;PNM" and "L;J2K" are grey that Pillow scales to 16 bits, from a range that the file states.
+    Raises ValueError for 16-bit colours in separate planes and for a JPEG 2000 of 9 bits, which
+    Pillow reads wrongly.
     """
     args = opened.tile[0][3] if opened.tile else ""
     mode = str(args if isinstance(args, str) else next(iter(args or ("",))))
     if opened.format == "PPM" and isinstance(args, tuple) and isinstance(args[-1], int):
         return _pnm_mode(opened, mode, args[-1])
+    if opened.format == "JPEG2000":
+        return _jpeg_2000_mode(opened, mode)
     tags = getattr(opened, "tag_v2", {})  # of TIFF
     if max(tags.get(_BITS, (8,))) > 8:
         if tags.get(_PLANES, 1) == 2 and tags.get(_SAMPLES, 1) > 1:
@@ -63,6 +73,20 @@ def _pnm_mode(opened: ImageFile.ImageFile, mode: str, most: int) -> str:
     return "RGB;16B"
 
 
+def _jpeg_2000_mode(opened: ImageFile.ImageFile, mode: str) -> str:
+    """The raw mode of a JPEG 2000, by the bits that its first channel states."""
+    file: Any = opened.fp
+    file.seek(0)
+    data = file.read()
+    start = data.find(_SIZ)
+    bits = (data[start + _BITS_AT] & 127) + 1  # the eighth bit: with a sign, which Pillow heeds
+    if bits == 9:
+        raise ValueError("a JPEG 2000 of 9 bits per channel can't be read; save it as PNG")
+    if opened.mode.startswith("I;16"):
+        return mode if bits == 16 else "L;J2K"
+    return _J2K if bits == 16 else mode
+
+
 def read_low_bytes(opened: ImageFile.ImageFile) -> None:
     """Make `opened`, a picture in 16-bit colours, load the low bytes instead of the high ones."""
 
@@ -88,7 +112,7 @@ def to_8_bits(
     Pillow loads 16-bit grey whole, but of 16-bit colours the high bytes only, which is enough for
     true 16 bits. `load_low_bytes` reads the file again, for the others.
     A range that the file states counts as 8 bits do. Raises ValueError for pixels without a fixed
-    range, and for dark 16-bit colours that are written as text.
+    range, and for dark 16-bit colours that are written as text or in JPEG 2000.
     """
     if image.mode == "F" or image.mode == "I" or image.mode.startswith("I;16"):
         values = np.asarray(image)
@@ -103,10 +127,12 @@ def to_8_bits(
         scaled = scale(values, white)
         image = Image.fromarray(255 - scaled if mode.endswith(";I") else scaled)
         return image, 0 if stated else white
-    if mode == _PLAIN and np.asarray(image).max() <= WHITES[-2] * 255 // WHITES[-1]:
+    enough = WHITES[-2] * 255 // WHITES[-1]
+    if mode in _HIGH_BYTES and np.asarray(image.convert("RGB")).max() <= enough:
+        where, instead = _HIGH_BYTES[mode]
         raise ValueError(
-            "16-bit colours as text, here none above a quarter of the range, are read with 8 bits "
-            "only, too few to tell what is white; save it as PNG, or as a PPM in bytes (P6)"
+            f"16-bit colours {where}, here none above a quarter of the range, are read with 8 bits "
+            f"only, too few to tell what is white; save it as {instead}"
         )
     if not re.fullmatch(r"(RGB[AXa]?|LA);16[BLN]", mode):
         return image, 0

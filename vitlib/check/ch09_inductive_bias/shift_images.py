@@ -545,6 +545,10 @@ index_unchecked: if 0 <= y < H and 0 <= x < W: → if True:
 square_by_height: H, W = images.shape[-2:] → H = W = images.shape[2]
 and: moved = torch.empty_like(images) → moved = torch.empty_like(images)
 → moved[:] = fill.view(-1, 1, 1)
+square_by_height_painted_before: H, W = images.shape[-2:] → H = W = images.shape[2]
+and: moved = torch.empty_like(images) → moved = torch.empty_like(images)
+→ moved[:] = fill.view(-1, 1, 1)
+and: moved[:, :, i, j] = fill → pass
     The pictures are taken for square, with as many columns as rows. The width is a number of its
     own: images.shape[3].
 first_row_lost: 0 <= y < H and 0 <= x < W → 0 < y < H and 0 < x < W

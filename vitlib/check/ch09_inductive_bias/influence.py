@@ -377,6 +377,16 @@ all_derivatives: return matrix → return J
     All derivatives came back, (N, D, N, D). Make one number of each D × D of them.
 large_matrix: return matrix → return J.flatten(2).flatten(0, 1)
     All derivatives came back, in a matrix of N · D by N · D. Make one number of each D × D of them.
+yes_or_no: return matrix → return matrix > 1e-6
+    This says whether a token depends on another. The task asks how much: return the numbers.
+sign_flipped: return matrix → layer = deepcopy(layer).eval()
+→ for j in range(x.shape[1]):
+→     other = x.clone()
+→     other[:, j] *= -1
+→     matrix[:, j] = (layer(other) - layer(x)).detach()[0].norm(dim=1)
+→ return matrix
+    This is how far the tokens move when the sign of one of them is changed, as `reach` in this
+    chapter measures it. Asked for are derivatives, which say what a very small change does.
 as_list: return matrix → return matrix.tolist()
     A list came back. Return a tensor (N, N).
 as_array: return matrix → return matrix.numpy()

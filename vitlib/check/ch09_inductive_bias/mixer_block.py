@@ -336,6 +336,15 @@ first_image_for_all: return x + mlp_channels(norm2(x)) →
     Every image is the first one. Each has its own tokens.
 both_halves_returned: return x + mlp_channels(norm2(x)) → return x, x + mlp_channels(norm2(x))
     Two tensors came back. Return the last one alone, (B, N, D).
+as_array: return x + mlp_channels(norm2(x)) → return (x + mlp_channels(norm2(x))).detach().numpy()
+    An array of NumPy came back, through which nothing could be learned. Return a tensor (B, N, D).
+token_branch_detached: turned = norm1(x) → turned = norm1(x.detach())
+    The tokens that norm1 gets are cut off from x, by detach or .data, and the gradient of x lacks
+    what comes through mlp_tokens. Leave that out.
+halved: x = x + mixed → x = (x + mixed) / 2
+and: return x + mlp_channels(norm2(x)) → return (x + mlp_channels(norm2(x))) / 2
+    Both sums are halved, as for a mean. What an MLP returns is added to what went in, and nothing
+    is divided.
 nothing_returned: return x + → x = x +
     The result is computed and not returned. The last line needs `return`.
 unchanged: return x + mlp_channels(norm2(x)) → return x

@@ -348,6 +348,8 @@ one_image: return moved → return moved[:1]
 returns_too_early: return moved → return torch.cat([moved[:1], images[1:]])
     Only the first image has moved, and the others come back as they were. (A `return` inside of a
     loop ends it in its first round.)
+as_array: return moved → return moved.numpy()
+    An array of NumPy came back. Return a tensor (B, C, H, W).
 nothing_returned: return moved → moved
     The images are moved and not returned. The last line needs `return`.
 """) | edits(by_window, """
@@ -540,6 +542,15 @@ index_too_large: 0 <= y < H and 0 <= x < W → 0 <= y and 0 <= x
 index_unchecked: if 0 <= y < H and 0 <= x < W: → if True:
     Nothing asks whether the place from which you take a pixel lies in the picture: 0 <= y < H and
     0 <= x < W. Where it does not, the colour is `fill`.
+square_by_height: H, W = images.shape[-2:] → H = W = images.shape[2]
+and: moved = torch.empty_like(images) → moved = torch.empty_like(images)
+→ moved[:] = fill.view(-1, 1, 1)
+square_by_height_painted_before: H, W = images.shape[-2:] → H = W = images.shape[2]
+and: moved = torch.empty_like(images) → moved = torch.empty_like(images)
+→ moved[:] = fill.view(-1, 1, 1)
+and: moved[:, :, i, j] = fill → pass
+    The pictures are taken for square, with as many columns as rows. The width is a number of its
+    own: images.shape[3].
 first_row_lost: 0 <= y < H and 0 <= x < W → 0 < y < H and 0 < x < W
     Row 0 and column 0 of the picture are lost. Indices begin with 0: ask for 0 <= y.
 last_row_lost: 0 <= y < H and 0 <= x < W → 0 <= y < H - 1 and 0 <= x < W - 1

@@ -36,7 +36,7 @@ def test_is_a_record_of_three_seeds_at_each_rate_of_each_arm():
 
 def test_was_trained_by_the_recipe_and_never_tested():
     recipe = replace(TrainConfig(), eval_every=100, progress=False)
-    assert LOG["recipe"] == script.RECIPE.to_dict() == recipe.to_dict()
+    assert TrainConfig.from_dict(LOG["recipe"]) == script.RECIPE == recipe
     assert "test" not in json.dumps(LOG)
 
 

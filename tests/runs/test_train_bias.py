@@ -113,7 +113,7 @@ def test_was_trained_by_the_recipe_of_its_script(name, arms, steps):
     recipe = replace(
         TrainConfig(), steps=steps, batch_size=50, ema_decay=None, val_fraction=0.0, progress=False
     )
-    assert LOGS[name]["recipe"] == recipe.to_dict()
+    assert TrainConfig.from_dict(LOGS[name]["recipe"]) == recipe
 
 
 @EXPERIMENTS

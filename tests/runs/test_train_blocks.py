@@ -28,7 +28,7 @@ def test_blocks_were_trained_by_the_recipe_of_their_script():
         clip_grad=None, ema_decay=None, augment="none", val_fraction=0.25, eval_every=160,
         progress=False,
     )  # fmt: skip
-    assert BLOCKS["recipe"] == train_blocks.RECIPE.to_dict() == recipe.to_dict()
+    assert TrainConfig.from_dict(BLOCKS["recipe"]) == train_blocks.RECIPE == recipe
     assert BLOCKS["depth"] == train_blocks.DEPTH == 12
 
 

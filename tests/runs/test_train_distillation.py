@@ -145,7 +145,7 @@ def test_was_trained_by_the_recipe_of_its_script():
     recipe = replace(
         TrainConfig(), steps=1000, batch_size=50, ema_decay=None, val_fraction=0.0, progress=False
     )
-    assert LOG["recipe"] == recipe.to_dict() == script.RECIPE.to_dict()
+    assert TrainConfig.from_dict(LOG["recipe"]) == recipe == script.RECIPE
     assert (LOG["labels"], LOG["kept_back"], LOG["teacher"]) == (100, 750, {"width": 16})
     assert (LOG["alpha"], LOG["tau"]) == (0.9, 3.0)
 

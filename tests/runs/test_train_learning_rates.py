@@ -12,7 +12,7 @@ from vitlib.runs import train_learning_rates
 
 def test_learning_rates_were_trained_by_the_recipe_of_their_script():
     recipe = replace(TrainConfig(), steps=400, eval_every=40, ema_decay=None, progress=False)
-    assert RATES["recipe"] == train_learning_rates.RECIPE.to_dict() == recipe.to_dict()
+    assert TrainConfig.from_dict(RATES["recipe"]) == train_learning_rates.RECIPE == recipe
 
 
 def test_learning_rates_hold_three_seeds_of_each():

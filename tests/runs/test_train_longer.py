@@ -5,6 +5,7 @@ from dataclasses import replace
 from importlib.resources import files
 from statistics import mean
 
+from vitlib import TrainConfig
 from vitlib.runs import train_longer as script
 from vitlib.runs.log import accuracy_curve, loss_curve
 from vitlib.runs.record import Record
@@ -28,7 +29,7 @@ def test_the_log_holds_every_run_of_its_script():
         (change, lr, seed) for change in script.CHANGES for lr in script.RATES for seed in SEEDS
     }
     assert set(script.CHANGES) <= set(CHANGES)
-    assert LOG["recipe"] == replace(RECIPE, steps=1600).to_dict()
+    assert TrainConfig.from_dict(LOG["recipe"]) == replace(RECIPE, steps=1600)
     assert LOG["curves"] == loss_curve(1600, WINDOW) | {
         "val_accuracy": accuracy_curve(1600, EVAL_EVERY)
     }

@@ -128,7 +128,7 @@ def test_the_log_holds_every_run_of_its_script():
         for seed in script.SEEDS
     ]
     recipe = replace(TrainConfig(), steps=400, ema_decay=None, val_fraction=0.0, progress=False)
-    assert LOG["recipe"] == recipe.to_dict() == script.RECIPE.to_dict()
+    assert TrainConfig.from_dict(LOG["recipe"]) == recipe == script.RECIPE
     assert LOG["curves"] == loss_curve(400, script.WINDOW) | {
         "val_accuracy": accuracy_curve(400, script.EVAL_EVERY)
     }

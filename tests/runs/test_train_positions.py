@@ -22,7 +22,7 @@ def best(kind):
 
 
 def test_they_were_trained_by_the_books_recipe_and_judged_by_digits_kept_out():
-    assert POSITIONS["recipe"] == RECIPE.to_dict()
+    assert TrainConfig.from_dict(POSITIONS["recipe"]) == RECIPE
     changed = {"progress", "val_fraction", "eval_every", "amp"}
     plain = TrainConfig().to_dict()
     assert {key for key, value in RECIPE.to_dict().items() if plain[key] != value} == changed

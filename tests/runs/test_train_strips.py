@@ -23,8 +23,9 @@ def test_the_log_is_a_record_of_its_scripts_runs():
     runs = [(run["settings"]["tokens"], run["seed"]) for run in record.runs]
     assert runs == [(kind, seed) for kind in ("patches", "strips") for seed in (0, 1, 2)]
     assert all(run["diverged"] is None for run in record.runs)
-    assert LOG["recipe"] == replace(TrainConfig(), val_fraction=0.0, progress=False).to_dict()
-    assert LOG["trial_recipe"] == train_strips.TRIAL.to_dict()
+    recipe = replace(TrainConfig(), val_fraction=0.0, progress=False)
+    assert TrainConfig.from_dict(LOG["recipe"]) == recipe
+    assert TrainConfig.from_dict(LOG["trial_recipe"]) == train_strips.TRIAL
     assert LOG["curves"] == loss_curve(train_strips.RECIPE.steps, train_strips.WINDOW)
     tried = [(one["tokens"], one["lr"], one["seed"]) for one in LOG["trials"]]
     assert tried == [

@@ -21,7 +21,7 @@ def log_of(name):
 @pytest.mark.parametrize("name", STEPS)
 def test_the_log_is_of_the_recipe_that_fit_uses(name):
     recipe = replace(TrainConfig(), val_fraction=0.0, progress=False, steps=STEPS[name])
-    assert log_of(name)["recipe"] == recipe.to_dict()
+    assert TrainConfig.from_dict(log_of(name)["recipe"]) == recipe
 
 
 @pytest.mark.parametrize("name", STEPS)

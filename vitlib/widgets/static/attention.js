@@ -59,7 +59,7 @@ function render({ model, el }) {
 
   // Pages may dim images in the dark; the maps beside these are not dimmed.
   const photo = (className, image) => element("img", {
-    class: `vf-raster ${className}`, alt: "", src: pictures[image], width: sizes[image][1], height: sizes[image][0],
+    class: `vf-raster ${className}`, alt: "", "aria-hidden": "true", src: pictures[image], width: sizes[image][1], height: sizes[image][0],
     style: `filter:none;image-rendering:${pictures[image].startsWith("data:image/png") ? "pixelated" : "auto"}`,
   });
   const plain = (canvas, weights, most) => paint(canvas, (i) => diverging(weights[i] / most));

@@ -5,6 +5,7 @@ is of the script's stages. tests/shared measures its accuracy again, where the p
 import json
 from itertools import pairwise
 
+import pytest
 import torch
 
 from vitlib import create_model
@@ -36,6 +37,6 @@ def test_the_packaged_file_is_a_whole_model():
         "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
     )  # fmt: skip
     assert model.img_size == (32, 32)
-    assert [round(value, 3) for value in model.mean] == [0.491, 0.482, 0.447]
+    assert model.mean == pytest.approx((0.491, 0.482, 0.447), abs=1e-3)
     assert not model.training
     assert all(tensor.dtype == torch.float32 for tensor in model.state_dict().values())

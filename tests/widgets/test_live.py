@@ -71,7 +71,8 @@ def png(pixels):
 
 def test_it_works_at_once(maps):
     explorer = attention_explorer()
-    assert explorer.model.options == ("vit_nano_patch4_28", "vit_nano_patch7_28")
+    digits = ("vit_nano_patch4_28", "vit_nano_patch7_28")
+    assert explorer.model.options == (*digits, "vit_micro_patch4_32")
     picture = matplotlib.image.imread(BytesIO(explorer.shown.value))
     assert picture.ndim == 3
     model, data = create_model("vit_nano_patch4_28", pretrained=True), load_data("mnist5k")

@@ -21,6 +21,7 @@ from vitlib.explain.pictures import choose_img_size, size_in_patches
 from vitlib.matching import check_explains_pictures
 from vitlib.model import VisionTransformer
 from vitlib.plots import plot_maps
+from vitlib.presets import PRESETS
 
 _DIGITS = "72345"  # one test digit of each of these classes
 _PHOTOS = {"photo: astronaut": "astronaut", "photo: cat": "chelsea"}  # of scikit-image
@@ -39,7 +40,8 @@ def attention_explorer(models: Mapping[str, VisionTransformer] | None = None) ->
         models: {name: model}, each with the `mean` and `std` of its data. One that was built with
             dynamic_img_size=True sees whole pictures, in the shape and at the size that `attend`
             gives them, any other their centre; one without a head gives no answer. Default: the
-            pretrained models that come with vitlib, which read digits, white on black.
+            pretrained models that come with vitlib, two that read digits, white on black, and one
+            for small photos.
 
     Raises ValueError for models that can't be used.
     """
@@ -209,13 +211,14 @@ class LiveExplorer(ipywidgets.VBox):
 
 
 def _packaged_models() -> list[str]:
-    """The presets whose weights come with vitlib, those with the finest patches first."""
+    """The presets whose weights come with vitlib: those that read digits, then that for photos."""
     weights = files("vitlib") / "weights"
-    return [name for name in list_models() if (weights / f"{name}.safetensors").is_file()]
+    names = [name for name in list_models() if (weights / f"{name}.safetensors").is_file()]
+    return sorted(names, key=lambda name: PRESETS[name].arguments.get("in_chans", 3))
 
 
 def _example_pictures() -> dict[str, bytes]:
-    """Pictures to start with, as files: some test digits, and photos that suit no digit model."""
+    """Pictures to start with, as files: some test digits, and photos."""
     from skimage import data as photos  # takes a while to import
 
     test = load_data("mnist5k").test

@@ -11,10 +11,13 @@
     match_model(data, model)              a data set in the model's channels, and normalised so
     shown_pixels(model, images)           the way back: a model's input as pixels to be shown
     prefix_names(model)                   what its tokens before the patches are called
+    in_eval_mode(model)                   it answers as after training; then it is as it was
 
 Whatever does not fit raises a ValueError that names both sides.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -199,3 +202,18 @@ def prefix_names(model: VisionTransformer) -> list[str]:
     """The names of the tokens before the patches, in their order."""
     names = ["class token"] + ["distillation token"] * model.distilled
     return names + [f"register {i}" for i in range(model.num_prefix_tokens - len(names))]
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put the model in eval mode inside the with block.
+
+    Afterwards each module is back in its own mode, since some may have been in eval mode before.
+    """
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training

@@ -1,7 +1,7 @@
-"""The command line, one command per file: `vitlib train`, `eval`, `attend`, `export`, `check`.
+"""The command line, one command per file, from `vitlib train` to `vitlib check`.
 
     main.py      the parser, put together from the commands, and how errors are shown
-    train.py, eval.py, attend.py, export.py, check.py
+    train.py, probe.py, eval.py, attend.py, export.py, check.py
                  add_command, which adds a command's options, and the function that runs it
     finetune.py  the parts of `vitlib train --weights`
     options.py, describe.py

@@ -5,15 +5,12 @@ both heads), with registers, and with average pooling, because they use the mode
 run the model in eval mode and leave it as it was: its mode, its gradients and its hooks.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
 from vitlib.explain.recorder import AttentionRecorder
-from vitlib.matching import check_explainable, check_inputs
+from vitlib.matching import check_explainable, check_inputs, in_eval_mode
 from vitlib.model import VisionTransformer
 from vitlib.patch import Size, pair
 
@@ -156,21 +153,6 @@ def _square_masks(
     rows, columns = spans
     masks = rows[:, None, :, None] & columns[None, :, None, :]  # (h, w, H, W)
     return masks.flatten(0, 1), (counts[0], counts[1])
-
-
-@contextmanager
-def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put the model in eval mode inside the with block.
-
-    Afterwards each module is back in its own mode, since some may have been in eval mode before.
-    """
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
 
 
 def _check_model_and_images(model: nn.Module, images: Tensor) -> VisionTransformer:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitlib.explain.answers import gradient_rollout, in_eval_mode, occlusion
+from vitlib.explain.answers import gradient_rollout, occlusion
 from vitlib.explain.maps import (
     attention_rollout,
     principal_components,
@@ -20,6 +20,7 @@ from vitlib.explain.maps import (
     tokens_to_grid,
 )
 from vitlib.explain.recorder import AttentionRecorder
+from vitlib.matching import in_eval_mode
 from vitlib.model import VisionTransformer
 from vitlib.patch import grid_of
 

@@ -22,9 +22,8 @@ from torch import Tensor
 
 from vitlib.data.decode import decode_fully, list_broken, read_size, to_channels
 from vitlib.data.depth import WHITES, describe_depth, describe_greater_white, share_white
-from vitlib.explain.answers import in_eval_mode
 from vitlib.explain.methods import MapMaker, class_names, find_method
-from vitlib.matching import check_explains_pictures
+from vitlib.matching import check_explains_pictures, in_eval_mode
 from vitlib.model import VisionTransformer
 from vitlib.plots import plot_heads, plot_maps
 from vitlib.wording import check_count, first_few

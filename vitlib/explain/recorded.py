@@ -14,10 +14,15 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from vitlib.explain.answers import in_eval_mode
 from vitlib.explain.maps import attention_rollout
 from vitlib.explain.recorder import AttentionRecorder
-from vitlib.matching import check_explainable, check_inputs, prefix_names, shown_pixels
+from vitlib.matching import (
+    check_explainable,
+    check_inputs,
+    in_eval_mode,
+    prefix_names,
+    shown_pixels,
+)
 from vitlib.model import VisionTransformer
 from vitlib.patch import grid_of
 

@@ -1,5 +1,6 @@
 """Evaluation: a model's loss, accuracy and answers on a set of images."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitlib.data import ImageData, ImageSet
-from vitlib.matching import check_fits, normalised_for
+from vitlib.matching import check_fits, in_eval_mode, normalised_for
 from vitlib.wording import check_count
 
 
@@ -20,6 +21,16 @@ class Evaluation:
     accuracy: float
     logits: Float[Tensor, "n K"] = field(repr=False)
     labels: Int64[Tensor, "n"] = field(repr=False)
+
+    @classmethod
+    def of(cls, logits: Float[Tensor, "n K"], labels: Int64[Tensor, "n"]) -> "Evaluation":
+        """Loss and accuracy of these answers."""
+        return cls(
+            loss=F.cross_entropy(logits, labels).item(),
+            accuracy=int((logits.argmax(dim=1) == labels).sum()) / len(labels),
+            logits=logits,
+            labels=labels,
+        )
 
     @property
     def predictions(self) -> Int64[Tensor, "n"]:
@@ -41,22 +52,18 @@ def evaluate(model: nn.Module, image_set: ImageSet, batch_size: int = 500) -> Ev
         raise ValueError("evaluate takes one set of images: pass data.test, not data")
     check_fits(model, image_set)
     image_set = normalised_for(model, image_set)
+    with in_eval_mode(model), torch.inference_mode():
+        batches = inputs_of(model, image_set, batch_size)
+        logits = [model(images).float().cpu() for images in batches]
+    return Evaluation.of(torch.cat(logits), image_set.labels)
+
+
+def inputs_of(
+    model: nn.Module, image_set: ImageSet, batch_size: int
+) -> Iterator[Float[Tensor, "b C H W"]]:
+    """The images as `model` takes them, batch by batch: normalised by the set's mean and std, on
+    the model's device and in its precision."""
     weight = next(model.parameters())
-    was_training = model.training
-    model.eval()
-    try:
-        logits = []
-        with torch.inference_mode():
-            for index in torch.arange(len(image_set)).split(batch_size):
-                images, _ = image_set.batch(index)
-                images = image_set.normalize(images.to(weight.device)).to(weight.dtype)
-                logits.append(model(images).float().cpu())
-    finally:
-        model.train(was_training)
-    answers, labels = torch.cat(logits), image_set.labels
-    return Evaluation(
-        loss=F.cross_entropy(answers, labels).item(),
-        accuracy=int((answers.argmax(dim=1) == labels).sum()) / len(labels),
-        logits=answers,
-        labels=labels,
-    )
+    for index in torch.arange(len(image_set)).split(batch_size):
+        images, _ = image_set.batch(index)
+        yield image_set.normalize(images.to(weight.device)).to(weight.dtype)

@@ -20,7 +20,8 @@ from vitlib.checkpoints import digest_weights, unwrapped
 from vitlib.checkpoints.native import FilePath
 from vitlib.data import ImageData, ImageSet
 from vitlib.files import atomic_write
-from vitlib.matching import check_images_fit, normalised_for
+from vitlib.matching import check_images_fit, in_eval_mode, normalised_for
+from vitlib.train.evaluation import inputs_of
 from vitlib.wording import check_count
 
 _CHUNK = 1000  # images per file of the cache: what an interruption loses
@@ -67,12 +68,10 @@ def extract_features(
         raise ValueError(f"the cache {folder} is a file: give the name of a folder")
     known = "" if folder is None else _fingerprint(model, image_set)
     features = []
-    was_training = model.training
-    model.eval()
     bar = tqdm(
         total=len(image_set), unit="image", dynamic_ncols=True, disable=not progress, leave=False
     )
-    try:
+    with in_eval_mode(model), bar:
         for index in torch.arange(len(image_set)).split(_CHUNK):
             chunk = image_set.subset(index)
             path = None if folder is None else folder / f"{_name(known, chunk)}.safetensors"
@@ -85,9 +84,6 @@ def extract_features(
             else:
                 bar.update(len(chunk))
             features.append(found)
-    finally:
-        bar.close()
-        model.train(was_training)
     return torch.cat(features)
 
 
@@ -107,14 +103,11 @@ def _folder(cache: FilePath | bool) -> Path | None:
 def _compute(
     model: Any, image_set: ImageSet, batch_size: int, bar: tqdm
 ) -> Iterator[Float[Tensor, "b D"]]:
-    weight = next(model.parameters())
-    for index in torch.arange(len(image_set)).split(batch_size):
-        images, _ = image_set.batch(index)
+    for images in inputs_of(model, image_set, batch_size):
         with torch.inference_mode():
-            images = image_set.normalize(images.to(weight.device)).to(weight.dtype)
             pooled = model.forward_head(model.forward_features(images), pre_logits=True)
         yield pooled.float().cpu()
-        bar.update(len(index))
+        bar.update(len(images))
 
 
 def _fingerprint(model: nn.Module, image_set: ImageSet) -> str:

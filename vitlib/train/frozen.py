@@ -5,6 +5,7 @@
 `fit` trains so where nothing changes what the heads get from one step to the next.
 """
 
+import math
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 from tqdm import tqdm
 
@@ -20,6 +20,7 @@ from vitlib.blocks import DropPath
 from vitlib.data import ImageSet
 from vitlib.matching import as_vision_transformer
 from vitlib.model import VisionTransformer
+from vitlib.train.evaluation import Evaluation, inputs_of
 from vitlib.train.history import TrainConfig
 
 _BATCH = 100  # pictures at once
@@ -88,14 +89,12 @@ class HeadInputs:
     @cached_property
     def inputs(self) -> Float[Tensor, "n *rest"]:
         model, image_set, found = self.model, self.image_set, []
-        device = next(model.parameters()).device
-        batches = torch.arange(len(self)).split(_BATCH)
         bar = tqdm(
-            batches, "frozen features", dynamic_ncols=True, disable=not self.progress, leave=False
-        )
+            inputs_of(model, image_set, _BATCH), "frozen features", math.ceil(len(self) / _BATCH),
+            dynamic_ncols=True, disable=not self.progress, leave=False,
+        )  # fmt: skip
         with torch.no_grad(), self.autocast:
-            for index in bar:
-                images = image_set.normalize(image_set.batch(index)[0].to(device))
+            for images in bar:
                 tokens = model.forward_features(images)
                 if model.distilled:
                     found.append(tokens[:, :2].clone())  # not a view: all tokens would be kept
@@ -113,6 +112,5 @@ class HeadInputs:
         """Loss and accuracy with the heads of `model`, whose backbone is the same."""
         with torch.no_grad():
             logits = Heads(model)(self.inputs).float().cpu()
-        labels = self.image_set.labels
-        right = (logits.argmax(dim=1) == labels).float().mean()
-        return F.cross_entropy(logits, labels).item(), float(right)
+        found = Evaluation.of(logits, self.image_set.labels)
+        return found.loss, found.accuracy

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vitlib.checkpoints.native import FilePath
 from vitlib.data import ImageData
@@ -104,8 +103,8 @@ def fit_probe(
     with torch.no_grad():
         answers = head(test)
     return Probe(
-        neighbours=_evaluation(votes.clamp(min=1e-6).log(), data.test.labels),
-        logistic=_evaluation(answers, data.test.labels),
+        neighbours=Evaluation.of(votes.clamp(min=1e-6).log(), data.test.labels),
+        logistic=Evaluation.of(answers, data.test.labels),
         strength=strength,
         head=head,
         classes=classes,
@@ -166,12 +165,3 @@ def _regress(
         head.weight.copy_(torch.from_numpy(weight))
         head.bias.copy_(torch.from_numpy(bias))
     return head, chosen
-
-
-def _evaluation(logits: Float[Tensor, "m K"], labels: Int64[Tensor, "m"]) -> Evaluation:
-    return Evaluation(
-        loss=F.cross_entropy(logits, labels).item(),
-        accuracy=int((logits.argmax(dim=1) == labels).sum()) / len(labels),
-        logits=logits,
-        labels=labels,
-    )

@@ -15,10 +15,9 @@ from PIL import Image, UnidentifiedImageError
 from vitlib.create import create_model, list_models
 from vitlib.data import load_data
 from vitlib.data.decode import decode, read_size, to_channels
-from vitlib.explain.answers import in_eval_mode
 from vitlib.explain.methods import METHODS, class_names, find_method
 from vitlib.explain.pictures import choose_img_size, size_in_patches
-from vitlib.matching import check_explains_pictures
+from vitlib.matching import check_explains_pictures, in_eval_mode
 from vitlib.model import VisionTransformer
 from vitlib.plots import plot_maps
 from vitlib.presets import PRESETS

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from traitlets import Bool, Bytes, Int, List, Unicode, validate
 from traitlets import Float as Number
 
-from vitlib.explain.answers import in_eval_mode
-from vitlib.matching import as_vision_transformer, shown_pixels
+from vitlib.matching import as_vision_transformer, in_eval_mode, shown_pixels
 from vitlib.model import VisionTransformer
 from vitlib.widgets.figure import (
     BadValue,

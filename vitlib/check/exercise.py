@@ -23,7 +23,7 @@ from vitlib.check.calling import (
     twin,
 )
 from vitlib.check.excluded import Watch, short
-from vitlib.check.naming import explanations, in_common, joined
+from vitlib.check.naming import explanations, in_common, joined, with_stop
 from vitlib.check.observing import (
     Cases,
     NotAttempted,
@@ -102,7 +102,7 @@ class Exercise:
         elif found is not None:
             label, seen = found
             verb = "Your code raised an error" if "\n    " in seen.text else "Seen"
-            evidence = f"{verb} on {label}: {seen.text}{_stop(seen.text)}"
+            evidence = f"{verb} on {label}: {with_stop(seen.text)}"
         else:
             label, text = left or ("", "")
             evidence = f"Seen on {label}" + f": {text}" * bool(diagnosis) + "."
@@ -140,8 +140,3 @@ class Exercise:
 
     def _report(self, message: str, passed: bool = False, **more: Any) -> Report:
         return Report(self.name, passed, message, **more)
-
-
-def _stop(text: str) -> str:
-    """A full stop, unless the text ends in one, or in a line of the reader's code."""
-    return "" if text.endswith((".", "?", "!")) or "\n    " in text else "."

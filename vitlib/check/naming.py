@@ -21,6 +21,8 @@ PAIR_SECONDS = 5.0  # of computing, for all pairs
 LONGEST = 1.0  # of computing, for one pair: two mistakes may make an endless loop
 TOGETHER = 25  # pairs that are tried in one thread: to start one takes longer than a pair
 MOST = 2  # explanations by pairs that are told
+APART = 2  # cases, at most, in which an answer does something else than its nearest mistake
+NEAR_SECONDS = 2.0  # of computing, to look for that
 TWO, MAYBE_TWO = "Two things at once. ", "It may be two things at once. "
 
 Mutants = Mapping[str, tuple[Any, str]]
@@ -63,8 +65,10 @@ def explanations(
             return _told(pairs, mutants, sure)
     if left and wrong:
         names = in_time(lambda: matching(changes=False))
-        return [Explanation((n,), _both(mutants[n][1], _sentence(said(left)))) for n in names]
-    return []
+        if names:
+            both = [(n, _both(mutants[n][1], _sentence(said(left)))) for n in names]
+            return [Explanation((n,), text) for n, text in both]
+    return in_time(lambda: _nearest(cases, mutants, yours, target))
 
 
 def _behaves_like(
@@ -97,6 +101,79 @@ def _same(mine: Any, seen: Any, right: Any) -> bool:
     if isinstance(mine, Tensor) and isinstance(seen, Tensor):
         return same_tensors(mine.detach(), seen.detach())
     return difference(mine, seen) is None
+
+
+# --- one, and something else
+
+
+@dataclass(frozen=True)
+class _Near:
+    """A known mistake that behaves like an answer in most cases."""
+
+    name: str
+    agree: int  # in how many cases that differ from the right answer
+    label: str  # of the first case in which the two do not agree
+    text: str  # what is wrong there, beside the mistake
+
+
+def _nearest(
+    cases: MakeCases, mutants: Mutants, yours: Sequence[Observation], target: Sequence[Observation]
+) -> list[Explanation]:
+    """The known mistake that an answer makes in all cases but one or two, where more is wrong.
+
+    Only numbers with a fractional part are taken for proof, as two mistakes hardly share them by
+    chance, and more cases must speak for it than against it. If two mistakes do equally well,
+    nothing is said.
+    """
+    end = time.process_time() + NEAR_SECONDS
+    found: list[_Near] = []
+    for name, (mutant, _) in mutants.items():
+        if time.process_time() > end:
+            break
+        if near := _near(name, cases, mutant, yours, target):
+            found.append(near)
+    most = max((near.agree for near in found), default=0)
+    best = [near for near in found if near.agree == most]
+    if len({mutants[near.name][1] for near in best}) != 1:
+        return []
+    near = best[0]
+    beside = with_stop(f"On {near.label}, something else is wrong beside it: {near.text}")
+    return [Explanation((near.name,), f"{mutants[near.name][1]}\n\n{beside}")]
+
+
+def _near(
+    name: str,
+    cases: MakeCases,
+    mutant: Any,
+    yours: Sequence[Observation],
+    target: Sequence[Observation],
+) -> _Near | None:
+    agree, apart = 0, []
+    for (label, run), mine, its in zip(cases(mutant), yours, target, strict=False):
+        seen = one(cases, label, run)
+        left = [change for change in seen.changes if change not in its.changes]
+        if not (_same(mine.result, seen.result, its.result) and same_changes(mine.changes, left)):
+            apart.append((label, mine.result, its.result))
+        elif _is_proof(mine.result) and difference(mine.result, its.result) is not None:
+            agree += 1
+        if len(apart) > APART:
+            return None
+    if not apart or agree < 2 or agree <= len(apart):
+        return None
+    beside = [(label, difference(mine, right)) for label, mine, right in apart]
+    label, first = beside[0]
+    # where the answer is right, it does not make this mistake
+    return _Near(name, agree, label, first.text) if first and all(d for _, d in beside) else None
+
+
+def _is_proof(result: Any) -> bool:
+    if isinstance(result, Tensor):
+        return result.is_floating_point() and bool(result.isfinite().all() and result.frac().any())
+    if isinstance(result, Mapping):
+        return any(map(_is_proof, result.values()))
+    if isinstance(result, list | tuple):
+        return any(map(_is_proof, result))
+    return isinstance(result, float) and not result.is_integer()
 
 
 # --- two at once
@@ -182,13 +259,22 @@ def in_common(yours: Sequence[Observation], target: Sequence[Observation]) -> st
     factors = {next(iter(re.findall(r"^every number is (\S+) times", t)), "") for _, t in wrong}
     if len(wrong) > 1 and len(factors) == 1 and (factor := factors.pop()):
         return f"In every case, all numbers are {factor} times what they should be."
-    return _kind(
-        [
-            (mine.result, r.result)
-            for mine, r, (_, found) in zip(yours, target, both, strict=True)
-            if found is not None
-        ]
-    )
+    results = [(mine.result, r.result) for mine, r in zip(yours, target, strict=True)]
+    right = [found is None for _, found in both]
+    if _only_square([t for _, t in results], right):
+        return (
+            "It is right where height and width are equal, and nowhere else: one of the two stands "
+            "where the other should, or for both."
+        )
+    return _kind([pair for pair, is_right in zip(results, right, strict=True) if not is_right])
+
+
+def _only_square(target: Sequence[Any], right: Sequence[bool]) -> bool:
+    """Whether just those cases are right in which the last two axes are of one length."""
+    if not all(isinstance(t, Tensor) and t.ndim > 2 for t in target):
+        return False
+    square = [t.shape[-1] == t.shape[-2] for t in target]
+    return square == list(right) and 0 < sum(right) < len(right) - 1
 
 
 def _kind(wrong: Sequence[tuple[Any, Any]]) -> str:
@@ -206,3 +292,8 @@ def _both(first: str, second: str, head: str = TWO) -> str:
 
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
+
+
+def with_stop(text: str) -> str:
+    """The text with a full stop, unless it ends in one, or in a line of the reader's code."""
+    return text if text.endswith((".", "?", "!")) or "\n    " in text else f"{text}."

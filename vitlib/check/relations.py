@@ -65,6 +65,25 @@ def kinds(yours: Tensor, target: Tensor) -> Iterator[str]:
                 yield f"only the {name} index of axis {axis} is right"
             if not right[index] and sum(right) == size - 1:
                 yield f"only the {name} index of axis {axis} is wrong"
+    yield from _scattered(yours, target)
+
+
+def _scattered(yours: Tensor, target: Tensor) -> Iterator[str]:
+    """The right numbers in wrong places, and along which axes they are mixed."""
+    if not _same_numbers(yours, target):
+        return
+    parts = [zip(yours.unbind(a), target.unbind(a), strict=True) for a in range(target.ndim)]
+    kept = [a for a, both in enumerate(parts) if all(itertools.starmap(_same_numbers, both))]
+    kept = [a for a in kept if target.shape[a] > 1]
+    mixed = [a for a in range(target.ndim) if target.shape[a] > 1 and a not in kept]
+    said = "the numbers are the right ones, and stand in wrong places"
+    if kept and mixed:
+        yield f"{said} along axis {' and '.join(map(str, mixed))}"
+    yield said
+
+
+def _same_numbers(a: Tensor, b: Tensor) -> bool:
+    return close(*(t.flatten().sort().values for t in (a, b)))
 
 
 def one_number(yours: float, target: float) -> str:
@@ -94,7 +113,7 @@ def _all_alike(yours: Tensor, target: Tensor) -> Iterator[str]:
 
 def _reordered(yours: Tensor, target: Tensor) -> Iterator[str]:
     """The right numbers in another order: of axes, or along one of them."""
-    if yours.numel() < 2 or not close(*(t.flatten().sort().values for t in (yours, target))):
+    if yours.numel() < 2 or not _same_numbers(yours, target):
         return
     if swapped := as_permuted(yours, target):
         yield "the axes are not where they should be" + swapped

@@ -68,6 +68,9 @@ and: 0, 2, 4, 1, 3, 5 → 0, 2, 3, 1, 4, 5
     factors: H into (H/P, P), and W into (W/P, P), so that it is (B, C, H/P, P, W/P, P).
 height_and_width_swapped: B, C, H, W = → B, C, W, H =
     Height and width are swapped: images.shape is (B, C, H, W), height first.
+rows_for_columns: H // P, P, W // P, P) → H // P, P, H // P, P)
+    The picture is taken to be square: the number of rows, H/P, stands for the columns as well.
+    There are W/P of them.
 patch_and_grid_swapped: H // P, P, W // P, P) → P, H // P, P, W // P)
     Height and width are split into P parts each, so that the patches have H/P × W/P pixels. Split
     them into (H/P, P) and (W/P, P): the number of patches first, then their size.

@@ -98,6 +98,9 @@ forward_again: 0, 3, 1, 4, 2, 5 → 0, 2, 4, 1, 3, 5
 three_channels: // P, -1, P, P) → // P, 3, P, P)
     The number of channels is fixed at 3, and a grey image has one. Work it out: the last axis of
     the patches is C·P·P long.
+rows_and_columns_swapped: H // P, W // P → W // P, H // P
+    The numbers of rows and columns have changed places: the grid has H/P rows of W/P patches. On a
+    square picture you would never see it.
 square_grid: H // P, W // P → *2 * [int(patches.shape[1] ** 0.5)]
     The grid is taken to be square: its sides are the root of the number of patches, or one side is
     used for both. There are H/P rows and W/P columns.

@@ -224,6 +224,9 @@ and: .transpose(1, 2) →
     attend to each other, and no token to any other. Move H in front of N.
 one_head: h=self.num_heads → h=1
     There is one head, whatever num_heads says. Split q, k and v into num_heads heads.
+least_like_first: = scores.softmax → = (-scores).softmax
+    The sign of the scores is turned round: the key that fits least gets the most. Take softmax of
+    the scores as they are.
 weights_transposed: (weights @ v) → (weights.transpose(-2, -1) @ v)
     The weights are transposed, or, which comes to the same, the keys ask and the softmax runs over
     them. Row i of q @ kᵀ belongs to query i: take its softmax along dim=-1, and weights @ v.

@@ -104,6 +104,7 @@ each_number: (x.shape[0],) + (1,) * (x.ndim - 1) → x.shape
     Every number is dropped by itself. That is ordinary dropout. DropPath drops a sample's whole
     branch: one draw a sample, a mask of shape (B, 1, 1).
 each_token: (x.shape[0],) + (1,) * (x.ndim - 1) → x.shape[:2] + (1,) * (x.ndim - 2)
+each_token_by_the_last_axis: (x.shape[0],) + (1,) * (x.ndim - 1) → (*x.shape[:-1], 1)
     Tokens are dropped one by one. DropPath drops a sample's whole branch: one draw a sample, a mask
     of shape (B, 1, 1).
 the_whole_batch: (x.shape[0],) → (1,)

@@ -132,6 +132,9 @@ three_layers: self.to_qkv = nn.Linear(dim, 3 * heads * dim_head, bias=False) →
 and: qkv = self.to_qkv(x) → qkv = torch.cat([self.to_q(x), self.to_k(x), self.to_v(x)], dim=-1)
     There are three layers for q, k and v. In this dialect there is one, `to_qkv`, with
     3 · heads · dim_head outputs: a file of its weights would not fit.
+least_like_first: (q @ k.mT → (-q @ k.mT
+    The sign of the scores is turned round: the key that fits least gets the most. Take softmax of
+    the scores as they are.
 no_softmax: .softmax(dim=-1) →
     The softmax is missing: the weights of a query should be positive and sum to 1.
 output_layer_not_used: self.to_out(rearrange(weights @ v, "b h n d -> b n (h d)")) →

@@ -92,6 +92,13 @@ upside_down: (1 + torch → (1 - torch
     The cosine is upside down: the rate rises from min_lr. It is 1 + cos that falls.
 warmup_by_one_more: / warmup_steps → / (warmup_steps + 1)
     The warm-up is divided by w + 1, so that its last rate is below lr. The formula is (t + 1)/w.
+divided_by_no_warmup: lr * (t + 1) / warmup_steps → lr / warmup_steps * (t + 1)
+    Without warm-up, Python's own numbers are divided by 0, which is an error. Divide only where
+    there is a warm-up, or divide a tensor: lr * (t + 1) / warmup_steps.
+divided_by_no_cosine: (t - warmup_steps) / (steps - warmup_steps) →
+→ (t - warmup_steps) * (1 / (steps - warmup_steps))
+    If all steps are warm-up, Python's own numbers are divided by 0, which is an error. Divide only
+    where there is a cosine, or divide a tensor.
 masked: torch.where(t < warmup_steps, growing, falling) →
 → (t < warmup_steps) * growing + (t >= warmup_steps) * falling
     Without warm-up, or without a cosine, a division by 0 gives inf or nan, and 0 times that is nan,

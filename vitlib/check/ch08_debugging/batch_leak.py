@@ -130,6 +130,7 @@ largest_without_abs: .abs().max() → .max()
 largest_without_abs_other_way: (alone - together).abs() → (together - alone)
     The largest difference is taken with its sign: large negative ones are missed. Take abs() first.
 abs_too_late: .abs().max() → .max().abs()
+abs_too_late_other_way: (alone - together).abs().max() → (together - alone).max().abs()
     abs() comes after max(), which has dropped the large negative differences by then. First abs(),
     then max().
 mean_difference: .abs().max() → .abs().mean()

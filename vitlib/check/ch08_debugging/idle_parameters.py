@@ -243,6 +243,9 @@ cleared: p.grad = grad → p.grad = None
 set_to_zero: p.grad = grad → p.grad = torch.zeros_like(p)
     Every gradient is 0 afterwards, whatever it was. Put back what each parameter had, None
     included, or work on a deepcopy.
+small_is_idle_in_the_model_itself: not p.grad.any() → p.grad.abs().max() < 1e-8
+    A small gradient is taken for none. A weak dependence is one, too: ask for exactly 0. (allclose
+    and isclose have a tolerance, and so does rounding.)
 kept_without_a_copy: model.zero_grad() → model.zero_grad(set_to_none=False)
     What you keep of a gradient is the tensor itself, and you write zeros into it. Set p.grad = None
     in its place, as zero_grad() does, or keep a clone.

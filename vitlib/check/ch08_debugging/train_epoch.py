@@ -154,6 +154,11 @@ and: losses.append(loss.item()) → losses.append(loss.item())
 → model.train()
     The first batch is still learned in the mode in which the model arrives. Call model.train()
     before the loop.
+one_step_at_the_end: optimizer.step() → pass
+and: return losses → optimizer.step()
+→ return losses
+    There is one step only, after the last batch. Take one in each round of the loop, by the
+    gradient of its batch.
 step_too_early: optimizer.step() →
 and: optimizer.zero_grad() → optimizer.step()
 → optimizer.zero_grad()

@@ -140,7 +140,7 @@ mean_of_all_numbers: .sum(dim=1) →
     F.kl_div that is called "batchmean".
 tau_ignored: (z / tau) → z
 and: tau * tau * →
-    tau is never used. Divide both logits by it, and multiply the loss by its square.
+    tau has no effect. Divide both logits by it, and multiply the loss by its square.
 only_tau_squared: (z / tau) → z
     The factor τ² is there, but the logits are not divided by τ: both, before the softmax.
 logits_times_tau: z / tau → z * tau

@@ -114,8 +114,8 @@ and: logits = teacher → torch.set_grad_enabled(False)
     Gradients are switched off for good, and the student can learn nothing afterwards. `with
     torch.no_grad():` switches them off for its block only.
 no_tau: (logits / tau) → logits
-    tau is never used: these are the probabilities at temperature 1. Divide the logits by it before
-    the softmax.
+    tau has no effect: these are the probabilities at temperature 1. Divide the logits by it before
+    the softmax. (After it, a division cancels as soon as the shares are made to sum to 1.)
 times_tau: logits / tau → logits * tau
     The logits are multiplied by tau, and a high temperature makes the teacher surer of itself,
     where it should make it softer. Divide.

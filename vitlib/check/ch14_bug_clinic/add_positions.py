@@ -79,13 +79,43 @@ buffer: self.pos = nn.Parameter(torch.randn(1, tokens, dim) * 0.02) →
 scaled_parameter: dim) * 0.02) → dim)) * 0.02
     A Parameter times 0.02 is a plain tensor again. The factor belongs inside of nn.Parameter(...).
 frozen: * 0.02) → * 0.02, requires_grad=False)
-    It is a parameter that takes no gradients: it is saved, and it never changes.
+    It is a parameter that no gradient reaches (requires_grad=False, detach() or .data): it is
+    saved, and it never changes.
 in_a_list: self.pos = nn.Parameter(torch.randn(1, tokens, dim) * 0.02) →
 → self.pos = [nn.Parameter(torch.randn(1, tokens, dim) * 0.02)]
 and: return x + self.pos → return x + self.pos[0]
     A Python list hides its Parameters from the module. Use nn.ParameterList, or an attribute.
 other_start: * 0.02 →
     It is learned now, and it starts fifty times as large as before. Keep the factor.
+uniform: torch.randn → torch.rand
+    It is learned now, and it does not start around 0: torch.rand draws from 0 to 1. Keep
+    torch.randn.
+uniform_around_zero: torch.randn(1, tokens, dim) * 0.02 →
+→ 0.04 * (torch.rand(1, tokens, dim) - 0.5)
+    It is learned now, and it starts evenly spread over an interval. Keep torch.randn, a normal
+    distribution.
+larger_deviation: * 0.02 → * 0.02**0.5
+    It is learned now, and its deviation is larger than 0.02. Multiply by 0.02 itself, not by its
+    root.
+smaller_deviation: * 0.02 → * 0.02**2
+    It is learned now, and its deviation is smaller than 0.02. Multiply by 0.02 once.
+alike_for_all_tokens: torch.randn(1, tokens, dim) → torch.randn(1, 1, dim).repeat(1, tokens, 1)
+    It is learned now, and all tokens start with the same vector. Each needs random numbers of its
+    own.
+scaled_in_forward: * 0.02) → )
+and: x + self.pos → x + 0.02 * self.pos
+    The factor has moved into forward. What is learned then starts with deviation 1, and is not what
+    is added.
+sliced: x + self.pos → x + self.pos[:, : x.shape[1]]
+    It is learned now, and fewer tokens are accepted than there are positions, which the module
+    refused before. Add self.pos as a whole.
+multiplied: x + self.pos → x * self.pos
+    The tokens are multiplied by the positions. Add them.
+one_for_each_image: (1, tokens, dim) → (2, tokens, dim)
+    There is a set of positions for each image of a batch. All images share theirs: (1, tokens,
+    dim).
+one_for_all_tokens: (1, tokens, dim) → (1, 1, dim)
+    One vector is learned for all tokens. Each token has its own: (1, tokens, dim).
 zeros: torch.randn(1, tokens, dim) * 0.02 → torch.zeros(1, tokens, dim)
     It is learned now, and it starts from zeros. Keep the random start.
 """)  # fmt: skip

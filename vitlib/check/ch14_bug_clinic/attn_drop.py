@@ -4,6 +4,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from vitlib.check.ch03_attention import attention_module
+from vitlib.check.ch14_bug_clinic._attention import (
+    ANYWHERE,
+    INPUT_ADDED,
+    OF_THE_HEADS,
+    OF_THE_SCALE,
+)
 from vitlib.check.edit import edits
 from vitlib.check.exercise import Exercise
 
@@ -75,6 +81,13 @@ on_the_result: self.proj((self.attn_drop(weights) @ v).transpose(1, 2).reshape(B
 → self.attn_drop(self.proj((weights @ v).transpose(1, 2).reshape(B, N, D)))
     You drop numbers of the result, after proj. That is what proj_drop does in timm; attn_drop
     belongs on the weights.
+fixed_share_of_a_half: nn.Dropout(attn_drop) → nn.Dropout()
+    Something is dropped now, but always the same share: nn.Dropout() drops a half. Give it the
+    argument attn_drop.
+default_share: attn_drop=0.0 → attn_drop=0.1
+    The argument's default has changed: nothing is to be dropped where nobody asks for it.
+dropped_twice: self.attn_drop(weights) → self.attn_drop(self.attn_drop(weights))
+    The dropout is applied twice, so that more weights are lost than attn_drop says.
 fixed_share: nn.Dropout(attn_drop) → nn.Dropout(0.1)
     Something is dropped now, but always the same share, even where attn_drop is 0.
 not_enlarged: self.attn_drop(weights) →
@@ -84,7 +97,7 @@ not_enlarged: self.attn_drop(weights) →
 renormalised: self.attn_drop(weights) →
 → F.normalize(self.attn_drop(weights), p=1, dim=-1)
     After the dropout the rows are made to sum to 1 again. Dropout lets the sums vary.
-""")  # fmt: skip
+""") | edits(Attention, ANYWHERE + OF_THE_SCALE + OF_THE_HEADS + INPUT_ADDED)  # fmt: skip
 
 EXERCISE = Exercise(
     name="attn_drop",

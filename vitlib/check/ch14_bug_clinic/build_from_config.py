@@ -42,7 +42,8 @@ def cases(answer) -> Cases:
 
     def refused(**config):
         try:
-            return call(answer, model, config)
+            made = call(answer, model, config)
+            return "an error, returned and not raised" if isinstance(made, Exception) else made
         except Refused:
             raise
         except Exception:
@@ -73,6 +74,24 @@ off_settings_dropped: make(**config) → make(**{k: v for k, v in config.items()
     Settings that are off, such as qkv_bias=False, are dropped, and the default takes their place.
 defaults: make(**config) → make(config["embed_dim"])
     Unknown settings are refused, and those that are known are not used.
+as_one_argument: return make(**config) → return make(config)
+    The whole dictionary is passed as the first setting. `**config` passes its entries by name.
+nothing_returned: return make → make
+    The model is made and not returned. The last line needs `return`.
+error_returned: raise ValueError( → return ValueError(
+    The error is returned, and nobody looks at it. Raise it.
+not_made: if unknown: → if unknown:
+→     return None
+→ if unknown:
+    Where a setting is unknown, None comes back. Whoever called it goes on until something fails
+    elsewhere: raise an error.
+""") | edits(build_from_config, """
+by_position: **config → *config.values()
+    The settings are passed by position, in the order of the dictionary, and their names are lost:
+    an unknown one lands on some other setting. `**config` passes them by name.
+names_for_values: **config → *config
+    The *names* of the settings are passed. `*` goes through the keys of a dictionary; `**config`
+    passes the values by name.
 """)  # fmt: skip
 
 

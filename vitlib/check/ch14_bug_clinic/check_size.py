@@ -61,6 +61,8 @@ def cases(answer) -> Cases:
     yield "images of 12 × 20 for a model of 20 × 12", lambda: message(12, 20, (20, 12))
     yield "images of 24 × 18 for a model of 24 × 30", lambda: message(24, 18, (24, 30))
     yield "images of 18 × 24 for a model of 30 × 24", lambda: message(18, 24, (30, 24))
+    yield "images of 24 × 36 for a model of 24 × 30", lambda: message(24, 36, (24, 30))
+    yield "images of 36 × 24 for a model of 30 × 24", lambda: message(36, 24, (30, 24))
     yield "images of 24 × 18 for a model of 24 × 18", lambda: message(24, 18, (24, 18))
 
 
@@ -86,6 +88,26 @@ products_compared: img_size != (H, W) → H * W != img_size[0] * img_size[1]
 returned: raise ValueError( → return (
     The message is right, and it is returned: nobody looks at it, and images of the wrong size go
     through. Raise it.
+and_for_or: img_size != (H, W) → img_size[0] != H and img_size[1] != W
+    Images are refused only where both sides differ. One side that differs is enough: `or`, not
+    `and`.
+height_only: img_size != (H, W) → img_size[0] != H
+    Only the heights are compared. Compare the widths, too.
+width_only: img_size != (H, W) → img_size[1] != W
+    Only the widths are compared. Compare the heights, too.
+larger_only: img_size != (H, W) → H > img_size[0] or W > img_size[1]
+    Only larger images are refused. Smaller ones do not fit either.
+smaller_only: img_size != (H, W) → H < img_size[0] or W < img_size[1]
+    Only smaller images are refused. Larger ones do not fit either.
+never_equal: img_size != (H, W) → img_size != [H, W]
+    Images of the right size are refused as well: a tuple never equals a list. (A torch.Size is a
+    tuple.)
+the_wrong_way_round: img_size != (H, W) → img_size == (H, W)
+    Images of the right size are refused, and all others go through. Turn the condition round.
+last_axes_mistaken: H, W = images.shape[-2:] → H, W = images.shape[1:3]
+    You read channels and height. In (B, C, H, W) height and width are the last two axes.
+asserted: raise ValueError( → raise AssertionError(
+    An AssertionError is raised. Raise a ValueError.
 sides_in_any_order: img_size != (H, W) → sorted((H, W)) != sorted(img_size)
     The message is right, and images whose height and width have changed places go through.
 """)  # fmt: skip

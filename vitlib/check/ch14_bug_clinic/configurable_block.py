@@ -88,6 +88,12 @@ no_activation: QuickGELU, nn.LayerNorm → nn.Identity, nn.LayerNorm
     The norm is right, and there is no activation any more: two linear layers in a row are one.
 no_norm: QuickGELU, nn.LayerNorm → QuickGELU, nn.Identity
     The activation is right, and there is no norm before the MLP.
+gelu: QuickGELU, nn.LayerNorm → nn.GELU, nn.LayerNorm
+    The activation is nn.GELU now, which is another one. (It fails, since MlpBlock calls
+    act_layer(4 * dim) and nn.GELU takes that for its argument `approximate`.) Keep QuickGELU.
+layers_for_classes: QuickGELU, nn.LayerNorm → QuickGELU(), nn.LayerNorm(dim)
+    A layer that is built already is passed where a class is wanted: MlpBlock builds it itself, as
+    norm_layer(dim) and act_layer(4 * dim). Pass nn.LayerNorm and QuickGELU, without brackets.
 another_activation: QuickGELU, nn.LayerNorm → nn.SiLU, nn.LayerNorm
     The norm is right, and the activation is another one now. Keep QuickGELU.
 another_norm: QuickGELU, nn.LayerNorm → QuickGELU, nn.RMSNorm

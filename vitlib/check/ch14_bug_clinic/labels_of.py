@@ -54,16 +54,29 @@ unchanged: [-2] → [0]
 second_folder: [-2] → [min(1, path.count("/") - 1)]
     You take the second folder wherever there are two. With one more around them, that is the split
     again.
+second_part: [-2] → [1]
+    You take the second part from the front. Where no folder stands around the class, that is the
+    file. Count from the end.
+third_from_the_end: [-2] → [-3]
+    You count one folder too far. The last part is the file, and the one before it its folder.
 known_splits: path.split("/")[-2] → path.removeprefix("train/").removeprefix("val/").split("/")[0]
     Only folders called train and val are taken for splits. There are training_set, seg_train and
     dev as well, and a class may be called train.
 file_name: [-2] → [-1]
     This is the name of the file. Its class is the name of the folder.
+file_stem: [-2] → [-1].split(".")[0]
+    This is made of the name of the file. The class is the name of the folder.
 whole_folder: path.split("/")[-2] → path.rpartition("/")[0]
     The label contains the folders around it, so that a class is another one in each split.
 set_of_classes: [path.split("/")[-2] for path in paths] →
 → sorted({path.split("/")[-2] for path in paths})
     These are the classes, each once. Return one label per image, in the order of the paths.
+numbers: return [path.split("/")[-2] for path in paths] →
+→ names = [path.split("/")[-2] for path in paths]
+→ return [sorted(set(names)).index(name) for name in names]
+    These are numbers of the classes. Their names are asked for.
+first_path_only: for path in paths] → for path in paths[:1]]
+    Only the first path is looked at. Return a label for each of them.
 """)  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import math
 import torch.nn.functional as F
 from torch import nn
 
+from vitlib.check.ch14_bug_clinic._attention import ANYWHERE, INPUT_ADDED, OF_THE_HEADS
 from vitlib.check.edit import edits
 from vitlib.check.exercise import Cases, Exercise, call, numbers, twin
 from vitlib.check.probing import draw, forward, learned, parameter_gradients
@@ -79,8 +80,8 @@ whole_width: (dim // heads) → dim
     You divide by the root of the whole width, D. A score is a sum over the d channels of one head:
     divide by the root of d.
 no_root: -0.5 → -1
-    You divide by d, not by its root. The deviation of q · k grows with √d, so that the scores now
-    become smaller the wider a head is.
+    You divide by d, not by its root (or twice by the root). The deviation of q · k grows with √d,
+    so that the scores now become smaller the wider a head is.
 no_scale: * self.scale).softmax → ).softmax
     The factor is gone. That is milder than before, but the scores still grow with the width of a
     head: their deviation is √d where it should be 1.
@@ -104,7 +105,7 @@ flattened: softmax(dim=-1) → softmax(dim=-1).add(1 / N).div(2)
 and: -0.5 → 0.5
     You mix the weights with a uniform share. The entropy looks better, but the softmax is as
     saturated as before, and so its gradient as small.
-""")  # fmt: skip
+""") | edits(Attention, ANYWHERE + OF_THE_HEADS + INPUT_ADDED)  # fmt: skip
 
 
 def probe(answer):

@@ -93,6 +93,20 @@ detached_mean: {AS_IT_WAS} → .detach().mean(0, keepdim=True).expand(len(patche
     Nobody learns the token any more: detach cuts its gradient.
 no_parameter: nn.Parameter(torch.zeros(1, 1, dim)) → torch.zeros(1, 1, dim)
     The token is a plain tensor now: it is not in parameters(), and no optimiser sees it.
+in_place_of_a_patch: patches], dim=1) → patches[:, 1:]], dim=1)
+    The class token replaces the first patch, and that corner of the image is lost. It is one more
+    token: (B, 1 + N, D).
+added: torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1) →
+→ patches + self.cls_token
+    The class token is added to every patch. It is a token of its own, in front of them.
+not_expanded: .expand(len(patches), -1, -1) →
+    There is one class token, and torch.cat does not broadcast: expand it to the batch first.
+expanded_to_the_tokens: .expand(len(patches), -1, -1) → .expand(-1, patches.shape[1], -1)
+and: dim=1 → dim=0
+    The class token is joined along axis 0, as one more image. It is one more token of every image:
+    dim=1.
+one_for_each_patch: .expand(len(patches), -1, -1) → .expand(len(patches), patches.shape[1], -1)
+    There are as many class tokens as patches. There should be one in front of each image.
 at_the_end: [self.cls_token.expand(len(patches), -1, -1), patches] →
 → [patches, self.cls_token.expand(len(patches), -1, -1)]
     The class token now stands behind the patches. A head that reads token 0 would read a patch.

@@ -57,7 +57,13 @@ three_axes: torch.rand((x.shape[0],) + (1,) * (x.ndim - 1)) → torch.rand(x.sha
 batch_axis_alone: (x.shape[0],) + (1,) * (x.ndim - 1) → x.shape[0]
     The mask is (B,), and broadcasting lines up the last axes: it meets the channels.
 per_token: (x.shape[0],) + (1,) * (x.ndim - 1) → (*x.shape[:-1], 1)
+per_token_or_channel: (1,) * (x.ndim - 1) → (*x.shape[1:2], *[1] * (x.ndim - 2))
     Tokens are dropped one by one. Drop path drops the whole branch of an image: one draw for each.
+per_channel: (1,) * (x.ndim - 1) → (*[1] * (x.ndim - 2), x.shape[-1])
+    Channels are dropped one by one. Drop path drops the whole branch of an image: one draw for
+    each, and a 1 for every other axis.
+one_axis_too_many: x.ndim - 1 → x.ndim
+    The mask has one axis more than x, and so has the result: x.ndim − 1 ones follow the batch axis.
 per_number: torch.rand((x.shape[0],) + (1,) * (x.ndim - 1)) → torch.rand_like(x)
     The sizes fit, and this is ordinary dropout: every number is dropped by itself. Drop path drops
     the whole branch of an image.
@@ -66,6 +72,20 @@ one_for_all: (x.shape[0],) + (1,) * (x.ndim - 1) → (1,) * x.ndim
 not_divided: x * mask / keep → x * mask
     The sizes fit, but what is kept is no longer divided by 1 − p: on average the branch is weaker
     in training than in evaluation.
+divided_by_the_wrong_one: / keep → / self.p
+    What is kept is divided by p. Divide by 1 − p, the share that is kept.
+multiplied: / keep → * keep
+    What is kept is multiplied by 1 − p. Divide by it: only then does the mean stay the same.
+drops_in_evaluation: not self.training or self.p == 0 → self.p == 0
+    It drops in evaluation, too. In evaluation x should come back: ask self.training.
+only_in_evaluation: not self.training → self.training
+    It drops in evaluation and not in training. It should be the other way round.
+normal_numbers: torch.rand( → torch.randn(
+    torch.randn draws from a normal distribution: more than `keep` of its numbers lie below `keep`.
+    Draw evenly from 0 to 1, with torch.rand.
+random_factor: < keep →
+    Each sample is multiplied by a random number. It is kept whole or dropped whole: compare the
+    random number with keep.
 keeps_the_wrong_share: < keep → < self.p
     The share p is kept, and it should be dropped: a number below keep keeps the branch.
 switched_off: or self.p == 0 → or True

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vitlib.check.ch14_bug_clinic._attention import ANYWHERE, OF_THE_HEADS, OF_THE_SCALE
 from vitlib.check.edit import edits
 from vitlib.check.exercise import Cases, Exercise, call, numbers, twin
 from vitlib.check.probing import draw, filled, forward, learned, parameter_gradients
@@ -102,7 +103,12 @@ and: o = self.proj_drop(o) → pass
     the result: it comes after proj.
 dropped_twice: self.proj_drop(o) → self.proj_drop(self.proj_drop(o))
     The dropout is applied twice, so that a fifth of the numbers is lost instead of a tenth.
-""")  # fmt: skip
+another_share: Dropout(0.1) → Dropout(0.5)
+    Another share is dropped now. It should be 0.1.
+in_evaluation: self.proj_drop(o) → F.dropout(o, 0.1)
+    Numbers are dropped in evaluation, too. F.dropout is on unless it is told
+    training=self.training; nn.Dropout knows by itself.
+""") | edits(Attention, ANYWHERE + OF_THE_SCALE + OF_THE_HEADS)  # fmt: skip
 
 
 def probe(answer):

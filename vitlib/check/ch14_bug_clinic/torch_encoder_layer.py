@@ -80,6 +80,14 @@ mean_of_both: self.layer(x.transpose(0, 1)).transpose(0, 1) →
 pre_norm_lost: norm_first=True → batch_first=True
 and: self.layer(x.transpose(0, 1)).transpose(0, 1) → self.layer(x)
     The axes are right now, and norm_first=True is gone: ViT normalises before attention and MLP.
+dropout_lost: dropout=0.0, → dropout=0.1,
+    The axes are right now, and dropout=0.0 is gone, or changed: the default is 0.1.
+gelu_lost: activation="gelu", →
+    The axes are right now, and activation="gelu" is gone: the default is ReLU.
+width_lost: dim_feedforward=4 * dim, →
+    The axes are right now, and dim_feedforward is gone: the default is 2048, whatever dim is.
+one_head: dim, heads, dim_feed → dim, 1, dim_feed
+    The axes are right now, and there is one head only.
 """)  # fmt: skip
 
 

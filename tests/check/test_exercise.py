@@ -260,6 +260,38 @@ def test_no_kind_is_told_of_what_the_cases_do_not_share():
     assert table(lambda x: 2 * x.flip(0) if len(x) > 3 else 2 * x).diagnosis == ""  # one case
 
 
+def picture_cases(answer):
+    for height, width in [(4, 6), (5, 3), (3, 3)]:
+        yield f"{height} × {width} pixels", lambda h=height, w=width: call(answer, numbers(2, h, w))
+
+
+pictures = Exercise("pictures", "0", "pictures(x) -> 2x", lambda x: 2 * x, picture_cases, {})
+
+
+def transposed_in_memory(x):
+    return 2 * x.transpose(1, 2).reshape(x.shape)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda x: 2 * x * x.shape[1] / x.shape[2], "It is right where height and width are equal"),
+        (lambda x: 2 * x.flatten(1).view(2, *2 * x.shape[1:2]), "It is right where height and"),
+        (transposed_in_memory, "In every case that differs, the numbers are the right ones, and "
+         "stand in wrong places along axis 1 and 2."),
+        (lambda x: transposed_in_memory(x).flatten().roll(1).view(x.shape), "In every case that "
+         "differs, the numbers are the right ones, and stand in wrong places."),
+    ],
+)  # fmt: skip
+def test_right_at_square_sizes_and_numbers_in_wrong_places_are_told(answer, said):
+    assert pictures(answer).diagnosis.startswith(said)
+
+
+def test_square_sizes_are_told_only_where_all_others_are_wrong():
+    assert pictures(lambda x: 2 * x + (x.shape[1] == 4)).diagnosis == ""
+    assert "height" not in pictures(lambda x: -2 * x).diagnosis
+
+
 def test_what_only_looks_like_a_stub_is_said_as_it_is():
     class Misspelled(nn.Module):
         def foward(self, x):

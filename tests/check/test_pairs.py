@@ -229,6 +229,63 @@ def test_a_right_answer_composes_nothing(monkeypatch):
     assert EXERCISE(MUTANTS["wrong_axis"][0]).mutants == ("wrong_axis",)
 
 
+# --- one mistake, and something that is not known
+
+
+def many_cases(answer):
+    yield from cases(answer)
+    yield "2 × 7", lambda: call(answer, numbers(2, 7))
+    yield "zeros", lambda: call(answer, numbers(2, 6) * 0)
+
+
+MANY = Exercise("scaled", "0", "scaled(x)", scaled, many_cases, MUTANTS, accepted=[other])
+
+
+def test_a_mistake_is_named_although_something_else_is_wrong_on_one_case():
+    def answer(x):
+        y = x.sum(dim=1) * 3 + 1
+        return y.float() if x.shape == (2, 7) else y
+
+    report = MANY(answer)
+    assert report.mutants == ("sum_for_mean",)
+    beside = (
+        "On 2 × 7, something else is wrong beside it: the dtype is float32 and should be float64: "
+        "make new tensors with the dtype of the input."
+    )
+    assert report.diagnosis == f"It is the sum.\n\n{beside}"
+
+
+def test_no_mistake_is_named_that_the_answer_does_not_make_everywhere():
+    """Where it is right the answer does not make it; two cases must speak for it, with numbers."""
+    right_once = MANY(lambda x: scaled(x) if x.shape == (2, 7) else x.sum(dim=1) * 3 + 1)
+    half = MANY(lambda x: x.sum(1) * 3 + 1 if x.shape[0] > 2 else x.sum(1) * 5)
+    unknown = MANY(lambda x: x.amax(1))
+    assert [r.mutants for r in (right_once, half, unknown)] == [(), (), ()]
+
+
+def test_two_mistakes_of_which_one_is_an_edit_of_another_right_answer_are_named_in_part():
+    def by_repeat(images, down, right, fill):
+        B, _, H, W = images.shape
+        out = fill.view(1, -1, 1, 1).repeat(B, 1, H, W)  # in the dtype of the fill
+        for y in range(H):
+            for x in range(W):
+                if 0 <= y + down < H and 0 <= x + right < W:
+                    out[:, :, y, x] = images[:, :, y + down, x + right]
+        return out
+
+    report = check.shift_images(by_repeat)
+    assert report.mutants == ("against_the_numbers",)
+    assert "beside it: the dtype is float64 and should be float32" in report.diagnosis
+
+    def with_log_of_softmax(dist_logits, teacher_logits, tau):
+        t = (teacher_logits / tau).softmax(1)
+        return tau * (t * (t.log() - (dist_logits / tau).log_softmax(1))).sum(1).mean()
+
+    report = check.soft_loss(with_log_of_softmax)
+    assert report.mutants == ("times_tau",)
+    assert "On logits in the thousands, something else is wrong beside it" in report.diagnosis
+
+
 # --- all exercises
 
 WITH_EDITS = [name for name, e in check.EXERCISES.items() if isinstance(e.mutants, Edits)]
@@ -246,9 +303,11 @@ def test_two_mistakes_are_both_named(name, unchecked, monkeypatch):
     """Or what behaves as the two do: one that hides the other, or others that look alike."""
     monkeypatch.setattr("vitlib.check.naming.PAIR_SECONDS", float("inf"))  # time: see above
     exercise = check.EXERCISES[name]
-    pairs = pairs_of(exercise.mutants)
-    tried = random.Random(name).sample(pairs, min(3, len(pairs)))
-    for pair in tried:
+    pairs, draw = pairs_of(exercise.mutants), random.Random(name)
+    for pair in draw.sample(pairs, min(3, len(pairs))):
+        # among 60 others: to find it among thousands takes longer and shows no more
+        among = sorted([pair, *draw.sample(pairs, min(60, len(pairs)))], key=lambda p: p.size)
+        monkeypatch.setattr("vitlib.check.naming.pairs_of", lambda _, among=among: among)
         try:
             answer = pair.make()
         except Exception:  # no program at all

@@ -35,6 +35,7 @@ class Explanation:
     names: tuple[str, ...]
     text: str
     joint: str = "Or: "  # what comes before it, if it is not the first
+    beside: str = ""  # the label of a case of which it says that more is wrong there
 
 
 def explanations(
@@ -138,7 +139,8 @@ def _nearest(
         return []
     near = best[0]
     beside = with_stop(f"On {near.label}, something else is wrong beside it: {near.text}")
-    return [Explanation((near.name,), f"{mutants[near.name][1]}\n\n{beside}")]
+    text = f"{mutants[near.name][1]}\n\n{beside}"
+    return [Explanation((near.name,), text, beside=near.label)]
 
 
 def _near(

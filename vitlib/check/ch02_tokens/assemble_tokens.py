@@ -187,6 +187,9 @@ transposed: return torch.cat([cls, reg, patch_tokens], dim=1) + pos_embed →
 nothing_returned: return torch → torch
     The result is computed and not returned. The last line needs `return`.
 """) | edits(by_parts, """
+prefix_shares_a_position: pos_embed[:, :count] → pos_embed[:, :1]
+    The registers get the position of the class token. Each token has its own: the class token and
+    the registers the first 1 + R, in their order.
 positions_before_joining: (prefix + pos_embed[:, :count]) → prefix
     The positions are added to the patches before the other tokens are joined, so the class token
     and the registers get none. Join first, then add all of pos_embed.

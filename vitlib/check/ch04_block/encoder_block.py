@@ -76,6 +76,14 @@ post_norm: branch(norm(x)) + x → norm(branch(x) + x)
     This is post-norm, the order of the first Transformer: the norm stands on the sum, and no path
     leads around it. ViT is pre-norm: x + branch(norm(x)). The shapes are the same, and weights
     trained for one give nonsense in the other.
+post_norm_in_the_second_half: x = branch(norm(x)) + x →
+→ x = branch(norm(x)) + x if norm is self.norm1 else norm(branch(x) + x)
+    norm2 stands on the sum, behind the MLP, as in the first Transformer. ViT is pre-norm in both
+    halves: x + mlp(norm2(x)).
+post_norm_in_the_first_half: x = branch(norm(x)) + x →
+→ x = branch(norm(x)) + x if norm is self.norm2 else norm(branch(x) + x)
+    norm1 stands on the sum, behind attention, as in the first Transformer. ViT is pre-norm in both
+    halves: x + attn(norm1(x)).
 residual_from_the_norm: x = branch(norm(x)) + x → x = norm(x)
 → x = branch(x) + x
     The normalised x replaces x, and the branch is added to *that*. So the identity path is lost: x

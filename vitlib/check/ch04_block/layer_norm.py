@@ -70,6 +70,9 @@ unbiased_variance: correction=0 → correction=1
 eps_outside_the_root: * torch.rsqrt(variance + eps) → / (variance.sqrt() + eps)
     eps is added to the standard deviation. It belongs under the root, beside the variance:
     √(variance + eps). The two part where a token hardly varies.
+eps_outside_as_a_root: * torch.rsqrt(variance + eps) → / (variance.sqrt() + eps**0.5)
+    The roots of the variance and of eps are added. The sum comes first, and then the root:
+    √(variance + eps).
 eps_outside_and_unbiased: * torch.rsqrt(variance + eps) → / (variance.sqrt() + eps)
 and: correction=0 → correction=1
     This is a form that is often copied, and two things are different in it: std divides by D − 1,

@@ -59,6 +59,9 @@ attention_products_missing:  + 2 * T * T * D →
 one_attention_product: 2 * T * T * D → T * T * D
     Attention has two products of T²·D, the scores and the weighted sum of the values. You count one
     of them.
+width_without_pairs: 2 * T * T * D → 2 * T * D
+    Attention's products are counted as T·D. Each of T queries meets each of T keys: T²·D for the
+    scores, and as many for the weighted sum.
 pairs_without_width: 2 * T * T * D → 2 * T * T
     Each pair of tokens is counted once, but one score is a sum over all channels: T² pairs cost
     T²·D multiply-adds. The number of heads does not matter.

@@ -106,6 +106,9 @@ logits: -logits.log_softmax(dim=1) → -logits
 all_pairs: costs[torch.arange(len(labels)), labels] → costs[:, labels].mean(dim=1)
     costs[:, labels] gives every image the labels of *all* images, (B, B). Each image has one label:
     costs[torch.arange(B), labels], or gather.
+spread_without_the_model: costs.mean(dim=1) → torch.log(torch.tensor(costs.shape[1]))
+    The share that is spread costs ln K, whatever the model says. It costs the mean of −log p over
+    all classes: that is how far the model is from spreading it evenly.
 spread_of_logits: costs.mean(dim=1) → -logits.mean(dim=1)
     The spread share takes the mean of the *logits*. It is −log p that is averaged, what log_softmax
     gives.

@@ -201,6 +201,13 @@ and: x = x + mixed → x = norm1(x + mixed)
 and: return x + mlp_channels(norm2(x)) → return norm2(x + mlp_channels(x))
     The norms stand on the sums, as in the first Transformer. Here each stands before its MLP and
     nowhere else: x + mlp(norm(x)).
+post_norm_in_the_second_half: return x + mlp_channels(norm2(x)) →
+→ return norm2(x + mlp_channels(x))
+    norm2 stands on the sum, behind mlp_channels. It stands before it: x + mlp_channels(norm2(x)).
+post_norm_in_the_first_half: norm1(x).transpose(1, 2) → x.transpose(1, 2)
+and: x = x + mixed → x = norm1(x + mixed)
+    norm1 stands on the sum, behind mlp_tokens. It stands before it, so that the MLP sees normalised
+    tokens.
 norms_after_the_mlps: norm1(x).transpose(1, 2) → x.transpose(1, 2)
 and: mlp_tokens(turned).transpose(1, 2) → norm1(mlp_tokens(turned).transpose(1, 2))
 and: mlp_channels(norm2(x)) → norm2(mlp_channels(x))

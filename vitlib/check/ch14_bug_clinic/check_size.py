@@ -108,6 +108,8 @@ last_axes_mistaken: H, W = images.shape[-2:] → H, W = images.shape[1:3]
     You read channels and height. In (B, C, H, W) height and width are the last two axes.
 asserted: raise ValueError( → raise AssertionError(
     An AssertionError is raised. Raise a ValueError.
+sides_swapped: img_size != (H, W) → img_size != (W, H)
+    Height is compared with width. img_size is (height, width), as (H, W) is.
 sides_in_any_order: img_size != (H, W) → sorted((H, W)) != sorted(img_size)
     The message is right, and images whose height and width have changed places go through.
 """)  # fmt: skip

@@ -76,6 +76,12 @@ divided_by_the_wrong_one: / keep → / self.p
     What is kept is divided by p. Divide by 1 − p, the share that is kept.
 multiplied: / keep → * keep
     What is kept is multiplied by 1 − p. Divide by it: only then does the mean stay the same.
+rescaled_in_evaluation: if not self.training or self.p == 0: → if not self.training:
+→     return x * (1 - self.p)
+→ if self.p == 0:
+and: / keep →
+    You multiply by 1 − p in evaluation and not in training. That has the right mean, but in
+    evaluation x should come back as it is: divide by 1 − p in training.
 drops_in_evaluation: not self.training or self.p == 0 → self.p == 0
     It drops in evaluation, too. In evaluation x should come back: ask self.training.
 only_in_evaluation: not self.training → self.training

@@ -163,6 +163,8 @@ sum_of_the_scores: powers.sum → scores.sum
     The powers are divided by the sum of the *scores*. Divide by the sum of the powers.
 smallest_first: scores - highest → highest - scores
 smallest_first_overflowing: scores - highest → -scores
+smallest_first_without_overflow: amax → amin
+and: scores - highest → highest - scores
     The sign of the scores is turned round: the smallest score gets the largest weight. The exponent
     is score minus maximum.
 powers_of_two: (scores - highest).exp() → 2 ** (scores - highest)

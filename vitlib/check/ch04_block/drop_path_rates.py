@@ -33,6 +33,11 @@ MUTANTS = edits(by_max, """
 never_reaches_the_rate: max(1, depth - 1) → depth
     The last block does not reach the rate: you divide by depth. Between `depth` blocks there are
     depth − 1 steps.
+last_one_set_by_hand: [rate * i / max(1, depth - 1) for i in range(depth)] →
+→ [*[rate * i / depth for i in range(depth - 1)], rate]
+    The steps are rate / depth, and the last rate is set by hand, so that the last step is larger
+    than the others; and a single block gets the whole rate. Between `depth` blocks there are depth
+    − 1 equal steps.
 starts_above_zero: i / max(1, depth - 1) → (i + 1) / depth
     The first block is dropped already. That is the rule of the first paper, l/L for l = 1 … L; ViT
     code starts at 0 and makes depth − 1 steps.

@@ -190,6 +190,7 @@ no_batch_axis: image[None] → image
 twice_the_batch: torch.cat([model(image[None]) for image in images]) → model(images)
     The batch is compared with itself. Give the model each image alone.
 copies_of_it: model(image[None]) → model(image.expand_as(images))[:1]
+copies_of_it_two: model(image[None]) → model(torch.stack([image, image]))[:1]
     You compare with a batch of copies. Alone means a batch of one: a model may also go by the
     number of images.
 with_those_after_it: torch.cat([model(image[None]) for image in images]) →

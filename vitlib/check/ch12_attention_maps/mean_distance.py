@@ -131,8 +131,8 @@ columns_first: index // w, index % w → index % h, index // h
     The place of a patch is worked out with the number of rows, as if patches were counted down the
     columns. They come row by row: patch i lies in row i // columns and in column i % columns.
 queries_and_keys_swapped: patches, patches] → patches, patches].mT
-    Queries and keys have changed places: this is how far away those are who look at a patch. The
-    rows are the queries.
+    Queries and keys have changed places, or the columns are made to sum to 1: this is how far away
+    those are who look at a patch. The rows are the queries, and it is they that sum to 1.
 mean_over_images: .mean(dim=-1) → .mean(dim=-1).mean(dim=0)
     The images are averaged. The result has one number for each image, layer and head.
 """)  # fmt: skip

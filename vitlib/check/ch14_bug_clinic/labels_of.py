@@ -77,6 +77,9 @@ numbers: return [path.split("/")[-2] for path in paths] →
     These are numbers of the classes. Their names are asked for.
 first_path_only: for path in paths] → for path in paths[:1]]
     Only the first path is looked at. Return a label for each of them.
+""") | edits(by_path, """
+third_from_the_end_by_parents: .parent.name → .parent.parent.name
+    You count one folder too far. The last part is the file, and the one before it its folder.
 """)  # fmt: skip
 
 

@@ -260,6 +260,15 @@ def test_no_kind_is_told_of_what_the_cases_do_not_share():
     assert table(lambda x: 2 * x.flip(0) if len(x) > 3 else 2 * x).diagnosis == ""  # one case
 
 
+@pytest.mark.parametrize("made", [torch.Tensor.tolist, list, tuple])
+def test_right_numbers_in_a_list_are_told(made):
+    said = "The numbers are right, but they come back in a list, and a tensor is asked for."
+    assert table(lambda x: made(2 * x)).diagnosis == said
+    assert table(lambda x: made(3 * x)).diagnosis == ""
+    assert table(lambda x: made(2 * x)[:1]).diagnosis == ""
+    assert table(lambda x: [[made]]).diagnosis == ""
+
+
 def picture_cases(answer):
     for height, width in [(4, 6), (5, 3), (3, 3)]:
         yield f"{height} × {width} pixels", lambda h=height, w=width: call(answer, numbers(2, h, w))

@@ -2,7 +2,8 @@
 
 A checker runs an answer on every case and compares what came of it with the reference. If it
 differs, the known wrong answers, the *mutants*, run on the same cases: the one that behaves exactly
-like the reader's answer names the bug. If there is none, two of them are tried together.
+like the reader's answer names the bug. If there is none, two of them are tried together, and then
+one beside something that nobody knows.
 """
 
 import warnings
@@ -22,8 +23,9 @@ from vitlib.check.calling import (
     single,
     twin,
 )
+from vitlib.check.common import in_common
 from vitlib.check.excluded import Watch, short
-from vitlib.check.naming import explanations, in_common, joined, with_stop
+from vitlib.check.naming import explanations, joined, with_stop
 from vitlib.check.observing import (
     Cases,
     NotAttempted,

@@ -1,6 +1,8 @@
-"""Which known mistake, or which two of them, an answer makes: those that behave exactly like it."""
+"""Which known mistake, or which two of them, an answer makes: those that behave exactly like it.
 
-import re
+If there are none, one that behaves like it in all cases but one or two, where more is wrong.
+"""
+
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,6 @@ from vitlib.check.compare import Raised, difference, same_tensors
 from vitlib.check.edit import Edits
 from vitlib.check.observing import MakeCases, Observation, one, said
 from vitlib.check.pairs import Pair, pairs_of
-from vitlib.check.relations import kinds
 from vitlib.check.sandbox import OutOfTime, in_time
 
 PAIR_SECONDS = 5.0  # of computing, for all pairs
@@ -243,49 +244,6 @@ def joined(explanations: Sequence[Explanation]) -> str:
     """What the reader is told of all of them."""
     later = "".join(f"\n\n{e.joint}{e.text}" for e in explanations[1:])
     return explanations[0].text + later if explanations else ""
-
-
-def in_common(yours: Sequence[Observation], target: Sequence[Observation]) -> str:
-    """What all cases that differ have in common, where that says what is wrong; else nothing."""
-    both = [
-        (mine.result, difference(mine.result, r.result))
-        for mine, r in zip(yours, target, strict=True)
-    ]
-    wrong = [(result, found.text) for result, found in both if found is not None]
-    if not wrong:
-        return ""
-    if all(result is None for result, _ in wrong):
-        return "Nothing comes back: a `return` is missing."
-    if all(text.startswith("the shape is") and "would be right" in text for _, text in wrong):
-        return "The numbers are right, and their axes are not."
-    factors = {next(iter(re.findall(r"^every number is (\S+) times", t)), "") for _, t in wrong}
-    if len(wrong) > 1 and len(factors) == 1 and (factor := factors.pop()):
-        return f"In every case, all numbers are {factor} times what they should be."
-    results = [(mine.result, r.result) for mine, r in zip(yours, target, strict=True)]
-    right = [found is None for _, found in both]
-    if _only_square([t for _, t in results], right):
-        return (
-            "It is right where height and width are equal, and nowhere else: one of the two stands "
-            "where the other should, or for both."
-        )
-    return _kind([pair for pair, is_right in zip(results, right, strict=True) if not is_right])
-
-
-def _only_square(target: Sequence[Any], right: Sequence[bool]) -> bool:
-    """Whether just those cases are right in which the last two axes are of one length."""
-    if not all(isinstance(t, Tensor) and t.ndim > 2 for t in target):
-        return False
-    square = [t.shape[-1] == t.shape[-2] for t in target]
-    return square == list(right) and 0 < sum(right) < len(right) - 1
-
-
-def _kind(wrong: Sequence[tuple[Any, Any]]) -> str:
-    """The first kind of difference that all wrong results show; one case says too little."""
-    if len(wrong) < 2 or not all(isinstance(t, Tensor) for pair in wrong for t in pair):
-        return ""
-    first, *others = [list(kinds(mine.detach(), right.detach())) for mine, right in wrong]
-    shared = [kind for kind in first if all(kind in other for other in others)]
-    return f"In every case that differs, {shared[0]}." if shared else ""
 
 
 def _both(first: str, second: str, head: str = TWO) -> str:

@@ -243,9 +243,10 @@ cleared: p.grad = grad → p.grad = None
 set_to_zero: p.grad = grad → p.grad = torch.zeros_like(p)
     Every gradient is 0 afterwards, whatever it was. Put back what each parameter had, None
     included, or work on a deepcopy.
-small_is_idle_in_the_model_itself: not p.grad.any() → p.grad.abs().max() < 1e-8
-    A small gradient is taken for none. A weak dependence is one, too: ask for exactly 0. (allclose
-    and isclose have a tolerance, and so does rounding.)
+small_is_idle_and_new_ones_left: not p.grad.any() → p.grad.abs().max() < 1e-8
+and: p.grad = grad → pass
+    Two things. A small gradient is taken for none: ask for exactly 0. And the new gradients stay in
+    the model in place of the old ones: work on a deepcopy, or put back what each parameter had.
 kept_without_a_copy: model.zero_grad() → model.zero_grad(set_to_none=False)
     What you keep of a gradient is the tensor itself, and you write zeros into it. Set p.grad = None
     in its place, as zero_grad() does, or keep a clone.

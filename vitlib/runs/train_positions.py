@@ -83,11 +83,7 @@ def arrangement(vectors: Tensor, images: Tensor) -> dict[str, Any]:
     and distance over all pairs of places, and that of a position's length and how much the
     brightness of the patch at its place varies over `images`.
     """
-    places = torch.cartesian_prod(torch.arange(SIDE), torch.arange(SIDE)).float()
-    first, second = torch.triu_indices(SIDE**2, SIDE**2, offset=1)  # each pair once
-    distance = (places[first] - places[second]).norm(dim=1)
-    directions = nn.functional.normalize(vectors, dim=1)
-    cosine = (directions[first] * directions[second]).sum(dim=1)
+    distance, cosine = pairs(vectors, (SIDE, SIDE))
     varies = patchify(images, PATCH).mean(dim=2).std(dim=0)  # (N,)
     return {
         "cosine_at_distance": [
@@ -97,6 +93,15 @@ def arrangement(vectors: Tensor, images: Tensor) -> dict[str, Any]:
         "distance_correlation": round(float(spearmanr(distance, cosine).statistic), 3),
         "length_correlation": round(float(spearmanr(vectors.norm(dim=1), varies).statistic), 3),
     }
+
+
+def pairs(vectors: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Distance on the grid and cosine of two of the positions (N, D), for each pair once."""
+    places = torch.cartesian_prod(*map(torch.arange, grid)).float()
+    first, second = torch.triu_indices(len(places), len(places), offset=1)
+    distance = (places[first] - places[second]).norm(dim=1)
+    directions = nn.functional.normalize(vectors, dim=1)
+    return distance, (directions[first] * directions[second]).sum(dim=1)
 
 
 def _positions(model: Any) -> Tensor:

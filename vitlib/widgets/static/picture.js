@@ -77,17 +77,17 @@ function drawStrokes(context, strokes, pen, colour) {
 
 // --- pictures
 
-const STRIP = 1_000_000; // pixels that are read at once: some 20 ms, in which the page stands still
+const STRIP = 500_000; // pixels that are read at once, while the page stands still
 
-// The middle of a picture, at the model's size: bytes (height, width, 3). As vitlib's load_data does,
-// which has it from Pillow: bicubic, each pixel from all that lie under it, first along the rows and
-// then down, rounded to bytes after both. Transparent parts lie on white.
+// The middle of a picture, at the model's size: bytes (height, width, 3). As in vitlib's load_data, which
+// leaves it to Pillow: bicubic, each pixel made of all that lie under it, first along the rows, then down,
+// and rounded to bytes after both. Transparent parts lie on white.
 async function fitted(picture, height, width) {
   const step = Math.min(picture.width / width, picture.height / height);
   const across = taps(picture.width, width, step), down = taps(picture.height, height, step);
   const left = across[0].first, columns = end(across.at(-1)) - left, bottom = end(down.at(-1));
-  const rows = Math.max(1, Math.floor(STRIP / columns)), canvas = element("canvas", { width: columns, height: rows });
-  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const rows = Math.ceil(Math.min(STRIP / columns, bottom - down[0].first));
+  const context = element("canvas", { width: columns, height: rows }).getContext("2d", { willReadFrequently: true });
   const line = new Uint8ClampedArray(3 * width), sums = new Float32Array(height * 3 * width);
   context.fillStyle = "#fff";
   for (let top = down[0].first; top < bottom; top += rows) {

@@ -1,4 +1,4 @@
-"""static/picture.js: drawings framed as MNIST's digits, pictures as vitlib reads them, and the pad."""
+"""static/picture.js: drawings framed as MNIST's digits, pictures as vitlib reads them, the pad."""
 
 import base64
 import json
@@ -104,7 +104,7 @@ def framed_by_node(drawings: list[np.ndarray], size: int) -> np.ndarray:
         const {{ frameDrawing }} = await import({json.dumps(MODULE.as_uri())});
         const {{ readFileSync }} = await import("node:fs");
         const drawings = JSON.parse(readFileSync(0));
-        const frame = ([h, w, ink]) => Array.from(frameDrawing(Float32Array.from(ink), w, h, {size}));
+        const frame = ([h, w, ink]) => [...frameDrawing(Float32Array.from(ink), w, h, {size})];
         process.stdout.write(JSON.stringify(drawings.map(frame)));"""
     given = json.dumps([[*drawing.shape, drawing.ravel().tolist()] for drawing in drawings])
     command = [node(), "--input-type=module", "-e", code]
@@ -172,8 +172,8 @@ def test_drawn_digits_are_framed_and_read(opened, tmp_path, scale):
             const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
             const { load, forward } = await import(url);
             const model = load(Uint8Array.from(atob(weights), (c) => c.charCodeAt(0)));
-            window.logits = (pixels) => Array.from(forward(model,
-                Float32Array.from(pixels, (value) => (value - model.mean[0]) / model.std[0])).logits);
+            const normal = (value) => (value - model.mean[0]) / model.std[0];
+            window.logits = (pixels) => [...forward(model, Float32Array.from(pixels, normal)).logits];
         }""",
         [
             (STATIC / "vit.js").read_text("utf8"),

@@ -178,7 +178,9 @@ export function pictureInput({ model, onPicture }) {
     class: "vf-picker", role: "application", tabindex: 0, "aria-label": `Drawing pad. ${help}`, "data-part": "pad",
     style: `aspect-ratio:${width}/${height};touch-action:none;user-select:none;-webkit-user-select:none`,
   }, canvas, photo, ring);
+  canvas.style.imageRendering = "auto"; // the pad's pixels are nothing to look at
   const display = raster(width, height);
+  display.style.border = "1px solid var(--vf-line)";
   const status = statusLine();
   status.dataset.part = "picture-status";
 
@@ -329,14 +331,15 @@ export function pictureInput({ model, onPicture }) {
   const button = (words, onclick) => element("button", { type: "button", style: "font:inherit;min-height:1.8rem", onclick }, words);
   const [chosen, choose] = opener("Choose a picture", { "data-part": "file" });
   const [photographed, photograph] = opener("Take a photo", { capture: "environment" });
-  photograph.hidden = !matchMedia("(pointer: coarse)").matches; // elsewhere it would do the same as the other
+  const touch = matchMedia("(pointer: coarse)").matches;
+  photograph.hidden = !touch; // elsewhere it would do the same as the other
 
   const root = element("div", { "data-part": "picture-input" },
     element("div", { class: "vf-panels" }, panel("Draw here", pad), panel("The model gets", display)),
     element("div", { class: "vf-controls", style: "margin:0.6rem 0 0.4rem;align-items:baseline" },
       chosen, choose, photographed, photograph,
       button("Clear", () => { clear(); drawn(); }),
-      element("span", { class: "vf-caption" }, "Or drop a picture here, or paste one (Ctrl+V). It stays on this page."),
+      element("span", { class: "vf-caption" }, touch ? "The picture stays on this page." : "Or drop a picture here, or paste one (Ctrl+V). It stays on this page."),
     ),
     status,
   );

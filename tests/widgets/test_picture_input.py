@@ -406,16 +406,16 @@ def test_pictures_are_what_vitlib_reads(opened, model):
         assert np.abs(found - expected).max() * 255 < most + 0.1, name
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_stand_upright_as_their_exif_says(opened, orientation):
+def test_pictures_stand_upright_as_their_exif_says(opened):
     image, exif = Image.fromarray(data.chelsea()).resize((90, 60)), Image.Exif()
-    exif[0x0112] = orientation
-    file = file_of(image, "JPEG", exif=exif, quality=95)
     page = opened(PHOTO)
-    found = chosen(page, file, PHOTO)
-    np.testing.assert_allclose(found, expected_of(file["buffer"], PHOTO), atol=4 / 255)
-    sides = "60 × 90" if orientation >= 5 else "90 × 60"
-    expect(said(page)).to_contain_text(f"({sides} pixels)")
+    for orientation in range(1, 9):
+        exif[0x0112] = orientation
+        file = file_of(image, "JPEG", name=f"{orientation}.jpg", exif=exif, quality=95)
+        found = chosen(page, file, PHOTO)
+        np.testing.assert_allclose(found, expected_of(file["buffer"], PHOTO), atol=4 / 255)
+        sides = "60 × 90" if orientation >= 5 else "90 × 60"
+        expect(said(page)).to_contain_text(f"({sides} pixels)")
 
 
 def paper(digit: int, side: int = 500) -> Image.Image:
@@ -463,7 +463,7 @@ def test_light_ink_on_black_stays_as_it_is(opened):
     np.testing.assert_allclose(found, expected_of(file["buffer"], DIGIT), atol=1.1 / 255)
 
 
-TRANSFER = """([type, files, text]) => {
+TRANSFER = """([type, files, text, place]) => {
     const transfer = new DataTransfer();
     for (const [name, mime, content] of files) {
         const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
@@ -471,7 +471,7 @@ TRANSFER = """([type, files, text]) => {
     }
     if (text) transfer.setData("text/plain", text);
     const options = { bubbles: true, cancelable: true, composed: true };
-    const target = input.element.querySelector("[data-part=pad]");
+    const target = document.querySelector(place ?? "[data-part=pad]");
     const event = type === "paste"
         ? new ClipboardEvent(type, { ...options, clipboardData: transfer })
         : new DragEvent(type, { ...options, dataTransfer: transfer });
@@ -504,6 +504,22 @@ def test_dropped_and_pasted_pictures(opened, way):
     assert page.evaluate("heard.length") == count
 
 
+def test_a_picture_can_be_pasted_anywhere_but_where_words_are_written(opened):
+    page = opened(PHOTO)
+    page.evaluate("document.body.append(document.createElement('textarea'))")
+    file = file_of(pictures()["photo"])
+    given = [[file["name"], file["mimeType"], base64.b64encode(file["buffer"]).decode()]]
+    assert not page.evaluate(TRANSFER, ["paste", given, "", "textarea"])
+    assert not page.evaluate(TRANSFER, ["paste", [], "only words", "body"])
+    expect(said(page)).to_have_text("")
+    assert page.evaluate(TRANSFER, ["paste", given, "", "body"])
+    expect(said(page)).to_contain_text("The middle of picture.png")
+    latest(page, PHOTO)
+    assert page.evaluate("heard.length") == 1
+    page.evaluate("input.element.remove()")
+    assert not page.evaluate(TRANSFER, ["paste", given, "", "body"])
+
+
 def test_what_is_no_picture_is_named_and_changes_nothing(opened):
     page = opened()
     draw(page, DIGITS[3])
@@ -526,15 +542,11 @@ def test_what_is_no_picture_is_named_and_changes_nothing(opened):
     expect(said(page)).to_have_text("")
 
 
-@pytest.fixture(scope="module")
-def huge() -> dict[str, Any]:
-    """8,000 × 8,000 pixels, which differ from their neighbours."""
+def test_a_huge_picture_does_not_freeze_the_page(opened):
+    """8,000 × 8,000 pixels."""
     cat = Image.fromarray(data.chelsea())
-    image = cat.resize((8000, 8000), Image.Resampling.NEAREST)
-    return file_of(image, "JPEG", name="huge.jpg", quality=60)
-
-
-def test_a_huge_picture_does_not_freeze_the_page(opened, huge):
+    large = cat.resize((8000, 8000), Image.Resampling.NEAREST)
+    huge = file_of(large, "JPEG", name="huge.jpg", quality=60)
     page = opened(PHOTO)
     page.evaluate("""() => {
         window.turns = [];
@@ -557,16 +569,22 @@ def test_a_huge_picture_does_not_freeze_the_page(opened, huge):
     np.testing.assert_allclose(latest(page, PHOTO), expected, atol=4 / 255)
 
 
-def test_what_comes_last_wins(opened, huge):
+def test_what_comes_last_wins(opened):
     """A drawing that begins while a picture is read."""
     page = opened(PHOTO)
-    choose(page, huge)
-    expect(said(page)).to_contain_text("Reading huge.jpg")
+    page.evaluate("""() => {
+        const own = createImageBitmap, gate = new Promise((open) => { window.release = open; });
+        window.createImageBitmap = (...given) => gate.then(() => own(...given));
+    }""")
+    choose(page, file_of(pictures()["photo"]))
+    expect(said(page)).to_contain_text("Reading picture.png")
     draw(page, DIGITS[1])
     before = latest(page, PHOTO)
-    page.wait_for_timeout(5000)
+    page.evaluate("release()")
+    page.wait_for_timeout(1000)
     np.testing.assert_array_equal(latest(page, PHOTO), before)
     expect(page.locator("[data-part=pad] img")).to_be_hidden()
+    expect(said(page)).to_have_text("")
 
 
 def test_models_of_other_channels_are_refused(opened):

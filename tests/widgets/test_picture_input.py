@@ -153,6 +153,18 @@ def draw(page: Page, strokes: list[Stroke], scale: float = 1.0) -> None:
         page.mouse.up()
 
 
+def ink_of(page: Page, strokes: list[Stroke]) -> tuple[np.ndarray, list[float]]:
+    """The page's ink (240, 240), which is made of bytes, and what frameDrawing makes of it."""
+    text, frame = page.evaluate(
+        """strokes => {
+            const ink = inkOf(strokes), bytes = Array.from(ink, (value) => Math.round(255 * value));
+            return [btoa(String.fromCharCode(...bytes)), [...frameDrawing(ink, 240, 240, 28)]];
+        }""",
+        strokes,
+    )
+    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(240, 240) / 255, frame
+
+
 def probabilities(model: nn.Module, picture: np.ndarray) -> torch.Tensor:
     mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (model.mean, model.std))
     with torch.no_grad():
@@ -186,12 +198,8 @@ def test_drawn_digits_are_framed_and_read(opened, tmp_path, scale):
         page.get_by_role("button", name="Clear").click()
         draw(page, strokes, scale)
         found = latest(page)
-        ink = page.evaluate("strokes => [...inkOf(strokes)]", strokes)
-        side = int(len(ink) ** 0.5)
-        expected = framed(np.array(ink).reshape(side, side))
-        js = page.evaluate(
-            f"strokes => [...frameDrawing(inkOf(strokes), {side}, {side}, 28)]", strokes
-        )
+        ink, js = ink_of(page, strokes)
+        expected = framed(ink)
         np.testing.assert_allclose(js, expected.ravel(), atol=1e-3)
         assert np.abs(found[0] - expected).mean() < 0.01  # points of the mouse are rounded
         own = torch.tensor(page.evaluate("logits(heard.at(-1).pixels)")).softmax(dim=0)
@@ -337,10 +345,8 @@ def test_models_of_any_shape(opened):
     page = opened(model)
     draw(page, DIGITS[4])
     found = latest(page, model)[0]
-    ink = np.array(
-        page.evaluate("s => [...inkOf(s.map(t => t.map(([x, y]) => [x * 34, y * 20])))]", DIGITS[4])
-    )
-    np.testing.assert_allclose(found[:, 7:27], framed(ink.reshape(240, 240), 20), atol=0.2)
+    ink, _ = ink_of(page, [[(x * 34, y * 20) for x, y in stroke] for stroke in DIGITS[4]])
+    np.testing.assert_allclose(found[:, 7:27], framed(ink, 20), atol=0.2)
     assert not found[:, :7].any()
     assert not found[:, 27:].any()
     box = page.locator("[data-part=pad]").bounding_box()

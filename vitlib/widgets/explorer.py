@@ -36,7 +36,7 @@ from vitlib.model import VisionTransformer
 from vitlib.patch import PatchEmbed
 from vitlib.widgets.figure import Figure, check_model_images
 
-SCRIPTS = ("vit.js", "engine.js", "views.js", "states.js", "tour.js", "explorer.js")
+SCRIPTS = ("vit.js", "picture.js", "engine.js", "views.js", "states.js", "tour.js", "explorer.js")
 _MAGIC = b"ViT1"  # another number whenever an older vit.js could not read what is written
 _MAX_BYTES = 8_000_000  # of a file: it travels inside a page
 _MAX_NUMBERS = 500_000  # of the examples
@@ -151,8 +151,8 @@ def _examples(model: VisionTransformer, images: Tensor | None) -> Float[Tensor, 
     batch = check_model_images(model, images).detach().float().cpu()
     if batch.numel() > _MAX_NUMBERS:
         raise ValueError(
-            f"the examples are {batch.numel():,} numbers, at most {_MAX_NUMBERS:,} fit in the page: "
-            f"pass fewer, such as images[:{_MAX_NUMBERS // batch[0].numel()}]"
+            f"the examples are {batch.numel():,} numbers, at most {_MAX_NUMBERS:,} fit in the "
+            f"page: pass fewer, such as images[:{_MAX_NUMBERS // batch[0].numel()}]"
         )
     return batch
 
@@ -189,10 +189,10 @@ def _describe(model: VisionTransformer, images: Tensor, classes: list[str]) -> s
     with torch.no_grad():
         probability, answer = model(images[:1])[0].softmax(dim=-1).max(dim=-1)
     rows, columns = model.grid_size
+    heads, count = model.config["num_heads"], len(images)
     return (
-        f"A Vision Transformer of {len(model.blocks)} blocks with {model.config['num_heads']} heads "
-        f"each, which runs in this page, and {len(images)} example{'s' * (len(images) > 1)} of "
-        f"{rows}×{columns} patches. It answers {classes[int(answer)]} for the first one, with "
+        f"A Vision Transformer of {len(model.blocks)} blocks with {heads} heads each, which runs "
+        f"in this page, and {count} example{'s' * (count > 1)} of {rows}×{columns} patches. It answers {classes[int(answer)]} for the first one, with "
         f"probability {float(probability):.3f}. Hide or shuffle patches, switch off heads or "
         "blocks, and see how the answer changes."
     )

@@ -2,9 +2,9 @@
 //
 //     store -> edit -> changes (vit.js) -> engine.js -> a result -> views.js
 //
-// An edit is all that the answer depends on: the picture, by number, and the interventions. Undo,
-// links and comparisons are made of edits, which never change; the store holds the parts of the
-// present one, and what the reader looks at.
+// An edit is all that the answer depends on: the picture (an example's number, or the reader's own, as
+// { bytes, input }) and the interventions. Undo, links and comparisons are made of edits, which never
+// change; the store holds the parts of the present one, and what the reader looks at.
 
 const UNCHANGED = { hidden: [], order: null, positions: true, heads: {}, blocks: {}, temperature: 1, entry: 0 };
 const EDIT = ["picture", ...Object.keys(UNCHANGED)];
@@ -52,15 +52,15 @@ function render({ model, el }) {
   // --- from an edit to a result
 
   const engine = startEngine(uint8(model, "weights").slice());
-  const plain = new Map([[0, firstResult(model, about)]]); // results without changes, by picture
-  const first = { edit: snapshot(), now: plain.get(0), plain: plain.get(0) };
-  let shown = first, current = first.edit, busy = false, stale = false;
+  const plain = new WeakMap(); // results without changes, by picture
+  const first = firstResult(model, about);
+  let current = snapshot(), shown = { edit: current, now: first, plain: first }, busy = false, stale = false;
 
   async function result(edit) {
-    const pixels = about.inputs[edit.picture], changes = changesOf(edit, about);
-    if (!plain.has(edit.picture)) plain.set(edit.picture, await engine.run(pixels, []));
-    const before = plain.get(edit.picture);
-    return { edit, plain: before, now: changes.length ? await engine.run(pixels, changes) : before };
+    const one = about.pictureOf(edit.picture), changes = changesOf(edit, about);
+    if (!plain.has(one)) plain.set(one, await engine.run(one.input, []));
+    const before = plain.get(one);
+    return { edit, plain: before, now: changes.length ? await engine.run(one.input, changes) : before };
   }
   async function refresh() {
     stale = true;
@@ -123,8 +123,14 @@ function render({ model, el }) {
   };
 
   const input = pictureView(about);
-  const picture = hidingPicker(about, store, input.element);
+  const shownPicture = hidingPicker(about, store, input.element);
   const examples = examplePictures(about, store);
+  const pad = picture().pictureInput({
+    model: { C: about.channels, height: about.height, width: about.width, mean: about.mean, std: about.std },
+    onPicture: ({ pixels }) => set({ picture: ownPicture(about, pixels) }),
+  });
+  const own = element("details", { class: "ve-own" }, element("summary", {}, "Draw, or bring a picture"), pad.element);
+  own.open = about.examples.length < 2;
   const shuffle = () => {
     const order = everyOf(N);
     for (let i = N - 1; i > 0; i--) {
@@ -150,7 +156,7 @@ function render({ model, el }) {
     which.disabled = true;
     try {
       for (const cell of everyOf(L * H)) {
-        const without = await engine.run(about.inputs[edit.picture], changesOf({ ...edit, heads: { ...edit.heads, [cell]: "off" } }, about));
+        const without = await engine.run(about.pictureOf(edit.picture).input, changesOf({ ...edit, heads: { ...edit.heads, [cell]: "off" } }, about));
         if (edit !== current) return; // the reader went on
         drops[cell] = now.lens[L][k] - without.lens[L][k];
         store.set("drops", [...drops]);
@@ -181,11 +187,11 @@ function render({ model, el }) {
   const tour = tourView(about, store, el, `vitlib-tour-${about.key}`);
 
   el.append(
-    tour,
+    ...tour,
     element("div", { class: "ve-columns" },
       element("section", { class: "ve-input", "aria-label": "Picture", "data-tour": "input" },
-        element("h4", {}, "Picture"), examples,
-        element("div", { "data-tour": "picture" }, picture,
+        element("h4", {}, "Picture"), examples, own,
+        element("div", { "data-tour": "picture" }, shownPicture,
           choice(store, "click", { label: "A click", options: [["follow", "follows"], ["hide", "hides"]] })),
         element("div", { class: "vf-controls" }, button("Shuffle patches", shuffle)),
         ...(about.hasPositions ? [choice(store, "positions", { label: "Positions", options: [[true, "on"], [false, "off"]] })] : [])),
@@ -234,13 +240,14 @@ function aboutModel(model) {
   const count = floats.length / size;
   const about = {
     classes: model.get("classes"), prefix, height, width, channels, rows, columns, L, H, D, N, T: prefix.length + N, P: height / rows, Q: width / columns,
-    mean: model.get("mean"), std: model.get("std"), hasPositions: model.get("has_positions"), averages: model.get("averages"), bytes: weights.length,
+    mean: model.get("mean"), std: model.get("std"), hasPositions: model.get("has_positions"), bytes: weights.length,
     key: [...weights.subarray(4, 8)].map((byte) => byte.toString(16).padStart(2, "0")).join(""), // the file's checksum
-    examples: count,
-    inputs: everyOf(count).map((i) => floats.slice(i * size, (i + 1) * size)), // (C, H, W), normalised; own pictures follow
-    shown: everyOf(count).map((i) => pixels.slice(i * size, (i + 1) * size)), // (H, W, C)
+    examples: everyOf(count).map((i) => ({
+      input: floats.slice(i * size, (i + 1) * size), // (C, H, W), normalised
+      bytes: pixels.slice(i * size, (i + 1) * size), // (H, W, C)
+    })),
   };
-  about.bytesOf = (picture) => about.shown[picture];
+  about.pictureOf = (picture) => (typeof picture === "number" ? about.examples[picture] : picture);
   about.names = namesOf(about);
   return about;
 }

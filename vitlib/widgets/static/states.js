@@ -1,30 +1,28 @@
 // States that a reader comes back to: the examples, one that was kept to compare, one in a link.
 
 function examplePictures(about, store) {
-  const options = everyOf(about.examples).map((i) => [i, String(i)]);
+  const options = about.examples.map((_, i) => [i, String(i)]);
   const group = choice(store, "picture", { label: "Example", options });
   group.querySelectorAll("label").forEach((label, i) => {
-    const canvas = raster(about.width, about.height, "va-thumb"), colours = seenColours(about, about.shown[i], UNCHANGED);
+    const canvas = raster(about.width, about.height, "va-thumb"), colours = seenColours(about, { ...UNCHANGED, picture: i });
     paint(canvas, (k) => colours(Math.floor(k / about.width), k % about.width));
     label.replaceChildren(label.firstChild, canvas, element("span", { class: "vf-hidden" }, String(i)));
   });
   group.classList.add("ve-examples");
-  group.hidden = about.examples < 2;
+  group.hidden = about.examples.length < 2;
   return group;
 }
 
 // A picture of the reader's own: (C, H, W), from 0 to 1. Kept in 256 steps, as a link has it.
-function addPicture(about, pixels) {
-  const { height, width, channels, mean, std } = about, area = height * width;
-  const bytes = new Uint8Array(pixels.length), input = new Float32Array(pixels.length);
+function ownPicture({ height, width, channels, mean, std }, pixels) {
+  const area = height * width, bytes = new Uint8Array(pixels.length), input = new Float32Array(pixels.length);
   for (let c = 0; c < channels; c++)
     for (let k = 0; k < area; k++) {
       const step = Math.round(255 * pixels[c * area + k]);
       bytes[k * channels + c] = step;
       input[c * area + k] = (step / 255 - mean[c]) / std[c];
     }
-  about.inputs.push(input);
-  return about.shown.push(bytes) - 1;
+  return { bytes, input };
 }
 
 // Clicks on its patches follow them or hide them, as the reader chose; the space bar hides.
@@ -54,7 +52,8 @@ function hidingPicker(about, store, picture) {
     if (from >= 0 && !drawn) hide(from, on);
     from = -1;
   });
-  for (const end of ["pointercancel", "pointerleave"]) box.addEventListener(end, () => { from = -1; });
+  box.addEventListener("pointercancel", () => { from = -1; });
+  box.addEventListener("pointerleave", ({ pointerType }) => { if (pointerType === "mouse") from = -1; }); // a finger leaves before it clicks
   box.addEventListener("keydown", (event) => {
     if (event.key !== " " && event.key !== "Enter") return;
     event.preventDefault();
@@ -84,7 +83,7 @@ function compareView(about, store, button, restore) {
   const kept = card("Kept"), present = card("Now");
   const whole = element("section", { class: "ve-compare", "aria-label": "Two states side by side", "data-part": "compare" },
     element("div", { class: "ve-pair" }, kept.element, present.element),
-    element("p", { class: "vf-caption" }, "Below the heading: the picture, and the attention of the chosen head and token."),
+    element("p", { class: "vf-caption" }, "Beside each picture: the attention of the chosen head and token."),
     element("div", { class: "vf-controls" },
       button("Go back to the kept state", () => restore(store.get("kept").edit)), button("Stop comparing", () => store.set("kept", null))));
   const draw = (shown) => {
@@ -107,14 +106,14 @@ function linkView(about, store, button, snapshot, restore, note) {
   const field = element("input", { type: "text", readonly: "", "aria-label": "Link to this state", onfocus: () => field.select() });
   field.hidden = true;
   const make = async () => {
-    const edit = snapshot(), own = edit.picture >= about.examples, pixels = about.shown[edit.picture];
+    const edit = snapshot(), own = typeof edit.picture !== "number", pixels = about.pictureOf(edit.picture).bytes;
     if (own && pixels.length > LINKED_PIXELS) {
       note.textContent = "A picture of your own, of this size, does not fit in a link: choose an example.";
       return;
     }
     const changed = EDIT.filter((key) => JSON.stringify(edit[key]) !== JSON.stringify(UNCHANGED[key]));
     const state = { ...Object.fromEntries(changed.map((key) => [key, edit[key]])), token: store.get("token"), cell: store.get("cell") };
-    if (own) state.own = btoa(String.fromCharCode(...pixels));
+    if (own) [state.picture, state.own] = [0, btoa(String.fromCharCode(...pixels))];
     const url = location.href.split("#")[0] + start + encodeURIComponent(JSON.stringify(state));
     try { history.replaceState(history.state, "", url); } catch { /* not every page has an address of its own */ }
     field.hidden = false;
@@ -134,7 +133,7 @@ function linkView(about, store, button, snapshot, restore, note) {
       const { own, token, cell, ...changed } = JSON.parse(decodeURIComponent(location.hash.slice(start.length)));
       const edit = { picture: 0, ...UNCHANGED, ...changed };
       checkState(about, { ...edit, token, cell, own });
-      if (own) edit.picture = addPicture(about, Uint8Array.from(atob(own), (c) => c.charCodeAt(0)).reduce(toPlanes(about), new Float32Array(about.shown[0].length)));
+      if (own) edit.picture = ownPicture(about, toPlanes(about, Uint8Array.from(atob(own), (c) => c.charCodeAt(0))));
       restore({ ...edit, token, cell });
       field.closest(".vitlib-figure").scrollIntoView();
     } catch {
@@ -146,18 +145,18 @@ function linkView(about, store, button, snapshot, restore, note) {
 }
 
 // (H, W, C) in bytes -> (C, H, W) from 0 to 1
-const toPlanes = ({ height, width, channels }) => (planes, byte, k) => {
-  planes[(k % channels) * height * width + Math.floor(k / channels)] = byte / 255;
-  return planes;
-};
+function toPlanes({ height, width, channels }, bytes) {
+  const area = height * width;
+  return Float32Array.from(bytes, (_, k) => bytes[(k % area) * channels + Math.floor(k / area)] / 255);
+}
 
 // Throws unless the state, which anyone may have written, is one of this figure.
-function checkState({ examples, shown, L, H, N, T }, { picture, hidden, order, positions, heads, blocks, temperature, entry, token, cell, own, ...others }) {
+function checkState({ examples, L, H, N, T }, { picture, hidden, order, positions, heads, blocks, temperature, entry, token, cell, own, ...others }) {
   const within = (value, count) => Number.isInteger(value) && value >= 0 && value < count;
   const table = (entries, count, modes) => Object.entries(entries).every(([key, mode]) => within(Number(key), count) && modes.includes(mode));
   const unique = (list) => Array.isArray(list) && new Set(list).size === list.length && list.every((one) => within(one, N));
   const valid = !Object.keys(others).length
-    && (own === undefined ? within(picture, examples) : atob(own).length === shown[0].length)
+    && within(picture, examples.length) && (own === undefined || atob(own).length === examples[0].bytes.length)
     && unique(hidden) && (order === null || (unique(order) && order.length === N)) && typeof positions === "boolean"
     && table(heads, L * H, ["off", "uniform"]) && table(blocks, L, ["off", "attention", "mlp"])
     && TEMPERATURES.includes(temperature) && within(entry, L + 1) && within(token, T) && within(cell, L * H);

@@ -64,6 +64,7 @@ function tourView(about, store, el, name) {
     panel.hidden = false;
     start.hidden = true;
     light(part);
+    el.querySelector("[data-lit]").scrollIntoView({ block: "nearest" });
     words.focus({ preventScroll: true }); // so that a screen reader reads it, and Tab goes on from here
     check();
   }
@@ -79,7 +80,7 @@ function tourView(about, store, el, name) {
   panel.hidden = true;
   start.textContent = step ? `Go on with the tour: step ${step + 1} of ${steps.length}` : `Take the tour: ${steps.length} steps`;
   for (const key of TOURED) store.on(`change:${key}`, check);
-  return element("div", {}, start, panel);
+  return [start, panel];
 }
 
 const TOURED = ["picture", "token", "cell", "hidden", "order", "positions", "heads", "blocks", "drops"];

@@ -18,7 +18,8 @@ function namesOf({ prefix, columns, H }) {
 // --- the picture
 
 // The colour of each pixel as the model gets it: shuffled, and hidden patches in the mean colour.
-function seenColours({ columns, width, channels, P, Q, mean }, bytes, { order, hidden }) {
+function seenColours({ columns, width, channels, P, Q, mean, pictureOf }, { picture, order, hidden }) {
+  const { bytes } = pictureOf(picture);
   const gone = new Set(hidden), grey = [0, 1, 2].map((c) => 255 * mean[channels === 3 ? c : 0]);
   return (row, column) => {
     const place = Math.floor(row / P) * columns + Math.floor(column / Q);
@@ -30,10 +31,10 @@ function seenColours({ columns, width, channels, P, Q, mean }, bytes, { order, h
 }
 
 function pictureView(about) {
-  const { height, width, rows, columns, bytesOf } = about;
+  const { height, width, rows, columns } = about;
   const photo = raster(width, height), marks = raster(12 * columns, 12 * rows, "ve-marks");
   const draw = (edit) => {
-    const colours = seenColours(about, bytesOf(edit.picture), edit), gone = new Set(edit.hidden);
+    const colours = seenColours(about, edit), gone = new Set(edit.hidden);
     paint(photo, (i) => colours(Math.floor(i / width), i % width));
     paint(marks, (i) => { // a line around each patch, and a cross through those that are hidden
       const row = Math.floor(i / marks.width), column = i % marks.width, y = row % 12, x = column % 12;
@@ -46,10 +47,10 @@ function pictureView(about) {
 
 // The same patches with room between them.
 function patchesView(about) {
-  const { rows, columns, P, Q, bytesOf } = about;
+  const { rows, columns, P, Q } = about;
   const canvas = raster(columns * (Q + 1) - 1, rows * (P + 1) - 1);
   const draw = ({ edit }) => {
-    const colours = seenColours(about, bytesOf(edit.picture), edit);
+    const colours = seenColours(about, edit);
     paint(canvas, (i) => {
       const y = Math.floor(i / canvas.width), x = i % canvas.width, row = Math.floor(y / (P + 1)), column = Math.floor(x / (Q + 1));
       return y % (P + 1) === P || x % (Q + 1) === Q ? [0, 0, 0, 0] : colours(row * P + (y % (P + 1)), column * Q + (x % (Q + 1)));
@@ -69,7 +70,7 @@ function paintVectors(canvas, values) {
 function tokensView(about, store) {
   const { T, D } = about, canvas = raster(D, T);
   const box = picker(store, "token", {
-    label: "Token to follow: one row each", size: () => [T, 1], describe: (token) => namesOf(about).token(token),
+    label: "Token to follow: one row each", size: () => [T, 1], describe: (token) => about.names.token(token),
   }, canvas);
   return { element: box, draw: ({ now }) => paintVectors(canvas, now.tokens[0]) };
 }
@@ -82,14 +83,13 @@ function streamView(about, store) {
     const canvas = raster(D, 1), bar = element("div", { class: "ve-bar" }), mean = element("div", { class: "ve-tick" }), number = element("td");
     const row = element("tr", {},
       element("th", { scope: "row" }, depthName(depth)),
-      element("td", { class: "ve-strip", "aria-hidden": "true" }, canvas),
-      number,
+      element("td", { class: "ve-strip", "aria-hidden": "true" }, canvas), number,
       element("td", { class: "ve-track", "aria-hidden": "true" }, element("div", {}, bar, mean)));
     return { canvas, bar, mean, number, row };
   });
   const caption = element("caption", { class: "vf-caption" });
   const table = element("table", { class: "vl-table ve-stream", "data-part": "stream" }, caption,
-    element("thead", { class: "vf-hidden" }, element("tr", {}, ...["depth", "numbers", "norm", "bar"].map((words) => element("th", { scope: "col" }, words)))),
+    element("thead", { class: "vf-hidden" }, element("tr", {}, ...["after", "numbers", "norm", "bar"].map((words) => element("th", { scope: "col" }, words)))),
     element("tbody", {}, ...lines.map(({ row }) => row)));
   const draw = ({ now }) => {
     const token = store.get("token");
@@ -102,12 +102,12 @@ function streamView(about, store) {
       mean.style.left = `${(100 * means[depth]) / most}%`;
       number.textContent = decimals(norms[depth], 1);
     });
-    caption.textContent = `${namesOf(about).the(token)}: its ${D} numbers, and their norm (the line marks the mean of all patches)`;
+    caption.textContent = `The ${D} numbers of ${about.names.the(token)} after each block, and their norm; the line marks the patches’ mean norm.`;
   };
   return { element: table, draw };
 }
 
-const depthName = (depth) => (depth === 0 ? "at the start" : `after block ${depth - 1}`);
+const depthName = (depth) => (depth === 0 ? "start" : `block ${depth - 1}`);
 
 // --- attention
 
@@ -115,7 +115,7 @@ const weightsOf = ({ T }, { attention }, layer, head, token) => attention[layer]
 
 // All heads at once, a row per block: what the chosen token takes from each patch.
 function headsView(about, store) {
-  const { L, H, T, N, rows, columns } = about, names = namesOf(about);
+  const { L, H, T, N, rows, columns } = about, { names } = about;
   const canvas = raster(H * (columns + 1), L * (rows + 1));
   const marks = everyOf(L * H).map(() => element("span"));
   const layer = element("div", { class: "ve-cells", "aria-hidden": "true", style: `grid-template-columns:repeat(${H},1fr)` }, ...marks);
@@ -150,7 +150,7 @@ function labelledGrid({ L, H }, box) {
 
 // One head over the picture. Pointing at a patch makes it the token that asks.
 function headView(about, store) {
-  const { H, T, N, rows, columns, prefix } = about, names = namesOf(about);
+  const { H, T, N, rows, columns, prefix } = about, { names } = about;
   const under = pictureView(about), veil = raster(columns, rows);
   const box = picker(store, "token", {
     label: "Patch whose attention is shown", size: () => [rows, columns], first: prefix.length, describe: (patch) => names.token(patch + prefix.length),
@@ -187,7 +187,7 @@ function lensView({ classes, L }) {
   const scroller = element("div", { class: "vl-scroller", tabindex: 0, role: "region", "aria-label": "Logit lens" }, table);
   const draw = ({ now, plain }) => {
     const shown = listed(now.lens[L], plain.lens[L]);
-    head.replaceChildren(element("th", { scope: "col" }, "read"), ...shown.map((k) => element("th", { scope: "col" }, classes[k])));
+    head.replaceChildren(element("th", { scope: "col" }, "after"), ...shown.map((k) => element("th", { scope: "col" }, classes[k])));
     body.replaceChildren(...now.lens.map((shares, depth) => element("tr", {},
       element("th", { scope: "row" }, depthName(depth)),
       ...shown.map((k) => {
@@ -230,7 +230,7 @@ function importanceView(about, store) {
   const cells = everyOf(L * H).map(() => element("span"));
   const box = picker(store, "cell", {
     label: "Drop by block and head", size: () => [L, H], keys: ["drops"],
-    describe: (cell) => `${namesOf(about).head(cell)}: ${points(store.get("drops")?.[cell])}`,
+    describe: (cell) => `${about.names.head(cell)}: ${points(store.get("drops")?.[cell])}`,
   }, element("div", { class: "ve-cells ve-drops", style: `grid-template-columns:repeat(${H},1fr)` }, ...cells));
   const whole = labelledGrid(about, box);
   const draw = () => {

@@ -15,6 +15,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import playwright
 import pytest
 import yaml
 from axe_playwright_python.base import AXE_SCRIPT
@@ -58,6 +59,16 @@ def chromium(playwright: Playwright) -> str | None:
     installed = next((path for name in names if (path := shutil.which(name))), None)
     path = installed or playwright.chromium.executable_path
     return path if Path(path).exists() else None
+
+
+@functools.cache
+def node() -> str:
+    """Playwright's own node, or the system's."""
+    own = Path(playwright.__file__).parent / "driver" / "node"
+    path = str(own) if own.exists() else shutil.which("node")
+    if path is None:
+        pytest.skip("no node is installed, which runs JavaScript: apt-get install nodejs")
+    return path
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,7 @@
 """static/vit.js, run by node: every stage against torch, its interventions, and broken files."""
 
-import functools
 import inspect
 import json
-import shutil
 import subprocess
 import zlib
 from functools import partial
@@ -11,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import playwright
 import pytest
 import torch
+from browsing import node
 from building import ROOT
 from interventions import (
     block_off,
@@ -41,16 +39,6 @@ from vitlib.widgets import Explorer
 from vitlib.widgets.figure import STATIC
 
 CASES = Path(__file__).with_name("vit_cases.mjs")
-
-
-@functools.cache
-def node() -> str:
-    """Playwright's own node, or the system's."""
-    own = Path(playwright.__file__).parent / "driver" / "node"
-    path = str(own) if own.exists() else shutil.which("node")
-    if path is None:
-        pytest.skip("no node is installed, which runs vit.js: apt-get install nodejs")
-    return path
 
 
 def run(folder: Path, cases: list[dict[str, Any]]) -> list[dict[str, Any]]:

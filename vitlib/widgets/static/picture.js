@@ -77,17 +77,17 @@ function drawStrokes(context, strokes, pen, colour) {
 
 // --- pictures
 
-const STRIP = 1_000_000; // pixels that are read at once: some 20 ms, in which the page stands still
+const STRIP = 500_000; // pixels that are read at once, while the page stands still
 
-// The middle of a picture, at the model's size: bytes (height, width, 3). As vitlib's load_data does,
-// which has it from Pillow: bicubic, each pixel from all that lie under it, first along the rows and
-// then down, rounded to bytes after both. Transparent parts lie on white.
+// The middle of a picture, at the model's size: bytes (height, width, 3). As in vitlib's load_data, which
+// leaves it to Pillow: bicubic, each pixel made of all that lie under it, first along the rows, then down,
+// and rounded to bytes after both. Transparent parts lie on white.
 async function fitted(picture, height, width) {
   const step = Math.min(picture.width / width, picture.height / height);
   const across = taps(picture.width, width, step), down = taps(picture.height, height, step);
   const left = across[0].first, columns = end(across.at(-1)) - left, bottom = end(down.at(-1));
-  const rows = Math.max(1, Math.floor(STRIP / columns)), canvas = element("canvas", { width: columns, height: rows });
-  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const rows = Math.ceil(Math.min(STRIP / columns, bottom - down[0].first));
+  const context = element("canvas", { width: columns, height: rows }).getContext("2d", { willReadFrequently: true });
   const line = new Uint8ClampedArray(3 * width), sums = new Float32Array(height * 3 * width);
   context.fillStyle = "#fff";
   for (let top = down[0].first; top < bottom; top += rows) {
@@ -178,7 +178,9 @@ export function pictureInput({ model, onPicture }) {
     class: "vf-picker", role: "application", tabindex: 0, "aria-label": `Drawing pad. ${help}`, "data-part": "pad",
     style: `aspect-ratio:${width}/${height};touch-action:none;user-select:none;-webkit-user-select:none`,
   }, canvas, photo, ring);
+  canvas.style.imageRendering = "auto"; // the pad's pixels are nothing to look at
   const display = raster(width, height);
+  display.style.border = "1px solid var(--vf-line)";
   const status = statusLine();
   status.dataset.part = "picture-status";
 
@@ -329,14 +331,15 @@ export function pictureInput({ model, onPicture }) {
   const button = (words, onclick) => element("button", { type: "button", style: "font:inherit;min-height:1.8rem", onclick }, words);
   const [chosen, choose] = opener("Choose a picture", { "data-part": "file" });
   const [photographed, photograph] = opener("Take a photo", { capture: "environment" });
-  photograph.hidden = !matchMedia("(pointer: coarse)").matches; // elsewhere it would do the same as the other
+  const touch = matchMedia("(pointer: coarse)").matches;
+  photograph.hidden = !touch; // elsewhere it would do the same as the other
 
   const root = element("div", { "data-part": "picture-input" },
     element("div", { class: "vf-panels" }, panel("Draw here", pad), panel("The model gets", display)),
     element("div", { class: "vf-controls", style: "margin:0.6rem 0 0.4rem;align-items:baseline" },
       chosen, choose, photographed, photograph,
       button("Clear", () => { clear(); drawn(); }),
-      element("span", { class: "vf-caption" }, "Or drop a picture here, or paste one (Ctrl+V). It stays on this page."),
+      element("span", { class: "vf-caption" }, touch ? "The picture stays on this page." : "Or drop a picture here, or paste one (Ctrl+V). It stays on this page."),
     ),
     status,
   );

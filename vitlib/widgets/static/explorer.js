@@ -110,16 +110,19 @@ function render({ model, el }) {
 
   const button = (text, act, options = {}) => element("button", { type: "button", onclick: act, ...options }, text);
   const note = element("p", { class: "ve-note", role: "status", "data-part": "note" });
-  const views = [patchesView(about), tokensView(about, store), headsView(about, store), headView(about, store), importanceView(about, store),
-    streamView(about, store), lensView(about), answerView(about)];
-  const [patches, tokens, heads, head, importance, stream, lens, answer] = views.map(({ element: one }) => one);
+  const byChoice = [headsView(about, store), headView(about, store), importanceView(about, store), streamView(about, store)];
+  const byResult = [patchesView(about), tokensView(about, store), lensView(about), answerView(about)]; // whoever is looked at
+  const [[heads, head, importance, stream], [patches, tokens, lens, answer]] = [byChoice, byResult].map((views) => views.map((view) => view.element));
   const said = element("p", { class: "ve-verdict", "aria-live": "polite", "data-part": "verdict" });
   const followed = element("p", { class: "ve-followed", "data-part": "token" });
-  const draw = () => {
-    for (const view of views) view.draw(shown);
-    said.textContent = verdict(about, shown);
+  const look = () => {
+    for (const view of [...byChoice, comparison]) view.draw(shown);
     followed.textContent = store.get("token") < prefix.length ? "or point at a patch" : `${names.token(store.get("token"))} is followed`;
-    comparison.draw(shown);
+  };
+  const draw = () => {
+    for (const view of byResult) view.draw(shown);
+    said.textContent = verdict(about, shown);
+    look();
   };
 
   const input = pictureView(about);
@@ -221,7 +224,7 @@ function render({ model, el }) {
     element("p", { class: "vf-caption" }, `Everything is counted from 0. This page holds the model, ${(about.bytes / 1e6).toFixed(2)} MB in half precision, and computes all of it here: no picture leaves it.`),
   );
 
-  for (const key of ["token", "cell", "drops", "kept"]) store.on(`change:${key}`, draw);
+  for (const key of ["token", "cell", "drops", "kept"]) store.on(`change:${key}`, look);
   drawEdit();
   draw();
   link.open();

@@ -13,7 +13,7 @@ function tourSteps({ L, H, N, D, P, Q, prefix }) {
     { part: "tokens", say: `Each patch becomes a token, a row of ${D} numbers that also hold its position; ${prefix[0]} comes first and belongs to no patch.`,
       task: `Choose the ${prefix[0]}: the first row.`, done: (at) => at.token === 0 },
     { part: "heads", say: "In each block, every head decides how much a token takes from every other, and here you see it for the token that you follow.",
-      task: `Choose a head in block ${L - 1}, the last one.`, done: (at, before) => at.cell >= (L - 1) * H && (at.cell !== before.cell) },
+      task: `Choose another head, in the last block: ${L - 1}.`, done: (at, before) => at.cell >= (L - 1) * H && (at.cell !== before.cell) },
     { part: "head", say: "Patches ask, too, and often look at places that belong to them.",
       task: "In the large picture of this head, choose a patch that shows something.", done: (at) => at.token >= prefix.length },
     { part: "stream", say: "Blocks only ever add to a token, so that its numbers can be followed through depth, and usually grow.",

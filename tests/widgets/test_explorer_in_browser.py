@@ -409,8 +409,9 @@ def test_the_tour_is_walked_by_keyboard_alone(show) -> None:
         [(".ve-changes button", ["Tab", "Enter"])],
         [(own, [" ", "ArrowRight", " ", "ArrowRight", " "])],
         [
-            (".ve-input > .vf-controls button", ["Enter"]),
-            ("input[data-key=positions]", ["ArrowRight"]),
+            (reset, ["Enter"]),
+            ("input[data-key=positions]", ["ArrowRight"], "back"),
+            (".ve-input > .vf-controls button", ["Enter", "Enter"], "back"),
         ],
         [(reset, ["Enter"]), ("input[data-key=head]", ["ArrowRight"])],
         [("[data-tour=drops] button", ["Enter"])],
@@ -422,8 +423,8 @@ def test_the_tour_is_walked_by_keyboard_alone(show) -> None:
         assert words.startswith(f"{number} of 12 ")
         assert part(page, "step").evaluate("e => e === document.activeElement"), "it is read"
         assert not page.locator(".ve-done").inner_text(), words
-        for selector, pressed in acts:
-            keys.reach(selector)
+        for selector, pressed, *back in acts:
+            keys.reach(selector, bool(back))
             keys.press(*pressed)
         page.wait_for_function("document.querySelector('.ve-done').innerText.includes('Done')")
         if number == 5:  # leave, come back another day

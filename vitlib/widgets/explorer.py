@@ -74,7 +74,6 @@ class Explorer(Figure, script=SCRIPTS, style="explorer.css"):
     mean = List(Number(), help="per channel").tag(sync=True)
     std = List(Number(), help="per channel").tag(sync=True)
     has_positions = Bool().tag(sync=True)
-    averages = Bool(help="whether the head reads the mean of the patches").tag(sync=True)
     images = Bytes(help="float32 (B, C, H, W), normalised").tag(sync=True)
     pixels = Bytes(help="uint8 (B, H, W, C), for display").tag(sync=True)
     first = Bytes(
@@ -112,7 +111,6 @@ class Explorer(Figure, script=SCRIPTS, style="explorer.css"):
             mean=[float(value) for value in inner.mean or [0.0] * channels],
             std=[float(value) for value in inner.std or [1.0] * channels],
             has_positions=inner.pos_embed is not None,
-            averages=inner.global_pool == "avg",
             images=batch.numpy().astype("<f4").tobytes(),
             pixels=shown_pixels(inner, batch).tobytes(),
             first=b"" if obstacle else _first(rounded, batch[:1]),
@@ -192,9 +190,10 @@ def _describe(model: VisionTransformer, images: Tensor, classes: list[str]) -> s
     heads, count = model.config["num_heads"], len(images)
     return (
         f"A Vision Transformer of {len(model.blocks)} blocks with {heads} heads each, which runs "
-        f"in this page, and {count} example{'s' * (count > 1)} of {rows}×{columns} patches. It answers {classes[int(answer)]} for the first one, with "
-        f"probability {float(probability):.3f}. Hide or shuffle patches, switch off heads or "
-        "blocks, and see how the answer changes."
+        f"in this page, and {count} example{'s' * (count > 1)} of {rows}×{columns} patches. It "
+        f"answers {classes[int(answer)]} for the first one, with probability "
+        f"{float(probability):.3f}. Hide or shuffle patches, switch off heads or blocks, and see "
+        "how the answer changes."
     )
 
 

@@ -62,19 +62,20 @@ function render({ model, el }) {
     const before = plain.get(one);
     return { edit, plain: before, now: changes.length ? await engine.run(one.input, changes) : before };
   }
+  const fail = ({ message }) => { note.textContent = `This could not be computed: ${message}`; };
   async function refresh() {
     stale = true;
     if (busy) return;
     busy = true;
     el.setAttribute("aria-busy", "true");
-    try {
-      while (stale) {
-        stale = false;
+    while (stale) {
+      stale = false;
+      try {
         shown = await result(current);
         draw();
+      } catch (error) {
+        fail(error);
       }
-    } catch ({ message }) {
-      note.textContent = `This could not be computed: ${message}`;
     }
     busy = false;
     el.setAttribute("aria-busy", "false");
@@ -83,17 +84,17 @@ function render({ model, el }) {
   // --- undo: all that one gesture changes is one step
 
   const past = [];
-  let gesture = 0, last = null, waiting = false, undoing = false;
+  let gesture = 0, last = null, waiting = false;
   for (const kind of ["pointerdown", "keydown", "change"]) el.addEventListener(kind, (event) => { if (!event.repeat) gesture++; }, true);
-  const commit = () => {
+  const commit = (isUndo = false) => {
     waiting = false;
     const next = snapshot(), changed = EDIT.filter((key) => next[key] !== current[key]).join();
     if (!changed) return;
-    if (!undoing && last !== `${gesture} ${changed}`) past.push(current);
-    last = undoing ? null : `${gesture} ${changed}`;
-    undoing = false;
+    if (!isUndo && last !== `${gesture} ${changed}`) past.push(current);
+    last = isUndo ? null : `${gesture} ${changed}`;
     current = next;
-    store.set("drops", null); // they belong to what was
+    store.set("drops", null); // they belong to what was, as the note does
+    note.textContent = "";
     drawEdit();
     refresh();
   };
@@ -102,8 +103,11 @@ function render({ model, el }) {
     waiting = true;
   });
   const undo = () => {
-    undoing = true;
-    set(past.pop());
+    let back; // a gesture may have led back to where it began
+    do back = past.pop(); while (past.length && EDIT.every((key) => back[key] === current[key]));
+    set(back);
+    commit(true);
+    drawEdit();
   };
 
   // --- the parts
@@ -153,11 +157,11 @@ function render({ model, el }) {
     const block = Math.floor(store.get("cell") / H);
     set({ blocks: Object.fromEntries(everyOf(L).filter((one) => one !== block).map((one) => [one, "off"])) });
   };
-  const which = button("Which head matters?", () => measureHeads());
+  const which = button("Which head matters?", measureHeads);
   async function measureHeads() {
-    const edit = current, { now } = shown, k = best(now.lens[L]), drops = everyOf(L * H).map(() => undefined);
     which.disabled = true;
     try {
+      const edit = current, { now } = await result(edit), k = best(now.lens[L]), drops = everyOf(L * H).map(() => undefined);
       for (const cell of everyOf(L * H)) {
         const without = await engine.run(about.pictureOf(edit.picture).input, changesOf({ ...edit, heads: { ...edit.heads, [cell]: "off" } }, about));
         if (edit !== current) return; // the reader went on
@@ -166,8 +170,8 @@ function render({ model, el }) {
       }
       const most = best(drops);
       note.textContent = `${names.head(most)[0].toUpperCase()}${names.head(most).slice(1)} matters most for ${about.classes[k]}: without it, ${points(drops[most])} percentage points are lost.`;
-    } catch ({ message }) {
-      note.textContent = `This could not be computed: ${message}`;
+    } catch (error) {
+      fail(error);
     } finally {
       which.disabled = false;
     }
@@ -216,7 +220,7 @@ function render({ model, el }) {
             choice(blockMode, "block", { label: "Its block", options: [["on", "as trained"], ["off", "off"], ["attention", "attention off"], ["mlp", "MLP off"]] }),
             element("div", { class: "vf-controls" }, button("Only this head in its block", onlyHead), button("Only this block", onlyBlock)))),
         element("div", { class: "vf-controls" },
-          slider(store, "temperature", { label: "Temperature of all softmaxes", values: TEMPERATURES }),
+          slider(store, "temperature", { label: "Softmax temperature, all heads", values: TEMPERATURES }),
           slider(store, "entry", { label: "The class token enters", values: everyOf(L + 1), show: (layer) => (layer === L ? "never" : layer ? `at block ${layer}` : "at the start") })),
         element("div", { "data-tour": "stream" }, element("h4", {}, "Residual stream"), stream),
         element("div", { "data-tour": "lens" }, element("h4", {}, "Logit lens: per cent for each class"), lens))),

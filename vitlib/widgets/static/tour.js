@@ -2,34 +2,33 @@
 // else on the page works meanwhile, and leaving it keeps the step for later.
 
 // `done(at, before)`: whether it has been done, given the store's values now and when the step began.
-// `part` is what lights up.
+// `part` names what lights up.
 function tourSteps({ L, H, N, D, P, Q, prefix }) {
-  const heads = (edit) => Object.values(edit.heads).some((mode) => mode !== "on");
   return [
-    { part: "picture", say: "The model turns a picture into one probability for each class, and all of it happens in this page.",
-      task: "Choose another example, or bring a picture of your own.", done: (at, before) => at.picture !== before.picture },
-    { part: "patches", say: `The picture is cut into ${N} patches of ${P}×${Q} pixels, which is all that the model sees of it.`,
-      task: "Point at a patch of the picture and click, or move there with the arrow keys.", done: (at) => at.token >= prefix.length },
-    { part: "tokens", say: `Each patch becomes a token, a row of ${D} numbers that also hold its position; ${prefix[0]} comes first and belongs to no patch.`,
-      task: `Choose the ${prefix[0]}: the first row.`, done: (at) => at.token === 0 },
-    { part: "heads", say: "In each block, every head decides how much a token takes from every other, and here you see it for the token that you follow.",
-      task: `Choose another head, in the last block: ${L - 1}.`, done: (at, before) => at.cell >= (L - 1) * H && (at.cell !== before.cell) },
-    { part: "head", say: "Patches ask, too, and often look at places that belong to them.",
-      task: "In the large picture of this head, choose a patch that shows something.", done: (at) => at.token >= prefix.length },
-    { part: "stream", say: "Blocks only ever add to a token, so that its numbers can be followed through depth, and usually grow.",
-      task: `Follow the ${prefix[0]} again, from which the answer is read.`, done: (at) => at.token === 0 },
-    { part: "lens", say: "Read by the model's own head after each block, the tokens show when the answer begins to form.",
-      task: `Switch off block ${L - 1} and see what the answer loses.`, done: (at) => at.blocks[L - 1] === "off" },
-    { part: "changes", say: "Every change is listed here with the probabilities before it, and can be taken back.",
-      task: "Undo it.", done: (at) => !Object.keys(at.blocks).length },
-    { part: "picture", say: "A hidden patch becomes the mean colour, so that what it showed is gone.",
-      task: "Hide three patches that carry the answer: set a click to hide, or press the space bar on a patch.", done: (at) => at.hidden.length >= 3 },
-    { part: "input", say: "The order of the patches reaches the model through the positions alone.",
-      task: "Shuffle the patches, and then take the positions away: does the order still matter?", done: (at) => Boolean(at.order) && !at.positions },
-    { part: "head", say: "A head that is switched off adds nothing, and others may make up for it.",
-      task: "Reset, and then switch off any head.", done: (at) => heads(at) && !at.order },
-    { part: "drops", say: "A single trial shows little, so compare all heads: which one does this answer need most?",
-      task: "Press “Which head matters?”, and then try it with another picture.", done: (at) => Boolean(at.drops) },
+    { part: "input", say: "This model turns a picture into one probability for each class, and it runs right here in the page.",
+      task: "Choose another example, or draw one of your own.", done: (at, before) => at.picture !== before.picture },
+    { part: "picture patches", say: `The picture is cut into ${N} patches of ${P}×${Q} pixels.`,
+      task: "Click on a patch of the picture, or move there with the arrow keys: it is followed from here on.", done: (at) => at.token >= prefix.length },
+    { part: "tokens", say: `Each patch becomes a token, a row of ${D} numbers that also carry its position; the ${prefix[0]}, which belongs to no patch, comes first.`,
+      task: `Choose the first row, the ${prefix[0]}.`, done: (at) => at.token === 0 },
+    { part: "heads", say: "In every block, each head gives a token one weight per token, which says how much it takes from there; the grid shows those of the followed token on the patches.",
+      task: `Choose another head, in the last block: ${L - 1}.`, done: (at, before) => at.cell >= (L - 1) * H && at.cell !== before.cell },
+    { part: "head", say: "Every patch has weights of its own.",
+      task: `In the large picture, choose a patch and see how its weights differ from those of the ${prefix[0]}.`, done: (at) => at.token >= prefix.length },
+    { part: "stream", say: "Blocks only add to a token, so its numbers can be followed from the start to the end.",
+      task: `Follow the ${prefix[0]} again.`, done: (at) => at.token === 0 },
+    { part: "lens", say: "The model's own head can read the tokens after every block, which shows where the answer begins to form.",
+      task: `Switch off block ${L - 1} and see what becomes of the answer.`, done: (at) => at.blocks[L - 1] === "off" },
+    { part: "changes", say: "Each change is listed here, and every probability stands beside the one without changes.",
+      task: "Press Undo.", done: (at) => !Object.keys(at.blocks).length },
+    { part: "picture", say: "A hidden patch takes the mean colour, so what it showed is gone.",
+      task: "Hide three patches: set a click to “hides”, or press the space bar on a patch. Can you change the answer?", done: (at) => at.hidden.length >= 3 },
+    { part: "input", say: "The order of the patches reaches the model only through the positions.",
+      task: "Reset, switch the positions off, and shuffle the patches twice: the answer stays the same.", done: (at) => Boolean(at.order) && !at.positions && !at.hidden.length },
+    { part: "head", say: "A head that is switched off adds nothing to the tokens.",
+      task: "Reset, and switch off any head.", done: (at) => Object.values(at.heads).includes("off") && !at.order },
+    { part: "drops", say: "To compare all heads, each is switched off in turn.",
+      task: "Press “Which head matters?” and see what the answer loses without each of them.", done: (at) => Boolean(at.drops) },
   ];
 }
 
@@ -48,7 +47,7 @@ function tourView(about, store, el, name) {
   const remember = () => { try { localStorage.setItem(name, step); } catch { /* as above */ } };
   const light = (part) => {
     el.querySelectorAll("[data-lit]").forEach((one) => delete one.dataset.lit);
-    if (part) el.querySelectorAll(`[data-tour~="${part}"]`).forEach((one) => { one.dataset.lit = ""; });
+    for (const one of el.querySelectorAll("[data-tour]")) if (part?.split(" ").includes(one.dataset.tour)) one.dataset.lit = "";
   };
   const check = () => {
     if (isOpen && !told.textContent && steps[step].done(at(), before)) told.textContent = "✓ Done. Look around, or go on.";

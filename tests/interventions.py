@@ -1,4 +1,4 @@
-"""What static/vit.js does to a model, done in torch by hooks on vitlib's own; and a model for it."""
+"""What static/vit.js does to a model, done in torch by hooks on vitlib's own; a model for it."""
 
 from typing import Any
 

@@ -465,7 +465,7 @@ def test_by_touch_on_a_phone(show) -> None:
     expected = of_torch(0, (hide([4], [0.0, 0.0, 0.0]),))
     np.testing.assert_allclose(answers(page), expected, atol=1e-3)
     page.locator(".ve-flow").evaluate("e => e.scrollIntoView()")
-    said = part(page, "verdict").bounding_box()
+    said = part(page, "status").bounding_box()
     assert said["y"] + said["height"] <= PHONE["height"] + 1, "what a change does stays in sight"
 
 
@@ -497,6 +497,6 @@ def test_200_random_gestures(show, viewport) -> None:
         )
         page.mouse.click(*page.evaluate("window.aim"))
     wait(page)
-    assert re.fullmatch(r"(The model|Still|From) .*\.", part(page, "verdict").inner_text())
+    assert re.fullmatch(r"(The model|Still|From) .*\.", part(page, "status").inner_text())
     press(page, "Reset")
     np.testing.assert_allclose(answers(page), answers(page, 4), atol=1e-6)

@@ -117,7 +117,8 @@ function render({ model, el }) {
   const byChoice = [headsView(about, store), headView(about, store), importanceView(about, store), streamView(about, store)];
   const byResult = [patchesView(about), tokensView(about, store), lensView(about), answerView(about)]; // whoever is looked at
   const [[heads, head, importance, stream], [patches, tokens, lens, answer]] = [byChoice, byResult].map((views) => views.map((view) => view.element));
-  const said = element("p", { class: "ve-verdict", "aria-live": "polite", "data-part": "verdict" });
+  const said = statusLine();
+  said.classList.add("ve-verdict");
   const followed = element("p", { class: "ve-followed", "data-part": "token" });
   const look = () => {
     for (const view of [...byChoice, comparison]) view.draw(shown);
@@ -131,6 +132,10 @@ function render({ model, el }) {
 
   const input = pictureView(about);
   const shownPicture = hidingPicker(about, store, input.element);
+  const clicks = element("p", { class: "vf-caption" });
+  observe(store, ["click"], () => {
+    clicks.textContent = store.get("click") === "hide" ? "Click on patches, or draw over them, to hide them or to bring them back." : "Point at a patch to see what becomes of it; a click keeps it.";
+  });
   const examples = examplePictures(about, store);
   const pad = picture().pictureInput({
     model: { C: about.channels, height: about.height, width: about.width, mean: about.mean, std: about.std },
@@ -199,7 +204,7 @@ function render({ model, el }) {
       element("section", { class: "ve-input", "aria-label": "Picture", "data-tour": "input" },
         element("h4", {}, "Picture"), examples, own,
         element("div", { "data-tour": "picture" }, shownPicture,
-          choice(store, "click", { label: "A click", options: [["follow", "follows"], ["hide", "hides"]] })),
+          choice(store, "click", { label: "A click", options: [["follow", "follows"], ["hide", "hides"]] }), clicks),
         element("div", { class: "vf-controls" }, button("Shuffle patches", shuffle)),
         ...(about.hasPositions ? [choice(store, "positions", { label: "Positions", options: [[true, "on"], [false, "off"]] })] : [])),
       element("section", { class: "ve-result", "aria-label": "Answer" },

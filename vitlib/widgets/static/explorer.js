@@ -151,8 +151,8 @@ function render({ model, el }) {
     }
     set({ order });
   };
-  const headMode = part(store, "heads", () => store.get("cell"));
-  const blockMode = part(store, "blocks", () => Math.floor(store.get("cell") / H));
+  const headMode = tableEntry(store, "heads", () => store.get("cell"));
+  const blockMode = tableEntry(store, "blocks", () => Math.floor(store.get("cell") / H));
   const onlyHead = () => {
     const cell = store.get("cell"), block = Math.floor(cell / H), others = everyOf(H).map((one) => block * H + one).filter((one) => one !== cell);
     const kept = Object.entries(store.get("heads")).filter(([one]) => Math.floor(one / H) !== block);
@@ -273,7 +273,7 @@ function firstResult(model, { L, H, T, D, classes }) {
 }
 
 // One entry of a table in the store, as the controls of figure.js take it; "on" is no entry.
-function part(store, key, index) {
+function tableEntry(store, key, index) {
   return {
     get: () => store.get(key)[index()] ?? "on",
     set(_, value) {

@@ -44,10 +44,10 @@ function tourView(about, store, el, name) {
   const panel = element("div", { class: "ve-tour", role: "group", "aria-label": "Guided tour" }, words, told,
     element("div", { class: "vf-controls" }, back, next, button("Leave the tour", () => leave(step))));
   const start = button("", () => go(step));
+  const offer = () => { start.textContent = step ? `Go on with the tour: step ${step + 1} of ${steps.length}` : `Take the tour: ${steps.length} steps`; };
   const remember = () => { try { localStorage.setItem(name, step); } catch { /* as above */ } };
   const light = (part) => {
-    el.querySelectorAll("[data-lit]").forEach((one) => delete one.dataset.lit);
-    for (const one of el.querySelectorAll("[data-tour]")) if (part?.split(" ").includes(one.dataset.tour)) one.dataset.lit = "";
+    for (const one of el.querySelectorAll("[data-tour]")) one.toggleAttribute("data-lit", part.split(" ").includes(one.dataset.tour));
   };
   const check = () => {
     if (isOpen && !told.textContent && steps[step].done(at(), before)) told.textContent = "✓ Done. Look around, or go on.";
@@ -72,12 +72,12 @@ function tourView(about, store, el, name) {
     remember();
     panel.hidden = true;
     start.hidden = false;
-    start.textContent = step ? `Go on with the tour: step ${step + 1} of ${steps.length}` : `Take the tour: ${steps.length} steps`;
-    light();
-    if (el.contains(document.activeElement) || document.activeElement === document.body) start.focus({ preventScroll: true });
+    offer();
+    light("");
+    start.focus({ preventScroll: true });
   }
   panel.hidden = true;
-  start.textContent = step ? `Go on with the tour: step ${step + 1} of ${steps.length}` : `Take the tour: ${steps.length} steps`;
+  offer();
   for (const key of TOURED) store.on(`change:${key}`, check);
   return [start, panel];
 }

@@ -20,7 +20,7 @@ from interventions import (
     temperature,
     uniform,
 )
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from vitlib import AttentionRecorder
 from vitlib.attention import unfused
@@ -407,7 +407,7 @@ def test_the_tour_is_walked_by_keyboard_alone(show) -> None:
         [(tokens, ["Home"])],
         [("input[data-key=block]", ["ArrowRight"])],
         [(".ve-changes button", ["Tab", "Enter"])],
-        [(own, [" ", "ArrowRight", " ", "ArrowRight", " "])],
+        [(own, ["Home", " ", "ArrowRight", " ", "ArrowRight", " "])],
         [
             (reset, ["Enter"]),
             ("input[data-key=positions]", ["ArrowRight"], "back"),
@@ -426,7 +426,7 @@ def test_the_tour_is_walked_by_keyboard_alone(show) -> None:
         for selector, pressed, *back in acts:
             keys.reach(selector, bool(back))
             keys.press(*pressed)
-        page.wait_for_function("document.querySelector('.ve-done').innerText.includes('Done')")
+        expect(page.locator(".ve-done"), words).to_contain_text("Done")
         if number == 3:  # leave, come back another day
             keys.reach(".ve-tour .vf-controls button:nth-child(3)", back=True)
             keys.press("Enter")

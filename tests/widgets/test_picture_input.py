@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from browsing import PHONE, WIDE, node, serious_violations
-from PIL import Image
+from PIL import Image, ImageDraw
 from playwright.sync_api import Page, expect
 from skimage import data
 from strokes import DIGITS, Stroke
@@ -173,7 +173,8 @@ def test_drawn_digits_are_framed_and_read(opened, tmp_path, scale):
             const { load, forward } = await import(url);
             const model = load(Uint8Array.from(atob(weights), (c) => c.charCodeAt(0)));
             const normal = (value) => (value - model.mean[0]) / model.std[0];
-            window.logits = (pixels) => [...forward(model, Float32Array.from(pixels, normal)).logits];
+            window.logits = (pixels) =>
+                [...forward(model, Float32Array.from(pixels, normal)).logits];
         }""",
         [
             (STATIC / "vit.js").read_text("utf8"),
@@ -285,23 +286,32 @@ def test_drawing_with_a_finger_on_a_phone(opened):
     page.evaluate("document.body.style.height = '3000px'")
     touch = page.context.new_cdp_session(page)
 
-    def swipe(x: float, y: float, dy: float) -> None:
-        event = {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]}
-        touch.send("Input.dispatchTouchEvent", event)
-        for step in range(1, 11):
-            event = {"type": "touchMove", "touchPoints": [{"x": x, "y": y + dy * step / 10}]}
+    def swipe(x: float, y: float, dy: float, second: bool = False) -> None:
+        """A second finger, 60 pixels to the right, goes the other way and leaves before the end."""
+
+        def send(kind: str, t: float | None = None) -> None:
+            fingers = [] if t is None else [{"x": x, "y": y + t * dy, "id": 1}]
+            if second and t is not None and t < 0.8:
+                fingers.append({"x": x + 60, "y": y + dy - t * dy, "id": 2})
+            event = {"type": f"touch{kind}", "touchPoints": fingers}
             touch.send("Input.dispatchTouchEvent", event)
             page.wait_for_timeout(20)
-        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+        send("Start", 0)
+        for step in range(1, 11):
+            send("Move", step / 10)
+        send("End")
 
     box = page.locator("[data-part=pad]").bounding_box()
     assert box["width"] > 200
-    swipe(box["x"] + 100, box["y"] + 180, -150)
-    found = latest(page)[0]
-    rows, columns = found.sum(1).nonzero()[0], found.sum(0).nonzero()[0]
-    assert np.ptp(rows) == 19  # a one: 20 pixels high
-    assert np.ptp(columns) < 6
-    assert page.evaluate("scrollY") == 0
+    for second in (False, True):
+        page.get_by_role("button", name="Clear").click()
+        swipe(box["x"] + 100, box["y"] + 180, -150, second)
+        found = latest(page)[0]
+        rows, columns = found.sum(1).nonzero()[0], found.sum(0).nonzero()[0]
+        assert np.ptp(rows) == 19  # a one: 20 pixels high
+        assert np.ptp(columns) < 6
+        assert page.evaluate("scrollY") == 0
     count = page.evaluate("heard.length")
     swipe(box["x"] + 100, box["y"] + box["height"] + 100, -200)
     page.wait_for_timeout(200)
@@ -365,9 +375,9 @@ def expected_of(content: bytes, model: dict[str, int]) -> np.ndarray:
 
 
 def pictures() -> dict[str, Image.Image]:
-    cat = Image.fromarray(data.chelsea())
+    cat = Image.fromarray(data.chelsea() // 2)  # so dark that no border is taken for paper
     rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, (211, 90, 4), np.uint8)
+    noise = rng.integers(0, 128, (211, 90, 4), np.uint8)
     return {
         "photo": cat,
         "small": cat.resize((20, 13)),
@@ -389,41 +399,71 @@ def test_pictures_are_what_vitlib_reads(opened, model):
     for name, image in pictures().items():
         file = file_of(image, name=f"{name}.png")
         found, expected = chosen(page, file, model), expected_of(file["buffer"], model)
-        if "light and dark are exchanged" in said(page).inner_text():
-            found = 1 - found
+        if "dark ink on paper" in said(page).inner_text():
+            assert (name, model["C"]) == ("transparent", 1)
+            continue
         most = 6 if name in ("noise", "transparent") else 1
         assert np.abs(found - expected).max() * 255 < most + 0.1, name
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_stand_upright_as_their_exif_says(opened, orientation):
+def test_pictures_stand_upright_as_their_exif_says(opened):
     image, exif = Image.fromarray(data.chelsea()).resize((90, 60)), Image.Exif()
-    exif[0x0112] = orientation
-    file = file_of(image, "JPEG", exif=exif, quality=95)
     page = opened(PHOTO)
-    found = chosen(page, file, PHOTO)
-    np.testing.assert_allclose(found, expected_of(file["buffer"], PHOTO), atol=4 / 255)
-    sides = "60 × 90" if orientation >= 5 else "90 × 60"
-    expect(said(page)).to_contain_text(f"({sides} pixels)")
+    for orientation in range(1, 9):
+        exif[0x0112] = orientation
+        file = file_of(image, "JPEG", name=f"{orientation}.jpg", exif=exif, quality=95)
+        found = chosen(page, file, PHOTO)
+        np.testing.assert_allclose(found, expected_of(file["buffer"], PHOTO), atol=4 / 255)
+        sides = "60 × 90" if orientation >= 5 else "90 × 60"
+        expect(said(page)).to_contain_text(f"({sides} pixels)")
 
 
-def test_dark_ink_on_light_paper_is_inverted(opened):
-    """And the page says so; a drawing in white on black stays as it is."""
-    digit = load_data("mnist5k").test.images[3, 0].numpy()
-    large = Image.fromarray(digit).resize((280, 280), Image.Resampling.BICUBIC)
-    paper = large.point(lambda value: 235 - value * 200 // 255)
+def paper(digit: int, side: int = 500) -> Image.Image:
+    """A photo of a digit that was written with a thin, dark pen, small, in uneven light."""
+    image = Image.new("L", (side, side), 255)
+    for stroke in DIGITS[digit]:
+        points = [(side * (0.2 + 0.006 * x), side * (0.2 + 0.006 * y)) for x, y in stroke]
+        ImageDraw.Draw(image).line(points, fill=60, width=12, joint="curve")
+    light = np.linspace(0.75, 0.95, side)[:, None] * np.ones(side)
+    noise = np.random.default_rng(digit).normal(0, 5, (side, side))
+    return Image.fromarray((np.asarray(image) * light + noise).clip(0, 255).astype(np.uint8))
+
+
+def test_dark_ink_on_paper_is_inverted_and_framed(opened):
+    """And the page says so. Without the frame, the model reads an 8 in every such photo."""
+    model = create_model("vit_nano_patch7_28", pretrained=True).eval()
+    page, answers = opened(), []
+    for digit in DIGITS:
+        file = file_of(paper(digit))
+        found = chosen(page, file, DIGIT)
+        expect(said(page)).to_contain_text(
+            "Its border is light, so it is taken for dark ink on paper"
+        )
+        small, large = (decode(file["buffer"], (side, side))[0] / 255 for side in (28, 240))
+        edge = np.ones((28, 28), bool)
+        edge[1:-1, 1:-1] = False
+        white = small[edge].mean()
+        ink = ((white - large) / (white - large.min()) - 0.3) / 0.4
+        np.testing.assert_allclose(found[0], framed(ink.clip(0, 1)), atol=0.05)
+        answers.append(int(probabilities(model, found).argmax()))
+    assert sum(digit == answer for digit, answer in zip(DIGITS, answers, strict=True)) >= 9, answers
+
+
+def test_empty_paper_is_an_empty_picture(opened):
     page = opened()
-    file = file_of(paper)
+    assert not chosen(page, file_of(Image.new("RGB", (90, 60), "#eeddcc")), DIGIT).any()
+
+
+def test_light_ink_on_black_stays_as_it_is(opened):
+    digit = load_data("mnist5k").test.images[3, 0].numpy()
+    file = file_of(Image.fromarray(digit).resize((280, 280), Image.Resampling.BICUBIC))
+    page = opened()
     found = chosen(page, file, DIGIT)
-    expect(said(page)).to_contain_text("light and dark are exchanged")
-    np.testing.assert_allclose(found, 1 - expected_of(file["buffer"], DIGIT), atol=1.1 / 255)
-    file = file_of(large)
-    found = chosen(page, file, DIGIT)
-    expect(said(page)).not_to_contain_text("exchanged")
+    expect(said(page)).not_to_contain_text("paper")
     np.testing.assert_allclose(found, expected_of(file["buffer"], DIGIT), atol=1.1 / 255)
 
 
-TRANSFER = """([type, files, text]) => {
+TRANSFER = """([type, files, text, place]) => {
     const transfer = new DataTransfer();
     for (const [name, mime, content] of files) {
         const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
@@ -431,7 +471,7 @@ TRANSFER = """([type, files, text]) => {
     }
     if (text) transfer.setData("text/plain", text);
     const options = { bubbles: true, cancelable: true, composed: true };
-    const target = input.element.querySelector("[data-part=pad]");
+    const target = document.querySelector(place ?? "[data-part=pad]");
     const event = type === "paste"
         ? new ClipboardEvent(type, { ...options, clipboardData: transfer })
         : new DragEvent(type, { ...options, dataTransfer: transfer });
@@ -464,6 +504,22 @@ def test_dropped_and_pasted_pictures(opened, way):
     assert page.evaluate("heard.length") == count
 
 
+def test_a_picture_can_be_pasted_anywhere_but_where_words_are_written(opened):
+    page = opened(PHOTO)
+    page.evaluate("document.body.append(document.createElement('textarea'))")
+    file = file_of(pictures()["photo"])
+    given = [[file["name"], file["mimeType"], base64.b64encode(file["buffer"]).decode()]]
+    assert not page.evaluate(TRANSFER, ["paste", given, "", "textarea"])
+    assert not page.evaluate(TRANSFER, ["paste", [], "only words", "body"])
+    expect(said(page)).to_have_text("")
+    assert page.evaluate(TRANSFER, ["paste", given, "", "body"])
+    expect(said(page)).to_contain_text("The middle of picture.png")
+    latest(page, PHOTO)
+    assert page.evaluate("heard.length") == 1
+    page.evaluate("input.element.remove()")
+    assert not page.evaluate(TRANSFER, ["paste", given, "", "body"])
+
+
 def test_what_is_no_picture_is_named_and_changes_nothing(opened):
     page = opened()
     draw(page, DIGITS[3])
@@ -486,15 +542,11 @@ def test_what_is_no_picture_is_named_and_changes_nothing(opened):
     expect(said(page)).to_have_text("")
 
 
-@pytest.fixture(scope="module")
-def huge() -> dict[str, Any]:
-    """8,000 × 8,000 pixels, which differ from their neighbours."""
+def test_a_huge_picture_does_not_freeze_the_page(opened):
+    """8,000 × 8,000 pixels."""
     cat = Image.fromarray(data.chelsea())
-    image = cat.resize((8000, 8000), Image.Resampling.NEAREST)
-    return file_of(image, "JPEG", name="huge.jpg", quality=60)
-
-
-def test_a_huge_picture_does_not_freeze_the_page(opened, huge):
+    large = cat.resize((8000, 8000), Image.Resampling.NEAREST)
+    huge = file_of(large, "JPEG", name="huge.jpg", quality=60)
     page = opened(PHOTO)
     page.evaluate("""() => {
         window.turns = [];
@@ -517,16 +569,22 @@ def test_a_huge_picture_does_not_freeze_the_page(opened, huge):
     np.testing.assert_allclose(latest(page, PHOTO), expected, atol=4 / 255)
 
 
-def test_what_comes_last_wins(opened, huge):
+def test_what_comes_last_wins(opened):
     """A drawing that begins while a picture is read."""
     page = opened(PHOTO)
-    choose(page, huge)
-    expect(said(page)).to_contain_text("Reading huge.jpg")
+    page.evaluate("""() => {
+        const own = createImageBitmap, gate = new Promise((open) => { window.release = open; });
+        window.createImageBitmap = (...given) => gate.then(() => own(...given));
+    }""")
+    choose(page, file_of(pictures()["photo"]))
+    expect(said(page)).to_contain_text("Reading picture.png")
     draw(page, DIGITS[1])
     before = latest(page, PHOTO)
-    page.wait_for_timeout(5000)
+    page.evaluate("release()")
+    page.wait_for_timeout(1000)
     np.testing.assert_array_equal(latest(page, PHOTO), before)
     expect(page.locator("[data-part=pad] img")).to_be_hidden()
+    expect(said(page)).to_have_text("")
 
 
 def test_models_of_other_channels_are_refused(opened):

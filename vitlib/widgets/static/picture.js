@@ -1,7 +1,10 @@
 // The explorer's input: a picture for a model, drawn on a pad, dropped, pasted, chosen or photographed.
 //
-//     strokes -> ink -> the frame of MNIST's digits ----------+
-//     a file -> its middle, at the model's size, in its colours + -> pixels (C, H, W), from 0 to 1
+//     strokes --> ink --> the frame of MNIST's digits --+
+//                  ^                                    +--> pixels (C, H, W), from 0 to 1
+//     a file --> its middle, at the model's size -------+
+//
+// (Upwards goes a photo of dark ink on light paper, if the model has one channel.)
 //
 // Needs figure.js in scope, like each figure's own file; frameDrawing runs without it. Nothing that a
 // reader puts in leaves the page.
@@ -154,20 +157,52 @@ function border(pixels, height, width) {
   return edge.reduce((sum, value) => sum + value, 0) / edge.length;
 }
 
+// Grey pixels of dark ink on light paper -> ink, from 0 to 1. Between the paper and the darkest pixel,
+// what is less dark than 0.3 is taken for shadow, and from 0.7 on all is ink.
+function inkOnPaper(pixels, paper) {
+  const contrast = Math.max(0.2, paper - pixels.reduce((least, value) => Math.min(least, value)));
+  return pixels.map((value) => Math.min(1, Math.max(0, ((paper - value) / contrast - 0.3) / 0.4)));
+}
+
+// A file -> its pixels for the model, its size, and whether it was taken for ink on paper; null if the
+// browser cannot read it.
+async function readPicture(file, model) {
+  const { C, height, width } = model;
+  const picture = await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => null);
+  if (!picture) return null;
+  try {
+    const pixels = channelsOf(await fitted(picture, height, width), C), size = `${picture.width} × ${picture.height}`;
+    const light = C === 1 ? border(pixels, height, width) : 0;
+    if (light <= 0.5) return { pixels, size, onPaper: false };
+    const ink = inkOnPaper(channelsOf(await fitted(picture, GRAIN, GRAIN), C), light);
+    return { pixels: framed(ink, model), size, onPaper: true };
+  } finally {
+    picture.close();
+  }
+}
+
+// Ink (GRAIN, GRAIN), framed, in the middle of the model's picture if that is no square: (height, width)
+function framed(ink, { height, width }) {
+  const side = Math.min(height, width), [top, left] = [(height - side) >> 1, (width - side) >> 1];
+  const pixels = new Float32Array(height * width), square = frameDrawing(ink, GRAIN, GRAIN, side);
+  for (let row = 0; row < side; row++) pixels.set(square.subarray(row * side, (row + 1) * side), (top + row) * width + left);
+  return pixels;
+}
+
 // --- the part of the figure
 
 // model: { C, height, width }, as `load` of vit.js returns it. onPicture hears of every new picture:
 // { pixels: Float32Array (C, height, width), from 0 to 1, shown: a canvas of what the model gets }.
 // `clear()` empties the pad and tells nobody.
 //
-// For a model of one channel, a drawing is white on black and framed as MNIST's digits; for one of
-// three, it is black on white, as on paper, and taken like any picture.
+// For a model of one channel, a drawing is white on black and framed as MNIST's digits are, and so is a
+// picture whose border is light; for one of three, it is black on white and taken like any picture.
 export function pictureInput({ model, onPicture }) {
   const { C, height, width } = model;
   if (C !== 1 && C !== 3) throw new Error(`expected a model of 1 or 3 channels, got ${C}`);
   const size = [width, height].map((length) => Math.round((280 * length) / Math.max(height, width))); // of the pad
   const cells = size.map((length) => Math.ceil(length / STEP)), middle = (cell) => Math.floor(cell) * STEP + STEP / 2;
-  const [paper, colour] = C === 1 ? ["#000", "#fff"] : ["#fff", "#000"];
+  const [ground, colour] = C === 1 ? ["#000", "#fff"] : ["#fff", "#000"];
   let strokes = [], stroke = null, cursor = cells.map((count) => middle(count / 2));
   let frame = 0, turn = 0; // what is awaited: a frame of the screen, and the latest picture
 
@@ -195,7 +230,7 @@ export function pictureInput({ model, onPicture }) {
   };
   const drawPad = () => {
     const context = canvas.getContext("2d");
-    context.fillStyle = paper;
+    context.fillStyle = ground;
     context.fillRect(0, 0, ...size);
     drawStrokes(context, strokes, Math.min(...size) / 12, colour);
   };
@@ -206,10 +241,7 @@ export function pictureInput({ model, onPicture }) {
       if (mine === turn) deliver(channelsOf(bytes, C));
       return;
     }
-    const side = Math.min(height, width), [top, left] = [(height - side) >> 1, (width - side) >> 1];
-    const pixels = new Float32Array(height * width), framed = strokes.length ? frameDrawing(inkOf(strokes), GRAIN, GRAIN, side) : [];
-    for (let row = 0; row * side < framed.length; row++) pixels.set(framed.subarray(row * side, (row + 1) * side), (top + row) * width + left);
-    deliver(pixels);
+    deliver(strokes.length ? framed(inkOf(strokes), model) : new Float32Array(height * width));
   };
   const changed = () => {
     frame ||= requestAnimationFrame(() => {
@@ -235,6 +267,7 @@ export function pictureInput({ model, onPicture }) {
 
   const begin = (point) => {
     if (!photo.hidden) clear();
+    status.textContent = ""; // what it said was of a picture
     strokes.push(stroke = [point]);
     changed();
   };
@@ -253,11 +286,11 @@ export function pictureInput({ model, onPicture }) {
     begin(pointOf(event));
   });
   pad.addEventListener("pointermove", (event) => {
-    if (!stroke || !pad.hasPointerCapture(event.pointerId)) return;
+    if (!stroke || !event.isPrimary || !pad.hasPointerCapture(event.pointerId)) return;
     const moves = event.getCoalescedEvents?.() ?? []; // all since the last frame; not every browser tells
     for (const move of moves.length ? moves : [event]) go(pointOf(move));
   });
-  pad.addEventListener("lostpointercapture", lift);
+  pad.addEventListener("lostpointercapture", (event) => { if (event.isPrimary) lift(); }); // not a second finger
 
   const place = () => {
     const [column, row] = cursor.map((at) => Math.floor(at / STEP)), [columns, rows] = cells;
@@ -296,23 +329,18 @@ export function pictureInput({ model, onPicture }) {
   const read = async (file) => {
     const mine = ++turn;
     status.textContent = `Reading ${file.name} …`;
-    let picture, bytes;
-    try {
-      picture = await createImageBitmap(file, { imageOrientation: "from-image" });
-      bytes = await fitted(picture, height, width);
-    } catch {
-      if (mine === turn) status.textContent = `This is no picture that the browser can read: ${file.name}`;
+    const picture = await readPicture(file, model);
+    if (mine !== turn) return; // something newer came
+    if (!picture) {
+      status.textContent = `This is no picture that the browser can read: ${file.name}`;
       return;
     }
-    if (mine !== turn) return; // something newer came
     clear();
     photo.src = URL.createObjectURL(file);
     photo.hidden = false;
-    const pixels = channelsOf(bytes, C), inverted = C === 1 && border(pixels, height, width) > 0.5;
-    status.textContent = `The middle of ${file.name} (${picture.width} × ${picture.height} pixels), as ${width} × ${height} pixels${C === 1 ? " in grey" : ""}.`
-      + (inverted ? " Its border is light, so light and dark are exchanged: the model has learned white ink on black." : "");
-    picture.close();
-    deliver(inverted ? pixels.map((value) => 1 - value) : pixels);
+    status.textContent = `The middle of ${file.name} (${picture.size} pixels), as ${width} × ${height} pixels${C === 1 ? " in grey" : ""}.`
+      + (picture.onPaper ? " Its border is light, so it is taken for dark ink on paper: light and dark are exchanged, and it is framed like a drawing." : "");
+    deliver(picture.pixels);
   };
   const readFirst = (event, transfer) => {
     event.preventDefault();
@@ -335,7 +363,7 @@ export function pictureInput({ model, onPicture }) {
   photograph.hidden = !touch; // elsewhere it would do the same as the other
 
   const root = element("div", { "data-part": "picture-input" },
-    element("div", { class: "vf-panels" }, panel("Draw here", pad), panel("The model gets", display)),
+    element("div", { class: "vf-panels" }, panel("Draw here", pad), panel("As the model gets it", display)),
     element("div", { class: "vf-controls", style: "margin:0.6rem 0 0.4rem;align-items:baseline" },
       chosen, choose, photographed, photograph,
       button("Clear", () => { clear(); drawn(); }),
@@ -355,6 +383,10 @@ export function pictureInput({ model, onPicture }) {
   for (const type of ["dragover", "dragleave", "drop"]) root.addEventListener(type, over);
   root.addEventListener("drop", (event) => readFirst(event, event.dataTransfer));
   root.addEventListener("paste", (event) => readFirst(event, event.clipboardData));
+  document.addEventListener("paste", (event) => { // elsewhere, too, unless a reader writes there
+    const files = root.isConnected && !event.target.closest("input, textarea, [contenteditable]") && event.clipboardData.files;
+    if (files.length && !event.defaultPrevented) readFirst(event, event.clipboardData);
+  });
   clear();
   return { element: root, clear };
 }

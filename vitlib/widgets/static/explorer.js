@@ -208,7 +208,7 @@ function render({ model, el }) {
         element("div", { class: "vf-controls" }, button("Shuffle patches", shuffle)),
         ...(about.hasPositions ? [choice(store, "positions", { label: "Positions", options: [[true, "on"], [false, "off"]] })] : [])),
       element("section", { class: "ve-result", "aria-label": "Answer" },
-        element("h4", {}, "Answer"), said, answer,
+        element("h4", {}, "Answer"), answer,
         element("div", { "data-tour": "changes" },
           changeList, element("div", { class: "vf-controls" }, undoButton, resetButton, keep, link.button)),
         link.element, note),
@@ -231,6 +231,7 @@ function render({ model, el }) {
         element("div", { "data-tour": "lens" }, element("h4", {}, "Logit lens: per cent for each class"), lens))),
     comparison.element,
     element("p", { class: "vf-caption" }, `Everything is counted from 0. This page holds the model, ${(about.bytes / 1e6).toFixed(2)} MB in half precision, and computes all of it here: no picture leaves it.`),
+    said,
   );
 
   for (const key of ["token", "cell", "drops", "kept"]) store.on(`change:${key}`, look);

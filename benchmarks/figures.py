@@ -19,6 +19,7 @@ from vitlib.runs.photos import read_photos
 from vitlib.widgets import (
     AttentionFigure,
     DialectFigure,
+    Explorer,
     LensFigure,
     PatchFigure,
     PositionFigure,
@@ -118,6 +119,7 @@ def figures() -> dict[str, Callable[[], object]]:
         "SoftmaxFigure": lambda: SoftmaxFigure(),
         "AttentionFigure": lambda: AttentionFigure(model, images),
         "AttentionFigure, photos": lambda: AttentionFigure.from_record(read_photos()),
+        "Explorer": lambda: Explorer(model, images),
         "LensFigure": lambda: LensFigure(model, images[0]),
         "RunsFigure": lambda: RunsFigure("learning_rates"),
         "DialectFigure": lambda: DialectFigure(),

@@ -1,15 +1,19 @@
 """Explorer in Python: which models it writes, what it refuses, and what a failure leaves behind.
 
-What the file holds and what vit.js computes from it: test_vit_js.py.
+What the file holds and what vit.js computes from it: test_vit_js.py. What a reader does with it in
+a page: test_explorer_in_browser.py.
 """
 
+import re
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from vitlib import VisionTransformer, create_model
+from vitlib import AttentionRecorder, VisionTransformer, create_model
+from vitlib.explain import logit_lens
 from vitlib.patch import PatchEmbed
 from vitlib.widgets import Explorer
 
@@ -140,3 +144,84 @@ def test_what_is_written_is_the_model_as_it_is_now(tmp_path):
     second = explorer.save_weights(tmp_path / "a").read_bytes()
     assert b'"global_pool": "avg"' in second
     assert b'["head.weight", [3, 16]]' in second
+
+
+# What the page gets
+
+
+def test_the_page_holds_the_file_and_the_examples(tmp_path):
+    model, images = make(), torch.randn(2, 3, 8, 12)
+    explorer = Explorer(model, images, classes="abcde")
+    assert explorer.weights == explorer.save_weights(tmp_path / "w").read_bytes()
+    assert explorer.classes == list("abcde")
+    assert (explorer.grid, explorer.shape, explorer.sizes) == ([2, 3], [8, 12, 3], [2, 2, 16])
+    np.testing.assert_array_equal(np.frombuffer(explorer.images, "<f4"), images.flatten())
+
+
+def test_what_is_shown_first_is_torchs():
+    model = make(distilled=True, reg_tokens=1).half().float().eval()
+    images = torch.randn(2, 3, 8, 12)
+    values = torch.from_numpy(np.frombuffer(Explorer(model, images).first, "<f2").astype("f4"))
+    with torch.no_grad(), AttentionRecorder(model) as recorder:
+        model(images[:1])
+        blocks = model.forward_intermediates(images[:1])
+    tokens, attention, lens = values.split([3 * 9 * 16, 2 * 2 * 9 * 9, 3 * 5])
+    close = partial(torch.testing.assert_close, atol=1e-3, rtol=1e-3)
+    close(tokens.view(3, 9, 16)[1:], torch.cat(blocks))
+    close(attention.view(2, 2, 9, 9), torch.cat(recorder.layers))
+    close(lens.view(3, 5)[1:], logit_lens(model, images[:1])[0])
+    patches = model.patch_embed(images[:1]) + model.pos_embed[:, 3:]
+    close(tokens.view(3, 9, 16)[0, 3:], patches[0].detach())
+
+
+def test_without_examples_the_page_begins_with_a_black_picture():
+    model = make(in_chans=1)
+    assert not np.frombuffer(Explorer(model).images, "<f4").any()
+    model.mean, model.std = (0.25,), (0.5,)
+    explorer = Explorer(model)
+    np.testing.assert_array_equal(np.frombuffer(explorer.images, "<f4"), np.full(96, -0.5))
+    assert not np.frombuffer(explorer.pixels, np.uint8).any()
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "message"),
+    [
+        (torch.zeros(1, 3, 8, 8), None, "8"),
+        (torch.full((3, 8, 12), float("nan")), None, "images hold NaN or infinity"),
+        (torch.zeros(1737, 3, 8, 12), None, r"at most 500,000 fit .* such as images\[:1736\]"),
+        (None, ["a"], "expected 5 names, one for each class, got 1"),
+    ],
+    ids=range(4),
+)
+def test_examples_and_names_that_do_not_fit_are_refused(images, classes, message):
+    with pytest.raises(ValueError, match=message):
+        Explorer(make(), images, classes)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"num_classes": 0}, "has no head"),
+        ({"depth": 0}, "has no blocks"),
+        ({"in_chans": 2}, "images of 2 channels"),
+    ],
+    ids=str,
+)
+def test_a_model_with_nothing_to_show_can_still_be_written(tmp_path, options, words):
+    explorer = Explorer(make(**options))
+    assert words in explorer.obstacle == explorer.alt
+    assert explorer.save_weights(tmp_path / "w").stat().st_size > 0
+
+
+def test_the_words_say_what_torch_says():
+    model, images = make().half().float().eval(), torch.randn(1, 3, 8, 12)
+    probability, answer = model(images).detach().softmax(dim=1).max(dim=1)
+    alt = Explorer(model, images, classes=["ant", "bee", "cat", "dog", "elk"]).alt
+    name = ["ant", "bee", "cat", "dog", "elk"][int(answer)]
+    assert f"answers {name} for the first one, with probability {float(probability):.3f}" in alt
+    assert "2 blocks with 2 heads each" in alt
+    assert "1 example of 2×3 patches" in alt
+
+
+def test_the_page_names_no_other_host():
+    assert not re.search(r"https?:|//[a-z]+\.", Explorer(make(), torch.zeros(3, 8, 12)).to_html())

@@ -2,8 +2,8 @@
 
     a model and images -> traits, checked in Python -> render() in static/NAME.js
 
-`figure.py` has what they share; only `live.py` needs a live kernel. `explorer.py` writes a model
-into a file that static/vit.js computes, in a page or in node.
+`figure.py` has what they share; only `live.py` needs a live kernel. In the page of `explorer.py`
+the model itself runs, by static/vit.js.
 """
 
 from vitlib.widgets.attention import AttentionFigure

@@ -9,7 +9,8 @@ model. The book shows this HTML.
 import base64
 import hashlib
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,16 @@ render({ model: standIn(%(state)s), el });
 """
 
 
+def _script_text(name: str) -> str:
+    """A file's JavaScript; of one that exports, as a function."""
+    text = (STATIC / name).read_text("utf8")
+    exports = re.findall(r"^export (?:const|function) (\w+)", text, re.M)
+    if not exports:
+        return text
+    body = re.sub(r"^export ", "", text, flags=re.M)
+    return f"function {Path(name).stem}() {{\n{body}\nreturn {{ {', '.join(exports)} }};\n}}\n"
+
+
 class BadValue(TraitError, ValueError):
     """A value that a figure cannot show; the message says what was expected and what was given."""
 
@@ -47,6 +58,10 @@ class Figure(anywidget.AnyWidget):
 
     The file defines `render({ model, el })`, with the functions of static/figure.js in scope. It
     reads every synced trait of the subclass by `model.get(name)`; Bytes arrive as a DataView.
+
+    There may be several files, one after the other in one scope. One that exports becomes a
+    function of its own name instead, which returns what it exports. `style` names a style sheet
+    that follows static/figure.css.
     """
 
     title = Unicode(help="what a screen reader calls the figure").tag(sync=True)
@@ -56,11 +71,16 @@ class Figure(anywidget.AnyWidget):
     _css = STYLE
     _script = ""
 
-    def __init_subclass__(cls, script: str | None = None, **options: Any) -> None:
+    def __init_subclass__(
+        cls, script: str | Sequence[str] = (), style: str | None = None, **options: Any
+    ) -> None:
         super().__init_subclass__(**options)
-        if script is not None:  # traitlets makes subclasses, too
-            cls._script = (STATIC / script).read_text("utf8")
+        if script:  # traitlets makes subclasses, too
+            names = [script] if isinstance(script, str) else script
+            cls._script = "\n".join(map(_script_text, names))
             cls._esm = f"{KIT}\n{cls._script}\nexport default {{ render }};\n"
+        if style:
+            cls._css = STYLE + (STATIC / style).read_text("utf8")
 
     def __setattr__(self, name: str, value: Any) -> None:
         try:
@@ -87,7 +107,7 @@ class Figure(anywidget.AnyWidget):
         name = type(self).__name__
         key = f"{name}-{hashlib.sha256((state + self._script).encode()).hexdigest()[:12]}"
         return (
-            f"<style>{STYLE}</style>\n"
+            f"<style>{self._css}</style>\n"
             f'<div class="vitlib-figure" data-figure="{key}"><p>{escape(self.alt)}</p></div>\n'
             f'<script type="module">\n{KIT}\n{self._script}\n'
             f"{_MOUNT % {'key': key, 'state': state}}</script>"

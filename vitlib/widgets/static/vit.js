@@ -86,7 +86,7 @@ function crc32(bytes) {
 }
 
 // Half precision: a sign, five bits of exponent, ten of fraction. None is infinite or NaN here.
-function fromHalf(halves) {
+export function fromHalf(halves) {
   const powers = Array.from({ length: 31 }, (_, exponent) => 2 ** (exponent - 15));
   return Float32Array.from(halves, (half) => {
     const exponent = (half >> 10) & 31, fraction = (half & 1023) / 1024;
@@ -135,6 +135,11 @@ function patchify({ C, height, width, P, Q, N }, pixels) {
           for (let column = left; column < left + Q; column++)
             patches[k++] = pixels[(c * height + row) * width + column];
   return patches;
+}
+
+// What the head makes of any block's tokens, `tokens[l]`: logits (K), for the logit lens.
+export function lens(model, tokens) {
+  return readOut(model, tokens, (_, values) => values);
 }
 
 // The final norm comes before pooling, or after it (fc_norm); a layer that a model lacks changes nothing.

@@ -267,6 +267,17 @@ def test_bars_are_drawn_to_scale(show):
     torch.testing.assert_close(torch.tensor(thin), bars[:, 3, 1] / 9, atol=1e-3, rtol=1e-3)
 
 
+def test_columns_are_equally_wide_under_the_books_theme(show):
+    """Or a probability would be drawn longer in the wider column. The theme sets `table-layout`."""
+    page = show(figure())
+    page.add_style_tag(content="main .vitlib-figure.vitlib-figure table { table-layout: auto }")
+    widths = page.locator("[data-part=table] tbody tr:first-child .vt-track").evaluate_all(
+        "tracks => tracks.map(track => track.getBoundingClientRect().width)"
+    )
+    assert len(widths) == 2
+    assert abs(widths[0] - widths[1]) < 1, widths
+
+
 def test_without_labels_only_the_teachers_term_is_known(show):
     page = show(figure(labels=None))
     teacher, class_logits, dist_logits = logits_of(figure())[0]

@@ -40,7 +40,7 @@ const short = (value) => String(Number(value.toFixed(4)));
 const TEACHER = COLOURS.orange, STUDENT = COLOURS.sky, PALE = COLOURS.grey;
 const ABOVE = COLOURS.orange, BELOW = COLOURS.sky; // of zero: the book's rule for signs
 const LOOKS = `
-.vitlib-figure .vt-table { width: 100%; table-layout: fixed; border-collapse: collapse; margin: 0; font-size: 0.78rem; font-variant-numeric: tabular-nums; }
+.vitlib-figure .vt-table.vt-table { width: 100%; table-layout: fixed; border-collapse: collapse; margin: 0; font-size: 0.78rem; font-variant-numeric: tabular-nums; }
 .vitlib-figure .vt-table :is(th, td) { padding: 0.1rem 0.15rem; text-align: left; vertical-align: top; font-weight: inherit; border: 0; background: none; color: inherit; }
 .vitlib-figure .vt-table thead th { border-bottom: 1px solid var(--vf-line); font-size: 0.74rem; white-space: pre-line; }
 .vt-track { position: relative; height: 0.45rem; margin-bottom: 0.1rem; background: color-mix(in srgb, currentColor 12%, transparent); forced-color-adjust: none; }
@@ -80,7 +80,7 @@ function render({ model, el }) {
   const heat = slider(model, "tau", { label: "τ", values: taus });
   const weight = slider(model, "alpha", { label: "α", values: model.get("alphas") });
 
-  // --- a row per class, in two tables: what the teacher asks and the student gives; and the rest
+  // --- a row per class, in two tables: what the teacher asks for and the student gives; and the rest
 
   const track = (...bars) => element("div", { class: "vt-track", "aria-hidden": "true" }, ...bars);
   const bar = (colour) => element("div", { class: "vt-bar", style: `background:${colour};left:0` });
@@ -103,7 +103,7 @@ function render({ model, el }) {
     return { table, rows, heads };
   };
   const [taught, plain] = distilled ? ["distillation head", "class head"] : ["one head", "one head"];
-  const asked = tableOf("table", "What the teacher asks and what the student gives", ["teacher", taught], [TEACHER, STUDENT]);
+  const asked = tableOf("table", "What the teacher asks for and what the student gives", ["teacher", taught], [TEACHER, STUDENT]);
   const rest = tableOf("more", "Probabilities as they are, and the gradient", ["teacher\nas it is", "gradient\nbefore α", `${plain}\nas it is`], [TEACHER, PALE, STUDENT]);
   const thins = rest.rows.map(({ cells }) => {
     const thin = bar(PALE);
@@ -122,7 +122,7 @@ function render({ model, el }) {
   const plot = gradientCurves(taus);
   const head = distilled ? "distillation head" : "one head";
 
-  const answers = panel("Orange: what the teacher asks. Blue: what the student gives", asked.table);
+  const answers = panel("Orange: what the teacher asks for. Blue: what the student gives", asked.table);
   answers.style.flex = "1 1 17rem"; // beside the picture, or below it on a phone
 
   frame(model, el).append(

@@ -11,11 +11,11 @@ go to nearest neighbours (the class token alone) and to logistic regression. Bes
 nano ViT with patches of 4, trained from random weights on the same photos, and logistic regression
 on the pixels, the control that knows nothing about photos.
 
-Each method has three settings. One of them is chosen with the first seed, by the accuracy on a fifth
-of the labelled photos that is kept back; of equal ones, the first. Then the method learns from all
-of them, with each seed. Of 10 photos, one per class, none can be kept back: there every method has
-the setting that it got with 100. Each seed draws photos of its own, the smaller sets from the
-larger. The test photos choose nothing.
+Each method has three settings. One of them is chosen with the first seed, by the accuracy on a
+fifth of the labelled photos that is kept back; of equal ones, the first. Then the method learns
+from all of them, with each seed. Of 10 photos, one per class, none can be kept back: there every
+method has the setting that it got with 100. Each seed draws photos of its own, the smaller sets
+from the larger. The test photos choose nothing.
 
 DINOv2 sees the photos enlarged to 112 pixels, 8×8 patches: 224 would take more than four times as
 long. A core takes about an hour; features and trainings are kept, so that it can be interrupted.

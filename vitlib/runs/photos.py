@@ -56,9 +56,7 @@ def photo_pixels(name: str, size: tuple[int, int] | None = None) -> UInt8[np.nda
     return np.array(image)
 
 
-def photo_input(
-    model: VisionTransformer, name: str, img_size: float
-) -> Float[Tensor, "1 3 H W"]:
+def photo_input(model: VisionTransformer, name: str, img_size: float) -> Float[Tensor, "1 3 H W"]:
     """One of `PHOTOS` as a model takes it: normalised by its mean and std, in the photo's own
     shape, and with about as many patches as a square of `img_size` pixels has."""
     size = size_in_patches(photo_pixels(name).shape[:2], img_size, model.patch_size)

@@ -19,12 +19,13 @@ The chapter computes all but the last itself where it finds weights.
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitlib import create_model
@@ -34,12 +35,30 @@ from vitlib.runs.record_photos import SIDE
 
 LOG = Path(__file__).with_name("pretrained.json")
 SIZES = (518, 224)
-MISTAKES: dict[str, dict[str, Any]] = {
-    "positions smoothed": {"pos_antialias": True},
-    "no LayerScale": {"init_values": None},
-    "another eps": {"norm_layer": torch.nn.LayerNorm},  # 1e-5
-}
 SQUARE = 2  # patches
+
+
+def smooth_positions(model: VisionTransformer) -> None:
+    """Resample positions with anti-aliasing, as timm does."""
+    model.pos_antialias = True
+
+
+def leave_out_layer_scale(model: VisionTransformer) -> None:
+    for block in model.blocks:
+        block.ls1 = block.ls2 = nn.Identity()
+
+
+def take_torchs_eps(model: VisionTransformer) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = 1e-5
+
+
+MISTAKES: dict[str, Callable[[VisionTransformer], None]] = {
+    "positions smoothed": smooth_positions,
+    "no LayerScale": leave_out_layer_scale,
+    "another eps": take_torchs_eps,
+}
 
 
 @torch.inference_mode()
@@ -82,8 +101,8 @@ def record(weights: str, words: str, log: Path = LOG) -> None:
     """Measure everything, and write the log."""
     import transformers
 
-    def build(**changed: Any) -> VisionTransformer:
-        return create_model(weights, pretrained=True, dynamic_img_size=True, **changed)
+    def build() -> VisionTransformer:
+        return create_model(weights, pretrained=True, dynamic_img_size=True)
 
     model = build()
     theirs = transformers.Dinov2Model.from_pretrained(weights, dtype=torch.float32).eval()
@@ -92,11 +111,9 @@ def record(weights: str, words: str, log: Path = LOG) -> None:
         inputs = photo_input(model, "astronaut", size)
         reference = rungs_of_theirs(theirs, inputs)
         ladder[size] = apart(rungs_of(model, inputs), reference)
-    for name, changed in MISTAKES.items():
-        other = build(**{key: value for key, value in changed.items() if key != "init_values"})
-        if "init_values" in changed:
-            for block in other.blocks:
-                block.ls1 = block.ls2 = torch.nn.Identity()
+    for name, make in MISTAKES.items():
+        other = build()
+        make(other)
         mistakes[name] = apart(rungs_of(other, inputs), reference)
     norms, squares = {}, {}
     for photo in PHOTOS:

@@ -18,7 +18,9 @@ method has the setting that it got with 100. Each seed draws photos of its own, 
 from the larger. The test photos choose nothing.
 
 DINOv2 sees the photos enlarged to 112 pixels, 8×8 patches: 224 would take more than four times as
-long. A core takes about an hour; features and trainings are kept, so that it can be interrupted.
+long. It computes in bfloat16, which is three times as fast on some CPUs and changes the features by
+1 %. All takes about half an hour of one core; features and trainings are kept, so that it can be
+interrupted.
 """
 
 import argparse
@@ -84,6 +86,7 @@ class BothTokens(nn.Module):
     def forward_head(
         self, tokens: Float[Tensor, "B T D"], pre_logits: bool = True
     ) -> Float[Tensor, "B both"]:
+        tokens = tokens.float()
         patches = tokens[:, self.model.num_prefix_tokens :]
         return torch.cat([tokens[:, 0], patches.mean(dim=1)], dim=1)
 
@@ -219,7 +222,8 @@ def record(weights: str, words: str, place: str, log: Path = LOG) -> None:
     """Run all methods and write the log."""
     data = read(place)
     drawn = np.unique(np.concatenate([draw(data, max(COUNTS), seed) for seed in SEEDS]))
-    backbone = BothTokens(create_model(weights, pretrained=True, img_size=SIDE))
+    model = create_model(weights, pretrained=True, img_size=SIDE).bfloat16()
+    backbone = BothTokens(model)
 
     def features_of(photos: ImageSet) -> np.ndarray:
         """Enlarged a thousand at a time, or they would take gigabytes."""

@@ -156,7 +156,8 @@ def readme_picture() -> bytes:
         pale = 0.6 + 0.4 * one.pixels.mean(axis=-1) / 255  # so that orange is the only colour
         for ax, head in zip(column[1:], README_HEADS, strict=True):
             ax.imshow(pale, cmap="gray", vmin=0, vmax=1)
-            overlay(ax, torch.from_numpy(one.maps[-1, head, 0, 1:].reshape(one.grid)), size, 0.9)
+            steps = torch.from_numpy(one.maps[-1, head, 0, 1:].reshape(one.grid))
+            overlay(ax, steps.float(), size, 0.9)
     for ax in grid.flat:
         ax.set(xticks=[], yticks=[])
     for ax, words in zip(grid[:, 0], ("photo", *(f"head {h}" for h in README_HEADS)), strict=True):

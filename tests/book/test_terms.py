@@ -71,7 +71,6 @@ TERMS = {
     "self-distillation": ("15_pretrained", r"self-distillation"),
     "collapse": ("15_pretrained", r"kinds of collapse"),
     "principal components": ("15_pretrained", r"principal components?"),
-    "nearest neighbours": ("15_pretrained", r"nearest neighbours?"),
     "logistic regression": ("15_pretrained", r"logistic regressions?"),
 }
 

@@ -198,7 +198,7 @@ def choose_and_run(
         if count not in CHOSEN_BY
         for setting in SETTINGS[method]
     ]
-    trials = [
+    trials: list[dict[str, Any]] = [
         {"method": method, "labels": job[0], "setting": job[2], "val_accuracy": round(value, 4)}
         for job, value in zip(asked, accuracies(asked), strict=True)
     ]
@@ -209,7 +209,7 @@ def choose_and_run(
         return setting
 
     final = [(count, seed, chosen(count), False) for count in COUNTS for seed in SEEDS]
-    runs = [
+    runs: list[dict[str, Any]] = [
         {
             "method": method, "labels": job[0], "seed": job[1], "setting": job[2],
             "test_accuracy": round(value, 4),

@@ -135,7 +135,8 @@ def by_neighbours(
     inputs: np.ndarray, labels: np.ndarray, asked: np.ndarray, count: float
 ) -> np.ndarray:
     count = min(int(count), len(inputs))
-    votes = weigh_neighbours(*map(torch.from_numpy, (inputs, labels, asked)), count, 10)
+    train, known, queries = (torch.from_numpy(array) for array in (inputs, labels, asked))
+    votes = weigh_neighbours(train, known, queries, count, 10)
     return votes.argmax(dim=1).numpy()
 
 

@@ -7,6 +7,7 @@ FILE ?=
 K ?=
 WEIGHTS ?=
 MODEL ?=
+DATA ?=
 
 # Chapters that train: their digits differ from one kind of CPU to the next after many steps.
 # Every other notebook must print the same on another instruction set, and is tested so.
@@ -72,7 +73,7 @@ execute: .venv/installed  ## run all notebooks in place and store their outputs;
 
 record: .venv/installed  ## redo a recorded experiment of vitlib/runs, some minutes: RUN=distillation; RUN=photos WEIGHTS=...
 	@test -n "$(filter $(RUN),$(RECORDED))" || { echo "RUN=... must be one of: $(RECORDED)"; exit 2; }
-	$(BIN)/python -m $(subst /,.,$(basename $(wildcard vitlib/runs/train_$(RUN).py vitlib/runs/record_$(RUN).py))) $(if $(WEIGHTS),"$(WEIGHTS)") $(if $(MODEL),--model "$(MODEL)")
+	$(BIN)/python -m $(subst /,.,$(basename $(wildcard vitlib/runs/train_$(RUN).py vitlib/runs/record_$(RUN).py))) $(if $(WEIGHTS),"$(WEIGHTS)") $(if $(MODEL),--model "$(MODEL)") $(if $(DATA),--data "$(DATA)")
 
 drawing: .venv/installed  ## draw the imports of vitlib anew, in CONTRIBUTING.md
 	$(BIN)/python tests/import_drawing.py

@@ -9,11 +9,11 @@ missing, as in Colab. `execute` and `clean` put it there.
 """
 
 import argparse
+import io
 import os
 import re
 import sys
 import tempfile
-from base64 import b64decode
 from pathlib import Path
 
 import nbformat
@@ -23,7 +23,8 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[2]
-README_PICTURE = "book/figures/attention_on_digits.png"  # the intro's first figure
+README_PICTURE = "book/figures/attention_on_photos.png"  # of the photos that open the intro
+README_HEADS = (4, 3)  # of the last layer: one lies on the object, one around it
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {  # as Jupyter writes it; nbconvert takes the ending of scripts from here
@@ -136,11 +137,36 @@ def execute(notebook: NotebookNode) -> None:
         ).execute()
 
 
-def first_picture(notebook: NotebookNode) -> bytes:
-    """The first figure that the notebook shows, as a PNG file."""
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    pictures = (output.get("data", {}).get("image/png") for output in outputs)
-    return b64decode(next(picture for picture in pictures if picture))
+def readme_picture() -> bytes:
+    """The three photos that open the introduction, and two heads' maps over each, as a PNG file."""
+    import matplotlib.pyplot as plt
+    import torch
+    from PIL import Image
+
+    from vitlib.plots import overlay, use_book_style
+    from vitlib.runs.photos import read_photos
+
+    pictures = read_photos("astronaut", "cup", "photographer").pictures
+    use_book_style()
+    widths = [one.pixels.shape[1] / one.pixels.shape[0] for one in pictures]
+    figure, grid = plt.subplots(3, 3, figsize=(5, 4.6), width_ratios=widths)
+    for column, one in zip(grid.T, pictures, strict=True):
+        size = (one.pixels.shape[0], one.pixels.shape[1])
+        column[0].imshow(one.pixels)
+        pale = 0.6 + 0.4 * one.pixels.mean(axis=-1) / 255  # so that orange is the only colour
+        for ax, head in zip(column[1:], README_HEADS, strict=True):
+            ax.imshow(pale, cmap="gray", vmin=0, vmax=1)
+            steps = torch.from_numpy(one.maps[-1, head, 0, 1:].reshape(one.grid))
+            overlay(ax, steps.float(), size, 0.9)
+    for ax in grid.flat:
+        ax.set(xticks=[], yticks=[])
+    for ax, words in zip(grid[:, 0], ("photo", *(f"head {h}" for h in README_HEADS)), strict=True):
+        ax.set_ylabel(words)
+    drawn, file = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=140)
+    plt.close(figure)
+    Image.open(drawn).convert("RGB").quantize(128).save(file, "png", optimize=True)  # a fifth
+    return file.getvalue()
 
 
 def write_all(texts: dict[Path, str]) -> None:
@@ -265,7 +291,7 @@ def main(argv: list[str] | None = None) -> int:
         write_all({path: notebook_text(notebook)})
         if path.resolve() == ROOT / "book" / "intro.ipynb" and options.command == "execute":
             (ROOT / README_PICTURE).parent.mkdir(exist_ok=True)
-            (ROOT / README_PICTURE).write_bytes(first_picture(notebook))
+            (ROOT / README_PICTURE).write_bytes(readme_picture())
     return 0
 
 

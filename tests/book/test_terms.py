@@ -68,6 +68,10 @@ TERMS = {
     "soft distillation": ("10_distillation", r"soft distillation"),
     "temperature": ("03_attention", r"temperatures?"),
     "KL divergence": ("10_distillation", r"KL divergences?"),
+    "self-distillation": ("15_pretrained", r"self-distillation"),
+    "collapse": ("15_pretrained", r"kinds of collapse"),
+    "principal components": ("15_pretrained", r"principal components?"),
+    "logistic regression": ("15_pretrained", r"logistic regressions?"),
 }
 
 

@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
+from torch import Tensor
 
+from vitlib.explain.pictures import size_in_patches
 from vitlib.explain.recorded import AttentionRecord, RecordedPicture
+from vitlib.model import VisionTransformer
 
 LOG = Path(str(files("vitlib") / "runs" / "photos.npz"))
 
@@ -50,6 +54,15 @@ def photo_pixels(name: str, size: tuple[int, int] | None = None) -> UInt8[np.nda
     if size is not None:
         image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
     return np.array(image)
+
+
+def photo_input(model: VisionTransformer, name: str, img_size: float) -> Float[Tensor, "1 3 H W"]:
+    """One of `PHOTOS` as a model takes it: normalised by its mean and std, in the photo's own
+    shape, and with about as many patches as a square of `img_size` pixels has."""
+    size = size_in_patches(photo_pixels(name).shape[:2], img_size, model.patch_size)
+    pixels = torch.from_numpy(photo_pixels(name, size)).permute(2, 0, 1) / 255
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (model.mean, model.std))
+    return ((pixels - mean) / std)[None]
 
 
 def read_photos(*names: str) -> RecordedPhotos:

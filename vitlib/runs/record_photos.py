@@ -12,14 +12,11 @@ heads, and the principal components of the patch tokens.
 import argparse
 from dataclasses import fields
 
-import torch
-
 from vitlib import create_model
 from vitlib.explain import record_attention
 from vitlib.explain.methods import find_method
-from vitlib.explain.pictures import size_in_patches
 from vitlib.model import VisionTransformer
-from vitlib.runs.photos import PHOTOS, RecordedPhotos, photo_pixels, write_photos
+from vitlib.runs.photos import PHOTOS, RecordedPhotos, photo_input, write_photos
 
 SIDE = 280  # pixels: 20 patches of 14
 
@@ -27,12 +24,7 @@ SIDE = 280  # pixels: 20 patches of 14
 def record_photos(model: VisionTransformer, name: str) -> RecordedPhotos:
     """Run a model built with dynamic_img_size=True on all `PHOTOS`; `name` says which it is."""
     source = f"Model: {name}. Photos: scikit-image, all CC0 or in the public domain."
-    inputs = []
-    for name in PHOTOS:
-        size = size_in_patches(photo_pixels(name).shape[:2], SIDE, model.patch_size)
-        pixels = torch.from_numpy(photo_pixels(name, size)).permute(2, 0, 1) / 255
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (model.mean, model.std))
-        inputs.append((pixels - mean) / std)
+    inputs = [photo_input(model, photo, SIDE)[0] for photo in PHOTOS]
     record = record_attention(model, inputs, names=tuple(PHOTOS), source=source)
     paint = find_method(model, "pca").make
     colours = tuple((paint(one[None])[0] * 255).round().byte().numpy() for one in inputs)

@@ -98,7 +98,7 @@ def fit_probe(
     for part, features in (("training", train), ("test", test)):
         if not features.isfinite().all():
             raise ValueError(f"features of the {part} pictures hold NaN or infinity")
-    votes = _vote(train, labels, test, min(neighbours, len(train)), len(classes))
+    votes = weigh_neighbours(train, labels, test, min(neighbours, len(train)), len(classes))
     head, strength = _regress(train, labels, classes, seed)
     with torch.no_grad():
         answers = head(test)
@@ -111,7 +111,7 @@ def fit_probe(
     )
 
 
-def _vote(
+def weigh_neighbours(
     train: Float[Tensor, "n D"],
     labels: Int64[Tensor, "n"],
     test: Float[Tensor, "m D"],

@@ -18,6 +18,7 @@ from vitlib import create_model, load_data
 from vitlib.runs.photos import read_photos
 from vitlib.widgets import (
     AttentionFigure,
+    CostFigure,
     DialectFigure,
     LensFigure,
     PatchFigure,
@@ -120,6 +121,7 @@ def figures() -> dict[str, Callable[[], object]]:
         "AttentionFigure, photos": lambda: AttentionFigure.from_record(read_photos()),
         "LensFigure": lambda: LensFigure(model, images[0]),
         "RunsFigure": lambda: RunsFigure("learning_rates"),
+        "CostFigure": lambda: CostFigure(),
         "DialectFigure": lambda: DialectFigure(),
         "TeacherFigure": lambda: TeacherFigure(model, student, images, [0] * len(images)),
     }

@@ -68,6 +68,16 @@ TERMS = {
     "soft distillation": ("10_distillation", r"soft distillation"),
     "temperature": ("03_attention", r"temperatures?"),
     "KL divergence": ("10_distillation", r"KL divergences?"),
+    "activations": ("11_scaling", r"activations stay|keeps? (?:its |all )?activations"),
+    "utilisation": ("11_scaling", r"utilisation"),
+    "gradient accumulation": ("11_scaling", r"gradient accumulation"),
+    "activation checkpointing": ("11_scaling", r"activation checkpointing"),
+    "bfloat16": ("11_scaling", r"bfloat16"),
+    "mixed precision": ("11_scaling", r"mixed precision"),
+    "data parallel": ("11_scaling", r"data parallel"),
+    "all-reduce": ("11_scaling", r"all-reduce"),
+    "rank": ("11_scaling", r"ranks?"),
+    "shard": ("11_scaling", r"shards"),
 }
 
 

@@ -74,8 +74,8 @@ still_switched_off: with torch.enable_grad(): → with torch.no_grad():
     The block is computed in torch.no_grad(), so there is no graph to go back through. This second
     run is the one that needs it: torch.enable_grad().
 no_gradient_asked_for: .requires_grad_() →
-    Nobody asks for the gradient of the input, so its .grad stays empty. Call requires_grad_() on
-    the detached input before the block runs.
+    Nothing comes back. If you return the .grad of the input, it is empty because nobody asked for
+    it: call requires_grad_() on the detached input before the block runs.
 ones: y.backward(grad) → y.sum().backward()
     The backward pass begins with ones, as if the loss were the sum of the output. It has to begin
     with `grad`, how the loss changes with the output.
@@ -108,8 +108,6 @@ twice: y = block(x) → y = block(block(x) * 0 + x)
 added_twice: y.backward(grad) → y.backward(grad, retain_graph=True)
 → y.backward(grad)
     The backward pass runs twice, so all gradients are doubled.
-nothing: return x.grad → return None
-    Nothing comes back. The block before waits for the gradient of this block's input.
 negative: y.backward(grad) → y.backward(-grad)
     The sign is wrong: a backward pass carries the gradient itself. It is the optimiser that goes
     against it.

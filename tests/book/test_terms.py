@@ -76,7 +76,6 @@ TERMS = {
     "mixed precision": ("11_scaling", r"mixed precision"),
     "data parallel": ("11_scaling", r"data parallel"),
     "all-reduce": ("11_scaling", r"all-reduce"),
-    "rank": ("11_scaling", r"ranks?"),
     "shard": ("11_scaling", r"shards"),
 }
 

@@ -8,10 +8,12 @@ was built; its time is the CPU's own, of the second step, on one thread. Sizes a
 time from BASE. Needs Linux or macOS.
 
 "options" are the same steps at BASE in the ways that the chapter compares; "matmul" is the speed of
-square matrix products, with which no model can do better.
+square matrix products, with which no model can do better; "returned" is one point once more,
+where the C library's allocator gives back what was freed (of Linux, glibc).
 """
 
 import json
+import os
 import resource
 import statistics
 import sys
@@ -52,6 +54,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # changes of BASE
     "unfused": ({}, {"fused": False}),
     "compile": ({}, {"compiled": True}),
 }
+RETURNING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "131072"}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 STEPS = 4  # of an option: the first two warm up
 MATRIX = 2048
@@ -78,7 +81,7 @@ def train(
         depth=cost.depth, num_heads=cost.num_heads, num_classes=cost.num_classes,
     )  # fmt: skip
     if cost.checkpointing:
-        for block in cast(nn.Sequential, model.blocks):
+        for block in model.blocks:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     optimizer = torch.optim.AdamW(param_groups(model, 0.05), lr=1e-3, fused=True)
     run = cast(nn.Module, torch.compile(model)) if compiled else model
@@ -123,12 +126,13 @@ def alone(function: Callable[..., Any], *given: Any, **options: Any) -> Any:
 
 def costs_to_measure() -> list[TrainingCost]:
     """BASE and its variations: plain, with checkpointing, and in bfloat16."""
-    sizes = {
-        replace(BASE, **{name: value, "num_heads": width // HEAD})
+    changes: list[dict[str, Any]] = [
+        {name: value, "num_heads": width // HEAD}
         for name, values in VARIED.items()
         for value in values
         for width in (value if name == "embed_dim" else BASE.embed_dim,)
-    }
+    ]
+    sizes = {replace(BASE, **change) for change in changes}
     return [
         replace(cost, **way)
         for cost in sorted(sizes, key=lambda cost: (cost.memory, cost.img_size))
@@ -146,6 +150,9 @@ def main() -> None:
         name: alone(measure, replace(BASE, **change), STEPS, **given)
         for name, (change, given) in OPTIONS.items()
     }
+    largest = replace(BASE, batch=max(VARIED["batch"]), checkpointing=True)
+    os.environ.update(RETURNING)  # the allocator of a new process reads them
+    returned = asdict(largest) | {"bytes": alone(measure, largest)["bytes"]}
     log = {
         "torch": torch.__version__,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -153,6 +160,7 @@ def main() -> None:
         "matmul": {name: round(speed) for name, speed in speeds.items()},
         "options": options,
         "points": points,
+        "returned": returned,
     }
     path = Path(__file__).with_name("costs.json")
     path.write_text(json.dumps(log, indent=1) + "\n", "utf8")

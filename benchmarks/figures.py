@@ -18,6 +18,7 @@ from vitlib import create_model, load_data
 from vitlib.runs.photos import read_photos
 from vitlib.widgets import (
     AttentionFigure,
+    CostFigure,
     DialectFigure,
     Explorer,
     LensFigure,
@@ -122,6 +123,7 @@ def figures() -> dict[str, Callable[[], object]]:
         "Explorer": lambda: Explorer(model, images),
         "LensFigure": lambda: LensFigure(model, images[0]),
         "RunsFigure": lambda: RunsFigure("learning_rates"),
+        "CostFigure": lambda: CostFigure(),
         "DialectFigure": lambda: DialectFigure(),
         "TeacherFigure": lambda: TeacherFigure(model, student, images, [0] * len(images)),
     }

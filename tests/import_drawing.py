@@ -21,7 +21,7 @@ TITLES = (
     "the model, and what it is compared with",
     "its blocks, and how they are initialised",
     "the pieces of a block, and of the tokens",
-    "drawings, colours, files, wording of messages",
+    "what training costs; drawings, colours, files, wording of messages",
 )
 START, END = "<!-- imports: made by `make drawing` -->", "<!-- /imports -->"
 

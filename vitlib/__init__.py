@@ -7,6 +7,7 @@
     explain, report, widgets     -> maps, pages and interactive figures
     check, runs, weights         the book's exercises, recorded experiments and trained models
     cli, export                  the command line, ONNX
+    costs                        what a training step costs, on paper
 
 CONTRIBUTING.md draws which of them imports which.
 """

@@ -47,7 +47,7 @@ def test_every_notebook_is_in_the_contents() -> None:
 
 
 def test_the_contents_number_the_chapters_as_the_text_does() -> None:
-    """ "chapter 12" is found in the sidebar, although chapter 11 is not written yet."""
+    """ "chapter 12" is found in the sidebar, although chapter 13 is not written yet."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
     for chapter in (chapter for part in toc["parts"] for chapter in part["chapters"]):
         number, _, _ = Path(chapter["file"]).name.partition("_")

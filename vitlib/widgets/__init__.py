@@ -7,6 +7,7 @@ the model itself runs, by static/vit.js.
 """
 
 from vitlib.widgets.attention import AttentionFigure
+from vitlib.widgets.costs import CostFigure
 from vitlib.widgets.dialect import DialectFigure
 from vitlib.widgets.explorer import Explorer
 from vitlib.widgets.lens import LensFigure
@@ -19,6 +20,7 @@ from vitlib.widgets.teacher import TeacherFigure
 
 __all__ = [
     "AttentionFigure",
+    "CostFigure",
     "DialectFigure",
     "Explorer",
     "LensFigure",

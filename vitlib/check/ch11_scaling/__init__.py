@@ -1,0 +1,1 @@
+"""Chapter 11, scaling: one file per exercise."""

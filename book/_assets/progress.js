@@ -5,7 +5,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const badge = document.querySelector(".vitlib-progress");
   if (!badge) return;
   const key = `vitlib-solved-${badge.dataset.chapter}`;
-  const status = badge.querySelector("[role=status]"), svg = badge.querySelector("svg");
+  const sentence = badge.querySelector("p"), svg = badge.querySelector("svg");
   const [parts, count] = [svg.querySelectorAll(".part"), svg.querySelector("text")];
   const [stubs, boxes] = [document.querySelectorAll(".cell.tag_exercise"), []];
   let solved = new Set(), isKept = true;
@@ -20,7 +20,7 @@ document.addEventListener("DOMContentLoaded", () => {
     parts.forEach((part, i) => part.setAttribute("opacity", i < done ? 1 : 0.2));
     count.textContent = text;
     svg.querySelector("title").textContent = `${text} solved`;
-    status.textContent = `${text} cases solved`
+    sentence.textContent = `${text} cases solved`
       + (isKept ? "." : ". This browser keeps no data: the ticks are lost when the page is closed.");
     return text;
   }
@@ -54,7 +54,8 @@ document.addEventListener("DOMContentLoaded", () => {
   show();
 
   const save = Object.assign(document.createElement("button"), {
-    type: "button", textContent: "Save the badge as a picture",
+    type: "button", className: "btn btn-sm btn-outline-primary",
+    textContent: "Save the badge as a picture",
   });
   save.addEventListener("click", () => {
     const file = new Blob([svg.outerHTML], { type: "image/svg+xml" });

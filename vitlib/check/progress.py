@@ -59,5 +59,5 @@ class Badge:
         """On a page of the book, progress.js goes on with it."""
         return (
             f'<div class="vitlib-progress" data-chapter="{escape(self.chapter)}">'
-            f'{self.svg}<p role="status">{escape(str(self))}</p></div>'
+            f"{self.svg}<p>{escape(str(self))}</p></div>"
         )

@@ -67,7 +67,9 @@ def parity_ladder(
     sentence, cause = "Both models give the same at every rung.", ""
     if first is not None:
         number = list(apart).index(first)
-        above = f"all {number} rungs before it agree" if number else "it is the first rung"
+        above = {0: "it is the first rung", 1: "the rung before it agrees"}.get(
+            number, f"all {number} rungs before it agree"
+        )
         sentence = f"The models part at {first}; {above}."
         cause = (
             "what this module does with its input: compare its code, its settings, then its order."

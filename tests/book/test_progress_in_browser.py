@@ -126,7 +126,7 @@ def test_the_table_has_one_source(visit, server) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_table_fills_one_sheet_of_paper(visit, address, scheme) -> None:
     page = visit(address, color_scheme=scheme).open(SYMPTOMS)
-    pdf = page.pdf(format="A4")
+    pdf = page.pdf(format="A4", prefer_css_page_size=True)
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 1
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print", color_scheme=scheme)

@@ -74,6 +74,10 @@ def test_a_reference_with_weights_of_other_names_needs_rungs():
     model.patches.load_state_dict(other.patches.state_dict())
     finding = check.parity_ladder(model, other, pictures(), rungs)
     assert "part at head; the rung before it agrees" in finding.sentence
+    rungs = {"MLP": ("blocks.layers.layers.0.linear1", "blocks.0.mlp.0", "in")}
+    picture = check.parity_ladder(model, other, pictures(), rungs)._repr_html_()
+    assert ">into …0.linear1</text>" in picture
+    assert ">into blocks.0.mlp.0</text>" in picture
     with pytest.raises(ValueError, match="nothing was seen at 'nowhere'"):
         check.parity_ladder(model, other, pictures(), {"x": ("nowhere", "norm", "out")})
 

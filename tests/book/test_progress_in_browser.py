@@ -47,7 +47,7 @@ def test_ticks_are_set_by_keyboard_said_and_kept(visit, address, viewport) -> No
     names = [page.locator(".exercise input").nth(number).input_value() for number in (2, 5)]
     page.reload()
     assert_solved(page, 2)
-    assert [box.input_value() for box in page.locator("input:checked").all()] == names
+    assert [box.input_value() for box in page.locator(".exercise input:checked").all()] == names
     page.locator(".exercise input").nth(2).press("Space")
     one.open("book/01_patches.html")
     assert_solved(one.open(CLINIC), 1)

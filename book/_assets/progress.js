@@ -54,7 +54,7 @@ document.addEventListener("DOMContentLoaded", () => {
   show();
 
   const save = Object.assign(document.createElement("button"), {
-    type: "button", className: "btn btn-sm btn-outline-primary",
+    type: "button", className: "btn btn-sm",
     textContent: "Save the badge as a picture",
   });
   save.addEventListener("click", () => {

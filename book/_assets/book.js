@@ -39,3 +39,13 @@ document.addEventListener("DOMContentLoaded", () => {
     word.replaceChildren(...withBreaks(word.textContent));
   }
 });
+
+// Paper is white, whatever the page is.
+let themeOnScreen;
+addEventListener("beforeprint", () => {
+  themeOnScreen = document.documentElement.dataset.theme;
+  document.documentElement.dataset.theme = "light";
+});
+addEventListener("afterprint", () => {
+  document.documentElement.dataset.theme = themeOnScreen;
+});

@@ -5,6 +5,7 @@
 - sphinx-thebe, which Jupyter Book always loads, is switched off: it names a CDN on every page.
 - Pictures that notebooks hold as SVG stand in the page itself, where they take its colours.
 - No line of text begins with a percent sign.
+- A page can show the table of a notebook's cell: `<!-- table: NOTEBOOK ID -->`.
 - While the repository's address is unknown, the Colab button of every notebook leads to a page
   of the site that says so; once it is known, the theme makes the real button.
 """
@@ -16,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
@@ -47,6 +49,18 @@ def copy_mathjax(app: Sphinx) -> None:
     target = Path(app.outdir, "_static", "mathjax")
     target.mkdir(parents=True, exist_ok=True)
     shutil.copy2(Path(package.origin).parent / "static/mathjax/tex-svg-full.js", target)
+
+
+def put_tables(app: Sphinx, docname: str, source: list[str]) -> None:
+    """The table of a notebook's cell, where a Markdown page names the cell."""
+
+    def table_of(match: re.Match[str]) -> str:
+        notebook = Path(app.srcdir, docname).with_name(f"{match[1]}.ipynb")
+        app.env.note_dependency(str(notebook))
+        cells = {cell.id: cell.source for cell in nbformat.read(notebook, as_version=4).cells}
+        return "\n".join(line for line in cells[match[2]].splitlines() if line.startswith("|"))
+
+    source[0] = re.sub(r"^<!-- table: (\w+) ([\w-]+) -->$", table_of, source[0], flags=re.MULTILINE)
 
 
 def put_pictures_in_page(app: Sphinx, doctree: nodes.document) -> None:
@@ -130,6 +144,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", use_local_mathjax)
     app.connect("config-inited", drop_launch_buttons)
     app.connect("builder-inited", copy_mathjax)
+    app.connect("source-read", put_tables)
     app.connect("doctree-read", put_pictures_in_page, priority=400)  # before images are collected
     app.connect("doctree-read", keep_percent_signs)
     app.connect("html-page-context", explain_colab, priority=502)  # after the theme's buttons

@@ -1,7 +1,11 @@
 """The code of chapter 14's cases is really broken: what its user would report is seen."""
 
+import re
+
+import nbformat
 import pytest
 import torch
+from building import ROOT
 from torch import nn
 
 from vitlib import check
@@ -22,6 +26,37 @@ def reach(layer, tokens=5, dim=12):
     x = torch.randn(1, tokens, dim)
     jacobian = torch.autograd.functional.jacobian(lambda x: layer(x).sum(-1), x)
     return jacobian.abs().sum(-1).squeeze().gt(1e-7)  # (tokens, tokens)
+
+
+LOUD = {  # what Python reports of the first case, in order -> the repair that brings the next
+    "has no len": ("range(len(depth))", "range(depth)"),
+    "missing 1 required positional argument": ("act_layer=nn.GELU()", "act_layer=nn.GELU"),
+    "no attribute '_init_weights'": ("        self.apply(self._init_weights)\n", ""),
+    "name 'rearrange' is not defined": ("class", "from einops import rearrange\nclass"),
+    "no attribute 'num_heads'": ("self.num_head =", "self.num_heads ="),
+    "no attribute 'transposr'": ("transposr", "transpose"),
+    "name 'out' is not defined": ("joined =", "out = weights @ v\n        joined ="),
+    "'Tensor' and 'Identity'": ("nn.Identity", "nn.Identity()"),
+}
+
+
+def test_loud_block():
+    """The chapter's listing: eight errors, one after the other, and then it runs."""
+    notebook = nbformat.read(ROOT / "book" / "14_bug_clinic.ipynb", as_version=4)
+    (source,) = (c.source for c in notebook.cells if c.id == "clinic-loud_block-listing")
+    x = torch.randn(2, 5, 12)
+
+    def runs():
+        names = {"nn": nn}
+        exec(source, names)
+        return names["EncoderBlock"](12, 3, 2)(x)
+
+    for message, (old, new) in LOUD.items():
+        with pytest.raises((TypeError, NameError, AttributeError), match=re.escape(message)):
+            runs()
+        assert source.count(old) == 1
+        source = source.replace(old, new)
+    assert runs().shape == x.shape
 
 
 def test_stuck_at_chance():

@@ -18,8 +18,7 @@ CLINIC = [exercise for exercise in EXERCISES if exercise.chapter == "14_bug_clin
 # (exercise, mutant, mutant) that no case of the exercise tells apart -> why none can.
 AMBIGUOUS: dict[tuple[str, str, str], str] = {}
 
-# The bugs found in the wild that belong to these chapters, each under a number of its own;
-# all but the loud ones, which Python itself reports.
+# The bugs found in the wild that belong to these chapters, each under a number of its own.
 WILD_BUGS = {
     1: [
         "self_attention.thrown_away",
@@ -27,7 +26,11 @@ WILD_BUGS = {
         "stuck_at_chance.unchanged",
     ],
     2: ["attend.times_sqrt_d", "self_attention.times_sqrt_d", "one_hot_attention.unchanged"],
+    3: ["loud_block.no_result"],
+    4: ["loud_block.num_head"],
     5: ["attention_module.dropout_never_called", "attn_drop.unchanged"],
+    6: ["loud_block.transposr"],
+    7: ["loud_block.no_import"],
     8: ["encoder_layer.sequence_first", "torch_encoder_layer.unchanged"],
     9: [
         "encoder_layer.defaults",
@@ -40,9 +43,13 @@ WILD_BUGS = {
         "vision_transformer.positions_not_learned",
         "add_positions.unchanged",
     ],
+    12: ["loud_block.identity_class"],
     13: ["drop_path.mask_of_the_wrong_shape", "stochastic_depth.unchanged"],
     14: ["encoder_block.act_and_norm_swapped", "configurable_block.unchanged"],
+    15: ["loud_block.activation_instance"],
+    16: ["loud_block.unchanged"],
     17: ["vision_transformer.head_width_is_num_classes", "classifier_head.unchanged"],
+    18: ["loud_block.no_init_weights"],
     19: ["count_patches.names_the_product", "check_size.unchanged"],
     20: ["layer_norm.both_axes", "pre_norm.unchanged"],
     21: ["patchify.no_permute", "unpatchify.no_permute", "embed_patches.no_permute"],

@@ -73,7 +73,11 @@ def test_a_reference_with_weights_of_other_names_needs_rungs():
     rungs = {"patches": ("patches", "patches", "out"), "head": ("norm", "norm", "in")}
     model.patches.load_state_dict(other.patches.state_dict())
     finding = check.parity_ladder(model, other, pictures(), rungs)
-    assert "part at head; all 1 rungs before it agree" in finding.sentence
+    assert "part at head; the rung before it agrees" in finding.sentence
+    rungs = {"MLP": ("blocks.layers.layers.0.linear1", "blocks.0.mlp.0", "in")}
+    picture = check.parity_ladder(model, other, pictures(), rungs)._repr_html_()
+    assert ">into …0.linear1</text>" in picture
+    assert ">into blocks.0.mlp.0</text>" in picture
     with pytest.raises(ValueError, match="nothing was seen at 'nowhere'"):
         check.parity_ladder(model, other, pictures(), {"x": ("nowhere", "norm", "out")})
 
@@ -92,7 +96,7 @@ RIGHT = [
     "timm vit_tiny_patch16_224", "timm deit3_base_patch16_224", "timm vit_base_patch16_gap_224",
     "timm deit_base_distilled_patch16_224", "timm vit_base_patch16_clip_224",
     "timm vit_base_patch14_reg4_dinov2", "timm vit_base_patch16_siglip_224", "transformers vit",
-    "transformers deit", "transformers vit_msn", "transformers siglip",
+    "transformers deit", "transformers vit_msn", "transformers siglip", "transformers dinov2",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ SQUARE, NAMES = torch.eye(4), ["eye", "mouth", "wall", "hair"]
 DRAWN = {
     "attention_head": drawing.draw_attention_head(*[SQUARE] * 4, names=NAMES, channels=NAMES),
     "attention_heads": drawing.draw_attention_heads(*[SQUARE] * 4, names=NAMES),
+    "badge": drawing.draw_badge(3, 16),
     "block": drawing.draw_block(),
     "dialects": drawing.draw_dialects(),
     "distillation": drawing.draw_distillation(),

@@ -9,6 +9,7 @@ In a notebook:
     check.training(model, data)   # a Checklist: what keeps a model of any kind from learning
     check.token_mixing(model, images)   # one of the instruments for a model of any kind: a Finding
     check.examine(model, images)  # all of them: a Checklist
+    check.solved("14_bug_clinic")   # which of a chapter's exercises are: a Badge
 
     exercise.py   an exercise, and how it answers     report.py     how the outcome is shown
     observing.py  what comes of its cases             compare.py    how two results are compared
@@ -18,6 +19,7 @@ In a notebook:
     pairs.py      two of them at once                 excluded.py   functions that a task forbids
     sandbox.py    how an answer is run, safely        probing.py    how the tests try an exercise
     learnable.py  is a model able to learn?           instruments/  its list, and more
+    progress.py   what has been solved
 
 The exercises are in one folder per chapter, one file each, and are found by walking the folders.
 """
@@ -45,11 +47,13 @@ from vitlib.check.instruments import (
     token_mixing,
 )
 from vitlib.check.learnable import training
+from vitlib.check.progress import SOLVED, Badge
 from vitlib.check.report import Checklist, Finding, Report
 from vitlib.wording import did_you_mean
 
 __all__ = [
     "EXERCISES",
+    "Badge",
     "Checklist",
     "Exercise",
     "Finding",
@@ -67,6 +71,7 @@ __all__ = [
     "norm_scope",
     "parity_ladder",
     "permutation",
+    "solved",
     "start_loss",
     "token_mixing",
     "training",
@@ -86,6 +91,19 @@ def _find_exercises() -> Iterator[Exercise]:
 
 
 EXERCISES: dict[str, Exercise] = {exercise.name: exercise for exercise in _find_exercises()}
+
+
+def solved(chapter: str) -> Badge:
+    """Which exercises of a chapter, such as "14_bug_clinic", have been solved in this session.
+
+    The folded solutions do not count. Raises ValueError for a chapter without exercises.
+    """
+    names = [name for name, exercise in EXERCISES.items() if exercise.chapter == chapter]
+    if not names:
+        chapters = sorted({exercise.chapter for exercise in EXERCISES.values()})
+        raise ValueError(f"expected one of {', '.join(chapters)}, got {chapter!r}")
+    done = [name for name in names if name in SOLVED]
+    return Badge(chapter, done, [name for name in names if name not in SOLVED])
 
 
 def __getattr__(name: str) -> Exercise:

@@ -36,6 +36,7 @@ from vitlib.check.observing import (
     first_left,
     observe,
 )
+from vitlib.check.progress import note
 from vitlib.check.report import NOT_ATTEMPTED, Report
 from vitlib.check.sandbox import is_stub, untouched_state
 
@@ -123,6 +124,7 @@ class Exercise:
         return observe(self.cases, answer, seconds)
 
     def _right(self, answer: Answer, target: Sequence[Observation]) -> Report:
+        note(self.name, answer)
         message = f"Tried on: {'; '.join(seen.label for seen in target)}."
         if called := self._excluded_that(answer):
             without = " and ".join(f"`{short(name)}`" for name in called)

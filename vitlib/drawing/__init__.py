@@ -5,6 +5,7 @@ Words and grounds take the colours of the page: see `vitlib.palette.themed`.
 
 from vitlib.drawing.attention_head import draw_attention_head
 from vitlib.drawing.attention_heads import draw_attention_heads
+from vitlib.drawing.badge import draw_badge
 from vitlib.drawing.block import draw_block
 from vitlib.drawing.canvas import Canvas, Drawing
 from vitlib.drawing.dialects import draw_dialects
@@ -21,6 +22,7 @@ __all__ = [
     "Drawing",
     "draw_attention_head",
     "draw_attention_heads",
+    "draw_badge",
     "draw_block",
     "draw_dialects",
     "draw_distillation",

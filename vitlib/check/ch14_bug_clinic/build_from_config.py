@@ -1,4 +1,4 @@
-"""14.14 build_from_config: rotary positions are asked for, and left out without a word."""
+"""14.16 build_from_config: rotary positions are asked for, and left out without a word."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""14.12 check_size: a message with two products."""
+"""14.8 check_size: a message with two products."""
 
 import re
 

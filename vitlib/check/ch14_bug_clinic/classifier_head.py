@@ -1,4 +1,4 @@
-"""14.10 classifier_head: right where two numbers are equal."""
+"""14.7 classifier_head: right where two numbers are equal."""
 
 from torch import nn
 

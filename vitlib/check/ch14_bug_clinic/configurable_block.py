@@ -1,4 +1,4 @@
-"""14.9 configurable_block: two classes passed by position, in the other order."""
+"""14.12 configurable_block: two classes passed by position, in the other order."""
 
 import torch
 from torch import nn

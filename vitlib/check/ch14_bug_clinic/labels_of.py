@@ -1,4 +1,4 @@
-"""14.15 labels_of: the folders of the splits are read as classes."""
+"""14.14 labels_of: the folders of the splits are read as classes."""
 
 from pathlib import PurePosixPath
 

@@ -1,4 +1,4 @@
-"""14.13 load_trained: a trained head stays behind, and a random one answers."""
+"""14.15 load_trained: a trained head stays behind, and a random one answers."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""14.2 one_hot_attention: the scores are multiplied by √d, and should be divided by it."""
+"""14.3 one_hot_attention: the scores are multiplied by √d, and should be divided by it."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""14.11 pre_norm: a norm over the last two axes."""
+"""14.10 pre_norm: a norm over the last two axes."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""14.8 stochastic_depth: a number of axes used as a size."""
+"""14.11 stochastic_depth: a number of axes used as a size."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""14.1 stuck_at_chance: the attention is computed, and the input is returned."""
+"""14.2 stuck_at_chance: the attention is computed, and the input is returned."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""14.7 torch_encoder: the defaults of another paper."""
+"""14.13 torch_encoder: the defaults of another paper."""
 
 import torch.nn.functional as F
 from torch import nn

@@ -1,4 +1,4 @@
-"""14.3 torch_encoder_layer: attention runs over the images of a batch."""
+"""14.9 torch_encoder_layer: attention runs over the images of a batch."""
 
 import torch
 from torch import nn

@@ -67,10 +67,13 @@ def parity_ladder(
     sentence, cause = "Both models give the same at every rung.", ""
     if first is not None:
         number = list(apart).index(first)
-        above = f"all {number} rungs before it agree" if number else "it is the first rung"
+        above = {0: "it is the first rung", 1: "the rung before it agrees"}.get(
+            number, f"all {number} rungs before it agree"
+        )
         sentence = f"The models part at {first}; {above}."
         cause = (
-            "what this module does with its input: compare its code, its settings, then its order."
+            "this module computes something else than the reference's, or is given something else. "
+            "Compare its code, its settings, then its order."
         )
     return Finding(
         "parity ladder", first is not None, value,
@@ -130,10 +133,15 @@ def _draw(rungs: Rungs, apart: Mapping[str, float], first: str | None) -> str:
     words = {"in": "into {}", "out": "{}"}
     rows = {
         name: (
-            words[side].format(path or "logits"),
-            words[side].format(other or "logits"),
+            words[side].format(_short(path) or "logits"),
+            words[side].format(_short(other) or "logits"),
             apart[name],
         )
         for name, (path, other, side) in ((name, rungs[name]) for name in chosen)
     }
     return draw_ladder(rows, ("the model", "the reference"), limit=EQUAL).svg
+
+
+def _short(path: str) -> str:
+    """A path that fits a box of the ladder: the end of a long one."""
+    return path if len(path) <= 18 else "…" + ".".join(path.split(".")[-2:])

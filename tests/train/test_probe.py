@@ -120,9 +120,7 @@ def test_what_it_refuses():
     lonely = replace(
         data, train=data.train.subset([0, *(data.train.labels > 0).nonzero()[:, 0].tolist()])
     )
-    with pytest.raises(
-        ValueError, match="class 'dark' has 1 training picture, and a probe"
-    ):
+    with pytest.raises(ValueError, match="class 'dark' has 1 training picture, and a probe"):
         fit_probe(tiny_model(), lonely)
     with pytest.raises(ValueError, match="neighbours must be at least 1, got 0"):
         fit_probe(tiny_model(), data, neighbours=0)

@@ -10,8 +10,8 @@ import torch
 from vitlib.checkpoints import TrainingState, restore_model
 from vitlib.cli.describe import describe_data, describe_model, describe_pixels, describe_result
 from vitlib.cli.options import add_data, add_device, open_checkpoint
-from vitlib.data import ImageData, ImageSet, load_data
-from vitlib.data.contents import among, hash_images
+from vitlib.data import ImageData, LabelledImages, load_data
+from vitlib.data.contents import among
 from vitlib.data.depth import describe_greater_white
 from vitlib.files import check_output_path
 from vitlib.matching import as_vision_transformer, match_model
@@ -53,7 +53,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     print(data.summary(warned=False))
     is_whole = data.train is data.test
     data = match_model(data, model)
-    images = _choose_images(data, is_whole, training.tensors.get("images"))
+    images = _choose_images(data, is_whole, training.tensors.get(data.test.fingerprinted))
     sys.stdout.flush()
     model.to(device)
     result = evaluate(model, images, args.batch_size)
@@ -87,7 +87,7 @@ def _check_classes(classes: tuple[str, ...] | None, data: ImageData) -> None:
     )
 
 
-def _choose_images(data: ImageData, is_whole: bool, known: torch.Tensor | None) -> ImageSet:
+def _choose_images(data: ImageData, is_whole: bool, known: torch.Tensor | None) -> LabelledImages:
     """The images to evaluate on; prints which they are, and warns if they were trained on.
 
     `known` are the hashes of the training images, if the checkpoint has them.
@@ -95,7 +95,7 @@ def _choose_images(data: ImageData, is_whole: bool, known: torch.Tensor | None) 
     images, count = data.test, f"{len(data.test):,}"
     seen = torch.zeros(len(images), dtype=torch.bool)
     if known is not None:
-        seen = among(hash_images(images.images), known)
+        seen = among(images.fingerprints(), known)
     trained = f"{int(seen.sum()):,} of {count} images"
     if is_whole and seen.any() and not seen.all():
         rest = images.subset((~seen).nonzero()[:, 0])

@@ -277,7 +277,7 @@ def _build_for_data(
     data: ImageData, name: str | None, patch: int | None
 ) -> tuple[str, VisionTransformer]:
     """The preset asked for, or the one that suits the data, built for the data's shape."""
-    channels, *side = data.train.images.shape[1:]
+    channels, *side = data.train.shape[1:]
     chosen = name or ("vit_nano_patch7_28" if channels == 1 else "vit_micro_patch4_32")
     if patch is None and chosen in PRESETS:
         patch = PRESETS[chosen].arguments.get("patch_size", 16)

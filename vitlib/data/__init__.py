@@ -17,8 +17,9 @@ Data go one way: files -> bytes -> sets -> augmented, normalised batches.
 
 from vitlib.data.augmentation import augment, cutmix, mixup
 from vitlib.data.load import DATA_SOURCES, load_data
-from vitlib.data.sets import ImageData, ImageSet, mean_std
+from vitlib.data.sets import ImageData, ImageSet, LabelledImages, mean_std
 
 __all__ = [
-    "DATA_SOURCES", "ImageData", "ImageSet", "augment", "cutmix", "load_data", "mean_std", "mixup",
+    "DATA_SOURCES", "ImageData", "ImageSet", "LabelledImages",
+    "augment", "cutmix", "load_data", "mean_std", "mixup",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from vitlib.cli.describe import (
     describe_result,
     describe_run,
 )
-from vitlib.cli.options import add_data, open_checkpoint, warn_of_statistics
+from vitlib.cli.options import add_data, add_stream, open_checkpoint, warn_of_statistics
 from vitlib.create import create_model, list_models
 from vitlib.data import ImageData, load_data
 from vitlib.files import check_output_path
@@ -48,6 +48,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     p.set_defaults(run=train)
     add_data(p)
+    add_stream(p)
     p.add_argument(
         "--model",
         help=f"one of {', '.join(list_models())}; by default, with --weights, the model of these, "
@@ -148,7 +149,7 @@ def train(args: argparse.Namespace) -> None:
         size = finetune.choose_img_size(start, args.model)
     elif size is None and args.model:
         size = PRESETS[args.model].native_size
-    data = load_data(args.data, img_size=size)
+    data = load_data(args.data, img_size=size, stream=args.stream)
     torch.manual_seed(args.seed)  # of the first weights; `fit` seeds itself
     settings: dict[str, str] = {}
     if start is None:
@@ -213,8 +214,8 @@ def train(args: argparse.Namespace) -> None:
         sys.stdout.flush()
         settings |= describe_run(history) | {"command": args.command_line}
         page = Report(
-            title=f"{data.name}: {name}", classes=data.classes, images=data.test, result=result,
-            settings=settings, history=history,
+            title=f"{data.name}: {name}", classes=data.classes, images=data.test.readable(),
+            result=result, settings=settings, history=history,
         )  # fmt: skip
         write_report(report, page, model, config.progress)
         print(f"report {report}")

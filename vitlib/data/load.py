@@ -141,8 +141,9 @@ def load_data(
 
     With `stream`, a folder or the parquet files of a folder or of the Hub stay where they are, and
     each picture is read and decoded whenever it is its turn, by worker processes ahead of time.
-    Labels are read at once. Up to 1,000 training pictures are looked at: they tell mean and std, the
-    size if there is no `img_size`, channels, and the white of 16-bit pictures; the summary says so.
+    Labels are read at once. Up to 1,000 training pictures are looked at: they tell mean and std,
+    the size if there is no `img_size`, channels, and the white of 16-bit pictures; the summary says
+    so.
     Pictures in files are shuffled as in memory. Of parquet files, a row group is read whole: their
     order is random, and the pictures of as many row groups as make 256 MB are shuffled at a time;
     validation, which needs pictures of every row group, reads all of them.
@@ -246,18 +247,18 @@ def _stream(
     )
     told = [*listing.warnings, *depth]
     if seen.broken:
-        told.append(f"{len(seen.broken)} of {count:,} images of {name} that were looked at can't be "
-                    f"read and are skipped: {list_broken(seen.broken)}")  # fmt: skip
+        told.append(f"{len(seen.broken)} of the {count:,} images of {name} that were looked at "
+                    f"can't be read and are skipped: {list_broken(seen.broken)}")  # fmt: skip
     for line in told:
         warnings.warn(line, stacklevel=3)
-    sets = [
+    train_set, test_set = (
         StreamedSet(part.rows, which, torch.from_numpy(part.labels)[which], mean, std, form)
         for part, which in zip((train, test or train), numbers, strict=True)
-    ]
+    )
     if test is None and whole:
-        sets[1] = sets[0]
+        test_set = train_set
     return ImageData(
-        name, *sets, classes=listing.classes, mean=mean, std=std,
+        name, train_set, test_set, classes=listing.classes, mean=mean, std=std,
         skipped=tuple(file for file, _ in seen.broken), notes=tuple(notes), warned=tuple(told),
         white=white,
     )  # fmt: skip

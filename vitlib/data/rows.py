@@ -4,10 +4,11 @@ A row has a number, from 0 on. Which rows make up a data set, and their labels, 
 """
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,15 +27,17 @@ class Item(NamedTuple):
     size: int | None
 
 
-class Rows(Protocol):
+class Rows(ABC):
     """A list of pictures that lie somewhere. No picture is read before it is asked for."""
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def read(self, parts: Sequence[Int64[Tensor, "_"]]) -> Iterator[list[Item]]:
         """The rows of each part, one part after the other; a part is the rows' numbers."""
-        ...
 
+    @abstractmethod
     def shuffled(
         self, rows: Int64[Tensor, "n"], batch_size: int, processes: int
     ) -> Int64[Tensor, "_"]:
@@ -42,14 +45,13 @@ class Rows(Protocol):
 
         It is cut into batches, and each batch into as many equal parts as there are `processes`.
         """
-        ...
 
+    @abstractmethod
     def fingerprints(self) -> Int64[Tensor, "N"]:
         """A number for each row, by which it is known again without being read."""
-        ...
 
 
-class Files:
+class Files(Rows):
     """Picture files below `root`. Their sizes are kept, so that a changed file is noticed."""
 
     def __init__(self, root: Path, paths: Sequence[Path]):

@@ -70,7 +70,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]], ABC):
 
     @abstractmethod
     def with_channels(self, channels: int) -> Any:
-        """The images in grey (1) or colour (3); if that changes them, with their new mean and std."""
+        """The images in grey (1) or colour (3); if that changes them, so do their mean and std."""
 
     @abstractmethod
     def fingerprints(self) -> Int64[Tensor, "n"]:

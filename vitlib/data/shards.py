@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from vitlib.data.rows import Item, hash_texts
+from vitlib.data.rows import Item, Rows, hash_texts
 
 _BUFFER = 256e6  # bytes of pictures that are shuffled with one another, in each process
 
@@ -52,12 +52,14 @@ def open_shard(place: str) -> Shard:
     return Shard(place, size, _open(Shard(place, size, None), pyarrow.parquet.read_metadata))
 
 
-class TableRows:
+class TableRows(Rows):
     """The rows of parquet files that follow one another; `column` has the pictures."""
 
     def __init__(self, split: str, shards: Sequence[Shard], column: str):
         self.split, self.shards, self.column = split, tuple(shards), column
-        groups = [(s, g) for s, shard in enumerate(shards) for g in range(shard.footer.num_row_groups)]
+        groups = [
+            (s, g) for s, shard in enumerate(shards) for g in range(shard.footer.num_row_groups)
+        ]
         footers = [shards[s].footer.row_group(g) for s, g in groups]
         self._groups = groups
         # the number of each group's first row, and that of all rows
@@ -138,7 +140,9 @@ class TableRows:
 def _stored_bytes(footer: Any, column: str) -> int:
     """What the pictures of a row group take in memory."""
     chunks = (footer.column(k) for k in range(footer.num_columns))
-    return sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] == column)
+    return sum(
+        c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] == column
+    )
 
 
 def _read_column(file: Any, footer: Any, column: str, group: int | None) -> Any:

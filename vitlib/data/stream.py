@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -86,11 +86,14 @@ class StreamedSet(LabelledImages):
         parts = list(parts)
         context = "fork" if sys.platform == "linux" else None  # else each worker imports torch
         loader = DataLoader(
-            _Decoder(self.form), batch_sampler=_Upcoming(self.rows, [self.numbers[p] for p in parts]),
-            num_workers=_count_workers(), collate_fn=_as_it_is, worker_init_fn=_ignore_signals,
+            _Decoder(self.form),
+            batch_sampler=_Upcoming(self.rows, [self.numbers[part] for part in parts]),
+            collate_fn=_as_it_is,
+            num_workers=_count_workers(),
+            worker_init_fn=_ignore_signals,
             multiprocessing_context=context,
             generator=torch.Generator(),  # else it draws from the global one
-        )  # fmt: skip
+        )
         for part, decoded in zip(parts, loader, strict=True):
             if decoded.refusal:
                 raise ValueError(decoded.refusal)
@@ -231,7 +234,7 @@ class _Upcoming(Sampler[list[Item]]):
         return len(self.parts)
 
 
-def _as_it_is(decoded: _Decoded) -> _Decoded:
+def _as_it_is(decoded: Any) -> Any:
     return decoded
 
 

@@ -121,7 +121,9 @@ class PartlyLabelled(ImageSet):
         return images, labels.where(self.has_label[index], UNLABELLED)
 
 
-def labelled_share(train: LabelledImages, part: Int64[Tensor, "b"], whole: Int64[Tensor, "B"]) -> float:
+def labelled_share(
+    train: LabelledImages, part: Int64[Tensor, "b"], whole: Int64[Tensor, "B"]
+) -> float:
     """The share of labelled images in a part of a batch, as a multiple of that in the whole batch.
 
     The mean over the labelled images of each part, times this, has as its mean over equal parts

@@ -10,10 +10,11 @@ The batch may be divided among the processes that torchrun started (distributed.
 
 Random numbers come from torch's global CPU generator, which is seeded with `config.seed` before the
 first step. They are drawn in this order and nowhere else: at the start of each epoch one
-`torch.randperm(n)` (of a stream of tables, what `shuffled` of shards.py draws); then in each step those of the augmentation, of mixup or cutmix, and of the
-model (dropout, stochastic depth; on a GPU these come from the GPU's generator). A loop that keeps
-this order gets the same losses. Of several processes, each has a seed of its own that follows from
-`config.seed`, and all take the order of images of the first.
+`torch.randperm(n)` (for a stream of tables, what `shuffled` of data/shards.py draws); then in each
+step those of the augmentation, of mixup or cutmix, and of the model (dropout, stochastic depth; on
+a GPU these come from the GPU's generator). A loop that keeps this order gets the same losses. Of
+several processes, each has a seed of its own that follows from `config.seed`, and all take the
+order of images of the first.
 """
 
 import math

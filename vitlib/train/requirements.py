@@ -12,7 +12,10 @@ from vitlib.train.history import TrainConfig
 
 
 def check_fit_arguments(
-    model: nn.Module, train: LabelledImages, config: TrainConfig, distillation: DistillationLoss | None
+    model: nn.Module,
+    train: LabelledImages,
+    config: TrainConfig,
+    distillation: DistillationLoss | None,
 ) -> None:
     check_fits(model, train)
     _check_float32(model, "the model")

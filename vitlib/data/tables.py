@@ -187,14 +187,13 @@ def _list_splits(
     """The rows of `places`, the parquet files of one or two splits, of which train is the first."""
     datasets = _import_datasets()
     shards = {split: [open_shard(place) for place in files] for split, files in places.items()}
-    for first, *others in shards.values():
+    features = {}
+    for split, (first, *others) in shards.items():
+        schema = first.footer.schema.to_arrow_schema()
         for other in others:
-            if not other.footer.schema.equals(first.footer.schema):
+            if other.footer.schema.to_arrow_schema() != schema:
                 raise ValueError(f"{first.name} and {other.name} have different columns")
-    features = {
-        split: dict(datasets.Features.from_arrow_schema(first.footer.schema.to_arrow_schema()))
-        for split, (first, *_) in shards.items()
-    }
+        features[split] = dict(datasets.Features.from_arrow_schema(schema))
     image, label = find_columns(name, features, image, label)
     values = {
         split: [value for shard in parts for value in shard.read(label).to_pylist()]

@@ -99,7 +99,9 @@ class PartlyLabelled(ImageSet):
     labelled images are there `times` times, since they are few: a batch contains more of them then.
     """
 
-    def __init__(self, labelled: ImageSet, unlabelled: ImageSet, times: int = 1) -> None:
+    def __init__(
+        self, labelled: LabelledImages, unlabelled: LabelledImages, times: int = 1
+    ) -> None:
         if not (isinstance(labelled, ImageSet) and isinstance(unlabelled, ImageSet)):
             raise ValueError("PartlyLabelled takes images in memory: load the data without stream")
         statistics = [(one.mean, one.std) for one in (labelled, unlabelled)]

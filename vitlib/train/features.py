@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from vitlib.checkpoints import digest_weights, unwrapped
 from vitlib.checkpoints.native import FilePath
-from vitlib.data import ImageData, ImageSet
+from vitlib.data import ImageData, ImageSet, LabelledImages
 from vitlib.files import atomic_write
 from vitlib.matching import check_images_fit, in_eval_mode, normalised_for
 from vitlib.train.evaluation import inputs_of
@@ -29,7 +29,7 @@ _CHUNK = 1000  # images per file of the cache: what an interruption loses
 
 def extract_features(
     model: nn.Module,
-    image_set: ImageSet,
+    image_set: LabelledImages,
     *,
     batch_size: int = 100,
     cache: FilePath | bool = True,

@@ -1,6 +1,8 @@
 """A run on a stream that test_streaming.py starts, alone or as two processes, and kills.
 
-python streamed_run.py PLACE CHECKPOINT STEP     the last process is killed at STEP, 0 for never
+python streamed_run.py PLACE CHECKPOINT STEP [SIGNAL]
+
+At STEP (0 for never), the last process is killed; or all of its group get SIGNAL, workers included.
 """
 
 import faulthandler
@@ -22,7 +24,7 @@ if __name__ == "__main__":
     faulthandler.dump_traceback_later(400, exit=True)  # nothing stays behind, whatever happens
     torch.set_num_threads(1)
     shards._BUFFER = 12 * 530
-    place, checkpoint, step = sys.argv[1:]
+    place, checkpoint, step, *signals = sys.argv[1:]
     images = load_data(place, stream=True)
     batches, count = type(images.train).batches, int(step)
     last = int(os.environ.get("RANK", 0)) == int(os.environ.get("WORLD_SIZE", 1)) - 1
@@ -33,7 +35,9 @@ if __name__ == "__main__":
         for batch in batches(self, parts):
             if len(self) > 20:  # the training images
                 count -= 1
-                if count == 0 and last:
+                if count == 0 and signals:
+                    os.killpg(0, int(signals[0]))
+                elif count == 0 and last:
                     os.kill(os.getpid(), signal.SIGKILL)
             yield batch
 

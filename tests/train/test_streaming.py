@@ -67,10 +67,13 @@ def test_a_stopped_run_continues_at_the_exact_picture(tmp_path, make):
     compare_runs(whole.checkpoint, parts.checkpoint)
 
 
-def run(place: Path, checkpoint: Path, die_at: int = 0) -> subprocess.CompletedProcess:
-    command = [sys.executable, SCRIPT, place, checkpoint, die_at]
+def run(
+    place: Path, checkpoint: Path, die_at: int = 0, *signals: int
+) -> subprocess.CompletedProcess:
+    command = [sys.executable, SCRIPT, place, checkpoint, die_at, *signals]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(list(map(str, command)), env=environment, timeout=300)
+    command = list(map(str, command))
+    return subprocess.run(command, env=environment, timeout=300, start_new_session=True)
 
 
 @pytest.mark.parametrize("make", [folder, table])
@@ -83,6 +86,13 @@ def test_a_killed_run_continues_bit_for_bit(tmp_path, make):
     assert len(read_checkpoint(tmp_path / "killed").training.info["history"]["loss"]) == 5
     assert run(place, tmp_path / "killed").returncode == 0
     compare_runs(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_workers_too_loses_no_step(tmp_path, signum):
+    place = folder(tmp_path / "data")
+    assert run(place, tmp_path / "run", 8, signum).returncode in (128 + signum, -signum)
+    assert len(read_checkpoint(tmp_path / "run").training.info["history"]["loss"]) == 8
 
 
 @pytest.mark.parametrize("make", [folder, table])

@@ -138,7 +138,8 @@ def _parse_freeze(text: str) -> str:
 
 def train(args: argparse.Namespace) -> None:
     """Train a model on a data set, from scratch or from given weights (--weights, fine-tuning),
-    and say how well it does on the test images. Several processes train together when torchrun
+    and say how well it does on the test images. With --stream, the pictures need not fit into
+    memory. Several processes train together when torchrun
     starts them: torchrun --nproc-per-node 2 -m vitlib train ...
     """
     first = is_first_process()  # it alone prints, and writes files

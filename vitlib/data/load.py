@@ -230,7 +230,7 @@ def _stream(
     # a test set, if there is none
     if test is None and not whole:
         rest, held = stratified(train.labels, len(train.labels) // 5, 0, listing.classes)
-        parts = [np.sort(rest), np.sort(held)]
+        parts = [part[train.rows.in_reading_order(torch.from_numpy(part))] for part in (rest, held)]
         notes.append("there is no test set: a fifth of each class is kept back as one")
     numbers = [torch.from_numpy(part) for part in parts]
     # size, channels, white, mean and std

@@ -46,6 +46,10 @@ class Rows(ABC):
         It is cut into batches, and each batch into as many equal parts as there are `processes`.
         """
 
+    def in_reading_order(self, rows: Int64[Tensor, "n"]) -> Int64[Tensor, "n"]:
+        """The positions 0 to n - 1 of `rows` in the order in which reading takes least memory."""
+        return torch.arange(len(rows))
+
     @abstractmethod
     def fingerprints(self) -> Int64[Tensor, "N"]:
         """A number for each row, by which it is known again without being read."""

@@ -80,6 +80,13 @@ class LabelledImages(Dataset[tuple[Tensor, int]], ABC):
     def readable(self) -> Any:
         """The images without those that could not be read so far."""
 
+    def in_reading_order(self, index: Int64[Tensor, "b"]) -> Int64[Tensor, "b"]:
+        """The same numbers in an order in which one after the other can be read with little memory.
+
+        For images in memory and for files, that is any order.
+        """
+        return index
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -279,8 +286,11 @@ class ImageData(Generic[Images]):
         if not 0 < fraction < 1:
             raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
         labels = self.train.labels.numpy()
-        rest, held = stratified(labels, round(fraction * len(labels)), seed, self.classes)
-        return self.train.subset(torch.from_numpy(rest)), self.train.subset(torch.from_numpy(held))
+        rest, held = (
+            self.train.in_reading_order(torch.from_numpy(part))
+            for part in stratified(labels, round(fraction * len(labels)), seed, self.classes)
+        )
+        return self.train.subset(rest), self.train.subset(held)
 
 
 def same_statistics(one: Sequence[object], other: Sequence[object]) -> bool:

@@ -110,6 +110,9 @@ class TableRows(Rows):
         shares = [piece[: batches * share].view(batches, share) for piece in pieces]
         return torch.cat(shares, dim=1).flatten()
 
+    def in_reading_order(self, rows: Int64[Tensor, "n"]) -> Int64[Tensor, "n"]:
+        return rows.argsort()
+
     def fingerprints(self) -> Int64[Tensor, "N"]:
         return hash_texts(
             f"{shard.name}\0{shard.size}\0{row}".encode()

@@ -11,6 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,8 +109,13 @@ class StreamedSet(LabelledImages):
         numbers, labels = self.numbers[chosen], self.labels[chosen]
         return StreamedSet(self.rows, numbers, labels, self.mean, self.std, self.form)
 
+    def in_reading_order(self, index: Int64[Tensor, "b"]) -> Int64[Tensor, "b"]:
+        return index[self.rows.in_reading_order(self.numbers[index])]
+
     def normalised_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> "StreamedSet":
-        return StreamedSet(self.rows, self.numbers, self.labels, mean, std, self.form)
+        changed = copy(self)  # which knows of the same broken pictures
+        changed.mean, changed.std = mean, std
+        return changed
 
     def with_channels(self, channels: int) -> "StreamedSet":
         if channels == self.form.channels:
@@ -117,8 +123,9 @@ class StreamedSet(LabelledImages):
         form = replace(self.form, channels=channels)
         looked_at = sample(self.rows, self.numbers, form.size if form.fitted else None, "")
         images = np.stack([to_channels(pixels, channels) for pixels in looked_at.images])
-        statistics = mean_std(torch.from_numpy(images))
-        return StreamedSet(self.rows, self.numbers, self.labels, *statistics, form)
+        changed = self.normalised_by(*mean_std(torch.from_numpy(images)))
+        changed.form = form
+        return changed
 
     def fingerprints(self) -> Int64[Tensor, "n"]:
         return self.rows.fingerprints()[self.numbers]

@@ -71,14 +71,18 @@ def fit(
     and the averaged weights are evaluated on it every `eval_every` steps and at the end. The test
     images are never used.
 
+    A stream (`load_data` with `stream`) is read from where the run is; fit needs no more of it in
+    memory than the next few batches. A batch with pictures that can't be read is smaller by these.
+
     Frozen parameters are not trained. If all but the heads are frozen and nothing changes what
     these get from one step to the next (augmentation, mixup, cutmix, dropout, drop path), the
-    backbone of a VisionTransformer is computed once per image, and not at every step (frozen.py).
+    backbone of a VisionTransformer is computed once per image in memory, and not at every step
+    (frozen.py); for a stream, it is computed at every step, and a warning says so.
 
     With `checkpoint`, the run is saved there every `checkpoint_every` steps, at the end, and when
     it is interrupted by Ctrl-C or SIGTERM (after the current step; a second Ctrl-C stops at once).
     The file is a checkpoint of the averaged weights, for `load_checkpoint`; and with `resume`, the
-    same call continues the run, on the same training images only. A resumed run equals an
+    same call continues the run, on the same training images only, and in a stream at the exact one. A resumed run equals an
     uninterrupted one bit for bit, on the same machine and with the same number of threads and of
     processes. A finished run returns its history at once.
 

@@ -82,9 +82,9 @@ def fit(
     With `checkpoint`, the run is saved there every `checkpoint_every` steps, at the end, and when
     it is interrupted by Ctrl-C or SIGTERM (after the current step; a second Ctrl-C stops at once).
     The file is a checkpoint of the averaged weights, for `load_checkpoint`; and with `resume`, the
-    same call continues the run, on the same training images only, and in a stream at the exact one. A resumed run equals an
-    uninterrupted one bit for bit, on the same machine and with the same number of threads and of
-    processes. A finished run returns its history at once.
+    same call continues the run, on the same training images only, and in a stream at the exact one.
+    A resumed run equals an uninterrupted one bit for bit, on the same machine and with the same
+    number of threads and of processes. A finished run returns its history at once.
 
     Started by torchrun, all processes train together: each takes its share of every batch, and all
     end with the same weights and the same history. The first one alone evaluates, saves, calls back

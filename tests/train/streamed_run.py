@@ -23,6 +23,7 @@ from vitlib.data import shards
 if __name__ == "__main__":
     faulthandler.dump_traceback_later(400, exit=True)  # nothing stays behind, whatever happens
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if tests run in background
     shards._BUFFER = 12 * 530
     place, checkpoint, step, *signals = sys.argv[1:]
     images = load_data(place, stream=True)

@@ -1,5 +1,6 @@
 """Streams: the same pictures as in memory, in parts; broken, changed and missing ones; orders."""
 
+import errno
 import os
 import re
 import shutil
@@ -276,6 +277,16 @@ def test_a_table_that_changes_or_goes_during_the_run_is_named(tmp_path):
         read_all(data.train)
     (tmp_path / "train-00001-of-00003.parquet").unlink()
     with pytest.raises(ValueError, match=r"train-00001-of-00003.parquet can't be read"):
+        read_all(data.train)
+
+
+def test_what_the_system_cannot_read_now_is_not_taken_for_broken(tmp_path, monkeypatch):
+    def decode_fully(source, size):
+        raise OSError(errno.EIO, "Input/output error")
+
+    data = load_data(make_folder(tmp_path / "pets", {"a": 9, "b": 9}), stream=True, whole=True)
+    monkeypatch.setattr("vitlib.data.stream.decode_fully", decode_fully)  # the workers are forked
+    with pytest.raises(ValueError, match=r"a/0.png can't be read now: OSError: .*output error"):
         read_all(data.train)
 
 

@@ -49,7 +49,8 @@ class StreamedSet(LabelledImages):
 
     A picture that can't be read is left out of its batch, with a warning that names it, once.
     Reading raises ValueError for a batch in which no picture can be read, for a picture of another
-    size where none was asked for, and for a file that has changed since it was listed.
+    size where none was asked for, for a file that has changed since it was listed, and when the
+    system can't read one now: to leave that out would make a run that nobody can repeat.
 
     Args:
         rows: the pictures, and maybe others.
@@ -179,20 +180,21 @@ def _decode(items: Sequence[Item], form: Form) -> _Decoded:
     broken: list[tuple[int, str, str]] = []
     for position, item in enumerate(items):
         if refusal := _describe_change(item):
-            return _Decoded(torch.empty(0), torch.empty(0), [], refusal)
+            return _refuse(refusal)
         try:
             image, white, _ = decode_fully(item.source, form.size if form.fitted else None)
         except MemoryError:
             raise
         except Exception as error:  # a broken file can raise nearly anything in a decoder
+            if getattr(error, "errno", None):  # not the file: another time it might be read
+                return _refuse(f"{item.name} can't be read now: {describe_error(error)}")
             broken.append((position, item.name, describe_error(error)))
             continue
         if image.shape[1:] != form.size:
-            refusal = (
+            return _refuse(
                 f"images differ in size: {item.name} is {image.shape[1]}×{image.shape[2]}, others "
                 f"are {height}×{width} (height × width). Pass img_size to bring all to one size."
             )
-            return _Decoded(torch.empty(0), torch.empty(0), [], refusal)
         if len(image) != form.channels:
             image = to_channels(image, form.channels)
         pixels[len(kept)] = image
@@ -202,6 +204,10 @@ def _decode(items: Sequence[Item], form: Form) -> _Decoded:
         kept.append(position)
     images = torch.from_numpy(pixels[: len(kept)])
     return _Decoded(images, torch.tensor(kept, dtype=torch.long), broken)
+
+
+def _refuse(why: str) -> _Decoded:
+    return _Decoded(torch.empty(0), torch.empty(0), [], why)
 
 
 def _describe_change(item: Item) -> str:

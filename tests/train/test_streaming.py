@@ -90,7 +90,7 @@ def test_a_killed_run_continues_bit_for_bit(tmp_path):
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_workers_too_loses_no_step(tmp_path, signum):
     place = folder(tmp_path / "data")
-    assert run(place, tmp_path / "run", 8, signum).returncode in (128 + signum, -signum)
+    assert run(place, tmp_path / "run", 8, signum).returncode != 0
     assert len(read_checkpoint(tmp_path / "run").training.info["history"]["loss"]) == 8
 
 
@@ -176,4 +176,4 @@ def test_memory_stays_flat(tmp_path):
     )  # fmt: skip
     last = done.stdout.splitlines()[-1]
     apart = float(last.rsplit(", ", 1)[1].removesuffix("% apart"))
-    assert apart < 15, last
+    assert apart < 5, last

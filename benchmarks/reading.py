@@ -24,11 +24,11 @@ from unittest import mock
 
 import skimage.data
 import torch
-import torchvision
 from PIL import Image
 from torch.utils.data import DataLoader
-from torchvision import transforms
-from torchvision.datasets import ImageFolder
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from peers import torchvision
 
 from vitlib import load_data
 
@@ -58,6 +58,9 @@ def vitlib_pass(root: Path, side: int) -> Callable[[], int]:
 
 
 def torchvision_pass(root: Path, side: int) -> Callable[[], int]:
+    from torchvision import transforms
+    from torchvision.datasets import ImageFolder
+
     transform = transforms.Compose(
         [transforms.Resize(side), transforms.CenterCrop(side), transforms.ToTensor()]
     )

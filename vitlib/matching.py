@@ -22,12 +22,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from vitlib.checkpoints import unwrapped
-from vitlib.data import ImageData, ImageSet, mean_std
-from vitlib.data.decode import to_channels
+from vitlib.data import ImageData, LabelledImages
+from vitlib.data.sets import Images
 from vitlib.model import VisionTransformer
 from vitlib.patch import check_images, grid_of, pair
 
@@ -110,7 +109,7 @@ def check_inputs(model: VisionTransformer, images: Tensor, own_size: bool = Fals
         )
 
 
-def check_fits(model: nn.Module, image_set: ImageSet) -> None:
+def check_fits(model: nn.Module, image_set: LabelledImages) -> None:
     """Raise a ValueError unless the images fit `model` and the labels are among its classes.
 
     `model` may be any module. What it does not state (`in_chans`, `img_size`,
@@ -130,9 +129,9 @@ def check_fits(model: nn.Module, image_set: ImageSet) -> None:
         )
 
 
-def check_images_fit(model: nn.Module, image_set: ImageSet) -> None:
+def check_images_fit(model: nn.Module, image_set: LabelledImages) -> None:
     """The same for the images alone, whatever their labels are."""
-    count, channels, height, width = image_set.images.shape
+    count, channels, height, width = image_set.shape
     if not count:
         raise ValueError("the data hold no images")
     in_chans = getattr(model, "in_chans", channels)
@@ -146,12 +145,12 @@ def check_images_fit(model: nn.Module, image_set: ImageSet) -> None:
         )
 
 
-def normalised_for(model: nn.Module, image_set: ImageSet) -> ImageSet:
+def normalised_for(model: nn.Module, image_set: Images) -> Images:
     """The same images, but normalised by the model's own `mean` and `std`, if it has them."""
     mean, std = getattr(model, "mean", None), getattr(model, "std", None)
     if mean is None or std is None:
         return image_set
-    return ImageSet(image_set.images, image_set.labels, mean, std)
+    return image_set.normalised_by(mean, std)
 
 
 def match_model(data: ImageData, model: VisionTransformer) -> ImageData:
@@ -162,22 +161,12 @@ def match_model(data: ImageData, model: VisionTransformer) -> ImageData:
     Raises ValueError for a model that takes neither 1 nor 3 channels.
     """
     channels = picture_channels(model)
-    parts = [_to_channels(part.images, channels) for part in (data.train, data.test)]
+    train, test = (part.with_channels(channels) for part in (data.train, data.test))
     mean, std = model.mean, model.std
     if mean is None or std is None:
-        mean, std = mean_std(parts[0])
-    train, test = (
-        ImageSet(images, part.labels, mean, std)
-        for images, part in zip(parts, (data.train, data.test), strict=True)
-    )
+        mean, std = train.mean, train.std
+    train, test = (part.normalised_by(mean, std) for part in (train, test))
     return replace(data, train=train, test=test, mean=mean, std=std)
-
-
-def _to_channels(images: UInt8[Tensor, "n C H W"], channels: int) -> UInt8[Tensor, "n c H W"]:
-    """The images in grey (1 channel) or colour (3 channels)."""
-    if images.shape[1] == channels:
-        return images
-    return torch.from_numpy(np.stack([to_channels(pixels, channels) for pixels in images.numpy()]))
 
 
 def shown_pixels(model: VisionTransformer, images: Tensor) -> np.ndarray:

@@ -322,3 +322,27 @@ def test_ctrl_c_and_sigterm_keep_the_run_and_say_how_to_go_on(signum, code, word
     assert f"vitlib: {word}; {path} holds the run: the same command continues it" in err
     assert "test accuracy" not in out
     assert len(read_checkpoint(path).training.info["history"]["loss"]) >= 1
+
+
+def test_a_streamed_run_and_its_evaluation(capsys):
+    make_folders(Path("pets"), {"cat": 30, "dog": 30})
+    train = ("train", "--data", "pets", "--quiet", *QUICK)
+    code, out, err = run(capsys, *train, "--stream", "--report", "pets.html")
+    assert (code, err) == (0, "")
+    assert "\nstreamed: pictures are read when they are needed; mean, std and channels are " in out
+    result = re.search(r"test accuracy .*", out).group()
+    assert Path("pets.html").exists()
+    path = re.search(r"checkpoint (.*)", out).group(1)
+
+    assert "streamed True there, False here" in refused(capsys, *train)
+    evaluation = ("eval", "--checkpoint", path, "--data", "pets")
+    code, out, err = run(capsys, *evaluation, "--stream")
+    assert (code, err) == (0, "")
+    assert "48 of 60 images were training images of this checkpoint: evaluating the other 12" in out
+    assert out.endswith(f"{result}\n")
+    code, out, _ = run(capsys, *evaluation)
+    assert "evaluating all 60 images\n" in out
+    assert "is not known: it was trained with --stream\n" in out
+    assert "mnist5k fits into memory and cannot be streamed" in refused(
+        capsys, "train", "--data", "mnist5k", "--stream", *QUICK
+    )

@@ -101,7 +101,7 @@ def build(
     known = start.settings.arguments
     if start.pretrained.foreign.native is None and lacks_positions(start.pretrained.found):
         raise ValueError(f"{start.place} {NO_POSITIONS}")
-    given = {"img_size": tuple(data.train.images.shape[-2:]), "num_classes": len(data.classes)}
+    given = {"img_size": tuple(data.train.shape[-2:]), "num_classes": len(data.classes)}
     given |= overrides | layers_of(start.settings)
     if preset is not None:
         model = create_model(preset, **{"in_chans": known.get("in_chans", 3)} | given)

@@ -27,6 +27,15 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help=kinds.replace("%", "%%"))
 
 
+def add_stream(parser: argparse.ArgumentParser) -> None:
+    """Add --stream."""
+    parser.add_argument(
+        "--stream", action="store_true", help="leave the pictures where they are, and read each of "
+        "them when it is needed: for folders, parquet files and Hub data sets that do not fit into "
+        "memory",
+    )  # fmt: skip
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add --device."""
     parser.add_argument("--device", default="auto", help="auto or a device that torch knows")

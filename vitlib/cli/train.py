@@ -19,7 +19,7 @@ from vitlib.cli.describe import (
     describe_result,
     describe_run,
 )
-from vitlib.cli.options import add_data, open_checkpoint, warn_of_statistics
+from vitlib.cli.options import add_data, add_stream, open_checkpoint, warn_of_statistics
 from vitlib.create import create_model, list_models
 from vitlib.data import ImageData, load_data
 from vitlib.files import check_output_path
@@ -48,6 +48,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     p.set_defaults(run=train)
     add_data(p)
+    add_stream(p)
     p.add_argument(
         "--model",
         help=f"one of {', '.join(list_models())}; by default, with --weights, the model of these, "
@@ -137,7 +138,8 @@ def _parse_freeze(text: str) -> str:
 
 def train(args: argparse.Namespace) -> None:
     """Train a model on a data set, from scratch or from given weights (--weights, fine-tuning),
-    and say how well it does on the test images. Several processes train together when torchrun
+    and say how well it does on the test images. With --stream, the pictures need not fit into
+    memory. Several processes train together when torchrun
     starts them: torchrun --nproc-per-node 2 -m vitlib train ...
     """
     first = is_first_process()  # it alone prints, and writes files
@@ -148,7 +150,7 @@ def train(args: argparse.Namespace) -> None:
         size = finetune.choose_img_size(start, args.model)
     elif size is None and args.model:
         size = PRESETS[args.model].native_size
-    data = load_data(args.data, img_size=size)
+    data = load_data(args.data, img_size=size, stream=args.stream)
     torch.manual_seed(args.seed)  # of the first weights; `fit` seeds itself
     settings: dict[str, str] = {}
     if start is None:
@@ -213,8 +215,8 @@ def train(args: argparse.Namespace) -> None:
         sys.stdout.flush()
         settings |= describe_run(history) | {"command": args.command_line}
         page = Report(
-            title=f"{data.name}: {name}", classes=data.classes, images=data.test, result=result,
-            settings=settings, history=history,
+            title=f"{data.name}: {name}", classes=data.classes, images=data.test.readable(),
+            result=result, settings=settings, history=history,
         )  # fmt: skip
         write_report(report, page, model, config.progress)
         print(f"report {report}")
@@ -277,7 +279,7 @@ def _build_for_data(
     data: ImageData, name: str | None, patch: int | None
 ) -> tuple[str, VisionTransformer]:
     """The preset asked for, or the one that suits the data, built for the data's shape."""
-    channels, *side = data.train.images.shape[1:]
+    channels, *side = data.train.shape[1:]
     chosen = name or ("vit_nano_patch7_28" if channels == 1 else "vit_micro_patch4_32")
     if patch is None and chosen in PRESETS:
         patch = PRESETS[chosen].arguments.get("patch_size", 16)

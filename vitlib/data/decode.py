@@ -67,7 +67,7 @@ def read_images(
         except MemoryError:
             raise
         except Exception as error:  # a broken file can raise nearly anything in a decoder
-            broken.append((name, f"{type(error).__name__}: {_reason(error)}"))
+            broken.append((name, describe_error(error)))
             continue
         if images is None:
             images, first = _allocate(count, pixels.shape), name
@@ -98,7 +98,7 @@ def _allocate(count: int, shape: tuple[int, ...]) -> np.ndarray:
     except MemoryError:
         raise ValueError(
             f"{count} images of {shape[1]}×{shape[2]} take {count * np.prod(shape) / 1e9:.0f} GB, "
-            "more memory than there is. Pass a smaller img_size."
+            "more memory than there is. Pass a smaller img_size, or stream=True."
         ) from None
 
 
@@ -227,9 +227,11 @@ def list_broken(broken: list[tuple[str, str]], most: int = 5) -> str:
     return first_few([f"{first_few(some, 3)} ({why})" for why, some in names.items()], most, "; ")
 
 
-def _reason(error: Exception) -> str:
-    """The error's text without the file that Pillow names, by its path or a BytesIO's address."""
-    return str(error).split(" <_io")[0].split(" '")[0].rstrip(":")
+def describe_error(error: Exception) -> str:
+    """Why a file can't be read: the kind of error, and its text without the file that Pillow names,
+    by its path or a BytesIO's address."""
+    reason = str(error).split(" <_io")[0].split(" '")[0].rstrip(":")
+    return f"{type(error).__name__}: {reason}"
 
 
 def _size(pixels: np.ndarray) -> str:

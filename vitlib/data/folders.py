@@ -14,7 +14,8 @@ import numpy as np
 from vitlib.data.classes import Classes
 from vitlib.data.decode import read_images
 from vitlib.data.layout import find_layout
-from vitlib.data.source import Labelled, Size, Source, labelled
+from vitlib.data.rows import Files
+from vitlib.data.source import Labelled, Listed, Listing, Size, Source, labelled
 
 
 def read_folder(root: Path, size: Size) -> Source:
@@ -32,8 +33,29 @@ def read_folder(root: Path, size: Size) -> Source:
     )
 
 
-def _read_classes(root: Path, files: Classes, size: Size) -> Labelled:
+def list_folder(root: Path) -> Listing:
+    """The same, without reading any picture."""
+    layout = find_layout(root)
+    return Listing(
+        _list_classes(root, layout.train),
+        None if layout.test is None else _list_classes(root, layout.test),
+        tuple(layout.train),
+        notes=layout.notes,
+        warnings=layout.warnings,
+    )
+
+
+def _list_classes(root: Path, files: Classes) -> Listed:
+    paths, labels = _paths_and_labels(files)
+    return Listed(Files(root, paths), labels)
+
+
+def _paths_and_labels(files: Classes) -> tuple[list[Path], np.ndarray]:
     paths = [path for found in files.values() for path in found]
-    labels = np.repeat(np.arange(len(files)), [len(found) for found in files.values()])
+    return paths, np.repeat(np.arange(len(files)), [len(found) for found in files.values()])
+
+
+def _read_classes(root: Path, files: Classes, size: Size) -> Labelled:
+    paths, labels = _paths_and_labels(files)
     named = ((path.relative_to(root).as_posix(), path) for path in paths)
     return labelled(read_images(named, len(paths), size, root.name), labels, tuple(files))

@@ -1,13 +1,15 @@
-"""Images with labels: one set of them (`ImageSet`), and a training and a test set (`ImageData`).
+"""Images with labels: one set of them, and a training and a test set (`ImageData`).
 
-Images are stored as bytes, which take a quarter of the memory of float32, and are converted to
-floats batch by batch.
+`LabelledImages` is what `fit` and `evaluate` need of a set. `ImageSet` has its images in memory, as
+bytes, which take a quarter of the memory of float32; `StreamedSet` (stream.py) reads them when they
+are needed. Both convert them to floats batch by batch.
 """
 
 import operator
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import SupportsIndex
+from typing import Any, Generic, SupportsIndex, TypeVar
 
 import numpy as np
 import torch
@@ -15,11 +17,102 @@ from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vitlib.data.contents import hash_images
+from vitlib.data.decode import to_channels
 from vitlib.wording import first_few
 
+# floats (b, C, H, W) in [0, 1], not normalised, and labels (b,), batch by batch
+Batches = Generator[tuple[Tensor, Tensor], None, None]
 
-class ImageSet(Dataset[tuple[Tensor, int]]):
-    """Images and labels. `image_set[i]` is (normalised float32 image (C, H, W), int label).
+
+class LabelledImages(Dataset[tuple[Tensor, int]], ABC):
+    """Images and labels. `images[i]` is (normalised float32 image (C, H, W), int label).
+
+    `labels` are int64 (n,); `mean` and `std` have one number per channel, for pixels in [0, 1].
+    `fingerprinted` says what `fingerprints` are made of, in one word.
+    """
+
+    fingerprinted: str
+    labels: Int64[Tensor, "n"]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int, int]:
+        """(n, C, H, W)."""
+
+    @abstractmethod
+    def pixels(self, number: int) -> UInt8[Tensor, "C H W"]:
+        """One image as bytes."""
+
+    @abstractmethod
+    def batches(self, parts: Iterable[Int[Tensor, "_"]]) -> Batches:
+        """The images and labels of each part, one after the other; a part is the images' numbers.
+
+        Close it if you stop before the last one.
+        """
+
+    @abstractmethod
+    def shuffled(self, batch_size: int, processes: int = 1) -> Int64[Tensor, "_"]:
+        """The numbers of the images in the order of an epoch, drawn by torch's global generator.
+
+        It is cut into batches, and each batch into as many equal parts as there are `processes`.
+        """
+
+    @abstractmethod
+    def subset(self, index: Int[Tensor, "b"] | Sequence[int]) -> Any:
+        """These images, in this order, with the same mean and std."""
+
+    @abstractmethod
+    def normalised_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Any:
+        """The same images with another mean and std."""
+
+    @abstractmethod
+    def with_channels(self, channels: int) -> Any:
+        """The images in grey (1) or colour (3); if that changes them, so do their mean and std."""
+
+    @abstractmethod
+    def fingerprints(self) -> Int64[Tensor, "n"]:
+        """A number for each image, by which it is known again."""
+
+    @abstractmethod
+    def readable(self) -> Any:
+        """The images without those that could not be read so far."""
+
+    def in_reading_order(self, index: Int64[Tensor, "b"]) -> Int64[Tensor, "b"]:
+        """The same numbers in an order in which one after the other can be read with little memory.
+
+        For images in memory and for files, that is any order.
+        """
+        return index
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: SupportsIndex) -> tuple[Float[Tensor, "C H W"], int]:
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"index {number} out of range: there are {len(self)} images")
+        return self.normalize(self.pixels(number).float() / 255), int(self.labels[number])
+
+    def __repr__(self) -> str:
+        n, channels, height, width = self.shape
+        return f"{type(self).__name__}({n} images, {channels}×{height}×{width})"
+
+    def normalize(self, images: Float[Tensor, "*B C H W"]) -> Float[Tensor, "*B C H W"]:
+        """Pixels in [0, 1] to (pixels - mean) / std."""
+        return (images - _per_channel(self.mean, images)) / _per_channel(self.std, images)
+
+    def denormalize(self, images: Float[Tensor, "*B C H W"]) -> Float[Tensor, "*B C H W"]:
+        """The inverse of normalize, clipped to [0, 1]."""
+        return (images * _per_channel(self.std, images) + _per_channel(self.mean, images)).clamp(
+            0, 1
+        )
+
+
+class ImageSet(LabelledImages):
+    """Images and labels, in memory; `image_set[i]` is as in `LabelledImages`.
 
     `images` are uint8 (n, C, H, W), `labels` int64 (n,); `mean` and `std` have one number per
     channel, for pixels in [0, 1]. Raises ValueError for anything else.
@@ -52,45 +145,58 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         self.images, self.labels = images, labels
         self.mean, self.std = mean, std
 
-    def __len__(self) -> int:
-        return len(self.images)
+    fingerprinted = "images"
 
-    def __getitem__(self, index: SupportsIndex) -> tuple[Float[Tensor, "C H W"], int]:
-        number = operator.index(index)
-        if not -len(self) <= number < len(self):
-            raise IndexError(f"index {number} out of range: there are {len(self)} images")
-        return self.normalize(self.images[number].float() / 255), int(self.labels[number])
-
-    def __repr__(self) -> str:
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
         n, channels, height, width = self.images.shape
-        return f"ImageSet({n} images, {channels}×{height}×{width})"
+        return n, channels, height, width
 
-    def normalize(self, images: Float[Tensor, "*B C H W"]) -> Float[Tensor, "*B C H W"]:
-        """Pixels in [0, 1] to (pixels - mean) / std."""
-        return (images - _per_channel(self.mean, images)) / _per_channel(self.std, images)
-
-    def denormalize(self, images: Float[Tensor, "*B C H W"]) -> Float[Tensor, "*B C H W"]:
-        """The inverse of normalize, clipped to [0, 1]."""
-        return (images * _per_channel(self.std, images) + _per_channel(self.mean, images)).clamp(
-            0, 1
-        )
+    def pixels(self, number: int) -> UInt8[Tensor, "C H W"]:
+        return self.images[number]
 
     def batch(self, index: Int[Tensor, "b"]) -> tuple[Float[Tensor, "b C H W"], Int64[Tensor, "b"]]:
-        """The images of `index`, in [0, 1] and not normalised, and their labels; `fit` uses it."""
+        """The images of `index`, in [0, 1] and not normalised, and their labels."""
         return self.images[index].float() / 255, self.labels[index]
+
+    def batches(self, parts: Iterable[Int[Tensor, "_"]]) -> Batches:
+        for part in parts:
+            yield self.batch(part)
+
+    def shuffled(self, batch_size: int, processes: int = 1) -> Int64[Tensor, "_"]:
+        return torch.randperm(len(self))
 
     def subset(self, index: Int[Tensor, "b"] | Sequence[int]) -> "ImageSet":
         """These images, in this order, with the same mean and std."""
         chosen = torch.as_tensor(index, dtype=torch.long)
         return ImageSet(self.images[chosen], self.labels[chosen], self.mean, self.std)
 
+    def normalised_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> "ImageSet":
+        return ImageSet(self.images, self.labels, mean, std)
+
+    def with_channels(self, channels: int) -> "ImageSet":
+        if self.images.shape[1] == channels:
+            return self
+        pixels = np.stack([to_channels(image, channels) for image in self.images.numpy()])
+        images = torch.from_numpy(pixels)
+        return ImageSet(images, self.labels, *mean_std(images))
+
+    def fingerprints(self) -> Int64[Tensor, "n"]:
+        return hash_images(self.images)
+
+    def readable(self) -> "ImageSet":
+        return self
+
 
 def _per_channel(values: tuple[float, ...], like: Tensor) -> Float[Tensor, "C 1 1"]:
     return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None]
 
 
+Images = TypeVar("Images", bound=LabelledImages)
+
+
 @dataclass(frozen=True)
-class ImageData:
+class ImageData(Generic[Images]):
     """A data set: train and test images, class names, and train's mean and std, used for both.
 
     `skipped` names the files that could not be read; `notes` say where the images were found, what
@@ -102,8 +208,8 @@ class ImageData:
     """
 
     name: str
-    train: ImageSet
-    test: ImageSet
+    train: Images
+    test: Images
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -124,7 +230,7 @@ class ImageData:
                     f"labels of {part} run from {low} to {high}, but with {len(self.classes)} "
                     f"classes they must be from 0 to {len(self.classes) - 1}"
                 )
-        train_shape, test_shape = self.train.images.shape[1:], self.test.images.shape[1:]
+        train_shape, test_shape = self.train.shape[1:], self.test.shape[1:]
         if train_shape[0] != test_shape[0]:
             raise ValueError(
                 f"train images have {train_shape[0]} channels, test images {test_shape[0]}"
@@ -148,7 +254,7 @@ class ImageData:
         Of more than `most` classes, only the first are listed. The last lines are what `load_data`
         warned of, unless `warned` is False.
         """
-        channels, height, width = self.train.images.shape[1:]
+        channels, height, width = self.train.shape[1:]
         parts = [self.train] if self.train is self.test else [self.train, self.test]
         counts = [
             torch.bincount(part.labels, minlength=len(self.classes)).tolist() for part in parts
@@ -170,7 +276,7 @@ class ImageData:
             lines.append(f"images per class: from {min(counts[0]):,} to {max(counts[0]):,}")
         return "\n".join([*lines, *self.notes, *(self.warned if warned else ())])
 
-    def split(self, fraction: float, seed: int = 0) -> tuple[ImageSet, ImageSet]:
+    def split(self, fraction: float, seed: int = 0) -> tuple[Images, Images]:
         """The training images in two parts: (all others, `fraction` of them), for validation.
 
         The split is stratified: each class contributes its share, and at least one image, to both
@@ -180,8 +286,11 @@ class ImageData:
         if not 0 < fraction < 1:
             raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
         labels = self.train.labels.numpy()
-        rest, held = stratified(labels, round(fraction * len(labels)), seed, self.classes)
-        return self.train.subset(torch.from_numpy(rest)), self.train.subset(torch.from_numpy(held))
+        rest, held = (
+            self.train.in_reading_order(torch.from_numpy(part))
+            for part in stratified(labels, round(fraction * len(labels)), seed, self.classes)
+        )
+        return self.train.subset(rest), self.train.subset(held)
 
 
 def same_statistics(one: Sequence[object], other: Sequence[object]) -> bool:

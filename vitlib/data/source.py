@@ -1,10 +1,12 @@
-"""What every reader of a data source returns: images as bytes, class numbers, class names."""
+"""What readers of a data source return: images as bytes, class numbers, class names; or, for a
+stream, a list of the images."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from vitlib.data.decode import Pictures, list_broken
+from vitlib.data.rows import Rows
 
 Size = tuple[int, int] | None  # (height, width) that images are resized to; None leaves them
 
@@ -33,6 +35,25 @@ class Source:
 
     train: Labelled
     test: Labelled | None
+    classes: tuple[str, ...]
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Listed:
+    """Pictures that are listed and not read, with their class numbers."""
+
+    rows: Rows
+    labels: np.ndarray  # (n,), int64
+
+
+@dataclass
+class Listing:
+    """A data set whose pictures are not read yet; everything else is as in `Source`."""
+
+    train: Listed
+    test: Listed | None
     classes: tuple[str, ...]
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

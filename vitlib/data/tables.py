@@ -1,23 +1,24 @@
 """Labelled images from tables in the Hub's image schema: parquet files, and the Hub itself.
 
-    parquet files, or a Hub id -> one table per split -> columns of images and labels -> Source
-
-The columns are found by their types and names, unless the user names them.
+parquet files, or a Hub id -> one table per split -> columns of images and labels -> Source
+the same for a stream: -> footers of the files, and the column of labels -> Listing
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-import numpy as np
+from typing import Any, TypeVar
 
 from vitlib.checkpoints.hub import quiet_hub
+from vitlib.data.columns import find_columns, number_labels
 from vitlib.data.decode import read_images
-from vitlib.data.source import Size, Source, labelled, refuse_different_classes
+from vitlib.data.shards import TableRows, open_shard
+from vitlib.data.source import Listed, Listing, Size, Source, labelled
 from vitlib.data.splits import choose_splits, parse_split
 from vitlib.wording import first_few
+
+Found = TypeVar("Found", Source, Listing)
 
 
 def read_parquet(root: Path, size: Size, image: str | None, label: str | None) -> Source:
@@ -28,6 +29,24 @@ def read_parquet(root: Path, size: Size, image: str | None, label: str | None) -
     Hub stores images. Raises ValueError for files that are missing or broken, for columns that are
     not there, and for rows without a label.
     """
+    files, notes, unused = _choose_files(root)
+    tables = {split: _parquet_table(paths) for split, paths in files.items()}
+    source = _read_splits(root.name, tables, size, image=image, label=label)
+    source.notes += notes
+    return _note_unused(source, unused)
+
+
+def list_parquet(root: Path, image: str | None, label: str | None) -> Listing:
+    """The same, but of the pictures nothing is read, only their labels."""
+    files, notes, unused = _choose_files(root)
+    places = {split: [str(path) for path in paths] for split, paths in files.items()}
+    listing = _list_splits(root.name, places, image, label)
+    listing.notes += notes
+    return _note_unused(listing, unused)
+
+
+def _choose_files(root: Path) -> tuple[dict[str, list[Path]], list[str], list[str]]:
+    """The files of each split, notes about them, and the names of the others."""
     found = sorted(root.glob("*.parquet"))
     train, test = choose_splits(_without_shard(path) for path in found)
     for names, missing in ((train, "train*.parquet"), (test, "test*.parquet (or val*.parquet)")):
@@ -39,13 +58,12 @@ def read_parquet(root: Path, size: Size, image: str | None, label: str | None) -
             f"{root} has parquet files of {first_few(train)}, which all look like training sets: "
             "move all but one away"
         )
-    splits = {}
-    for split, name in (("train", train[0]), ("test", test[0])):
-        splits[split] = _parquet_table([path for path in found if _without_shard(path) == name])
-    source = _read_splits(root.name, splits, size, image=image, label=label)
-    source.notes.append(f"training images from {train[0]}, test images from {test[0]}")
+    splits = {
+        split: [path for path in found if _without_shard(path) == name]
+        for split, name in (("train", train[0]), ("test", test[0]))
+    }
     unused = [path.name for path in found if _without_shard(path) not in (train[0], test[0])]
-    return _note_unused(source, unused)
+    return splits, [f"training images from {train[0]}, test images from {test[0]}"], unused
 
 
 def _without_shard(path: Path) -> str:
@@ -53,7 +71,7 @@ def _without_shard(path: Path) -> str:
     return re.sub(r"[-_. ]?\d+([-_. ]?of[-_. ]?\d+)?$", "", path.stem) or path.stem
 
 
-def _note_unused(source: Source, names: list[str]) -> Source:
+def _note_unused(source: Found, names: list[str]) -> Found:
     known = [name for name in names if parse_split(name)]
     for some, where in ((known, source.notes), (set(names) - set(known), source.warnings)):
         if some:
@@ -85,24 +103,55 @@ def read_hub(name: str, size: Size, image: str | None, label: str | None) -> Sou
     without the package `datasets`.
     """
     datasets = _import_datasets(f"there is no folder {name!r} here. ")
+    found = _ask_hub(name, lambda: dict(datasets.load_dataset(name)))
+    chosen, note, unused = _choose_hub_splits(name, found)
+    splits = {split: found[split] for split in chosen}
+    source = _read_splits(name, splits, size, image=image, label=label)
+    source.notes.append(note)
+    return _note_unused(source, unused)
+
+
+def list_hub(name: str, image: str | None, label: str | None) -> Listing:
+    """The same, but of the pictures nothing is read, only their labels.
+
+    Raises ValueError, too, for a data set that is not stored as parquet.
+    """
+    datasets = _import_datasets(f"there is no folder {name!r} here. ")
+    config = _ask_hub(name, lambda: datasets.load_dataset_builder(name).config)
+    found = {str(split): list(files) for split, files in (config.data_files or {}).items()}
+    if not found or not all(f.endswith(".parquet") for files in found.values() for f in files):
+        raise ValueError(
+            f"data set {name!r} is not stored as parquet files, and only these can be streamed: "
+            "load it without stream"
+        )
+    chosen, note, unused = _choose_hub_splits(name, found)
+    listing = _list_splits(name, {split: found[split] for split in chosen}, image, label)
+    listing.notes.append(note)
+    return _note_unused(listing, unused)
+
+
+def _ask_hub(name: str, ask: Callable[[], Any]) -> Any:
     try:
         with quiet_hub():
-            found = dict(datasets.load_dataset(name))
+            return ask()
     except Exception as error:  # no connection, no such name, no permission, several configurations
         raise ValueError(
             f"there is no folder {name!r} here, and the Hugging Face Hub's data set of that name "
             f"can't be reached ({type(error).__name__}: {error}). Check the name and the "
             "connection; or download its parquet files, and give the path of their folder."
         ) from error
+
+
+def _choose_hub_splits(name: str, found: Iterable[str]) -> tuple[list[str], str, list[str]]:
+    """The training split and, if there is one, the test split; a note about them; the others."""
+    found = list(found)
     train, test = choose_splits(found)
     if "train" not in found and len(train) != 1:
         raise ValueError(f"data set {name!r} has no split 'train', only {', '.join(found)}")
     chosen = ["train" if "train" in found else train[0], *test[:1]]
-    splits = {split: found[split] for split in chosen}
-    source = _read_splits(name, splits, size, image=image, label=label)
     roles = zip(("training", "test"), chosen, strict=False)
-    source.notes.append(", ".join(f"{role} images from {split}" for role, split in roles))
-    return _note_unused(source, [split for split in found if split not in chosen])
+    note = ", ".join(f"{role} images from {split}" for role, split in roles)
+    return chosen, note, [split for split in found if split not in chosen]
 
 
 def _import_datasets(instead: str = "") -> ModuleType:
@@ -120,83 +169,41 @@ def _read_splits(
     name: str, splits: dict[str, Any], size: Size, image: str | None, label: str | None
 ) -> Source:
     """Images and labels of `splits`, one or two `datasets.Dataset`, of which train is the first."""
-    train_name, *_ = splits
-    train = splits[train_name]
-    image, label = _find_columns(f"{name}, split {train_name}", train.features, image, label)
-    for split, table in splits.items():
-        if missing := {image, label} - set(table.features):
-            raise ValueError(f"split {split!r} of {name} has no column {', '.join(missing)}")
-        if not len(table):
-            raise ValueError(f"split {split!r} of {name} has no rows")
-
+    features = {split: table.features for split, table in splits.items()}
+    image, label = find_columns(name, features, image, label)
     values = {split: _column_values(table, label) for split, table in splits.items()}
-    for split, column in values.items():
-        for row, value in enumerate(column):
-            if value is None or (isinstance(value, int) and value < 0):
-                raise ValueError(
-                    f"label {value} in row {row} of {split!r} of {name}: labels start at 0, and "
-                    "the Hub marks images without a label by -1. Use a split that has labels."
-                )
-    named = [getattr(table.features[label], "names", None) for table in splits.values()]
-    if named[0]:
-        if any(names and names != named[0] for names in named):
-            refuse_different_classes(set(named[0]), set(named[-1] or ()))
-        order: list[Any] = list(range(len(named[0])))
-    else:  # without names, the values themselves name the classes, in sorted order
-        order = sorted(set(values[train_name]))
-    number = {value: k for k, value in enumerate(order)}
+    labels, classes = number_labels(name, features, label, values)
     read = []
     for split, table in splits.items():
-        if strange := sorted(set(values[split]) - number.keys()):
-            raise ValueError(
-                f"label {strange[0]!r} in {split!r} of {name} is none of the {len(order)} classes"
-                + (f", whose labels are 0 to {len(order) - 1}" if named[0] else " of 'train'")
-            )
-        labels = np.array([number[value] for value in values[split]])
         rows = _image_rows(split, table, image)
         pictures = read_images(rows, len(table), size, f"{name}, {split}")
-        read.append(labelled(pictures, labels))
-    classes = tuple(named[0] or map(str, order))
+        read.append(labelled(pictures, labels[split]))
     return Source(read[0], read[1] if len(read) > 1 else None, classes)
 
 
-def _find_columns(
-    where: str, features: dict[str, Any], image: str | None, label: str | None
-) -> tuple[str, str]:
-    """The names of the image and label columns: those asked for, or the only possible ones."""
-
-    def is_image(feature: Any) -> bool:
-        return type(feature).__name__ == "Image" or (
-            isinstance(feature, dict) and "bytes" in feature
-        )
-
-    def is_label(feature: Any) -> bool:
-        dtype = str(getattr(feature, "dtype", ""))
-        return dtype.removeprefix("large_").startswith(("int", "uint", "string", "bool"))
-
-    images = [name for name, feature in features.items() if is_image(feature)]
-    labels = [name for name, feature in features.items() if is_label(feature)]
-    # Ids and file names may look like labels, too: a column with class names is the label, or else
-    # one with a name such as "label".
-    certain = [name for name in labels if hasattr(features[name], "names")] or [
-        name for name in labels if name.lower().endswith(("label", "labels", "class", "target"))
+def _list_splits(
+    name: str, places: dict[str, list[str]], image: str | None, label: str | None
+) -> Listing:
+    """The rows of `places`, the parquet files of one or two splits, of which train is the first."""
+    datasets = _import_datasets()
+    shards = {split: [open_shard(place) for place in files] for split, files in places.items()}
+    features = {}
+    for split, (first, *others) in shards.items():
+        schema = first.footer.schema.to_arrow_schema()
+        for other in others:
+            if other.footer.schema.to_arrow_schema() != schema:
+                raise ValueError(f"{first.name} and {other.name} have different columns")
+        features[split] = dict(datasets.Features.from_arrow_schema(schema))
+    image, label = find_columns(name, features, image, label)
+    values = {
+        split: [value for shard in parts for value in shard.read(label).to_pylist()]
+        for split, parts in shards.items()
+    }
+    labels, classes = number_labels(name, features, label, values)
+    train, *test = [
+        Listed(TableRows(split, parts, image), labels[split]) for split, parts in shards.items()
     ]
-    labels = labels if label else (certain or labels)
-    chosen = []
-    for kind, asked, found in (("image", image, images), ("label", label, labels)):
-        if asked is None and len(found) != 1:
-            some = f"has several that may hold it: {', '.join(found)}" if found else "has none"
-            raise ValueError(
-                f"which column holds the {kind}? {where} {some}. "
-                f"Its columns are {', '.join(features)}; name one with {kind}_column."
-            )
-        if asked is not None and asked not in found:
-            raise ValueError(
-                f"{kind}_column {asked!r} is not a column of {kind}s in {where}, "
-                f"whose columns are {', '.join(features)}"
-            )
-        chosen.append(asked or found[0])
-    return chosen[0], chosen[1]
+    return Listing(train, test[0] if test else None, classes)
 
 
 def _column_values(table: Any, name: str) -> list[Any]:

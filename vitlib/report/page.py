@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from vitlib.data import ImageSet
+from vitlib.data import LabelledImages
 from vitlib.explain import occlusion
 from vitlib.explain.methods import find_method
 from vitlib.files import atomic_write
@@ -52,7 +52,7 @@ class Report:
 
     title: str
     classes: Sequence[str]
-    images: ImageSet
+    images: LabelledImages
     result: Evaluation
     settings: Mapping[str, str]
     history: History | None = None
@@ -186,7 +186,7 @@ def _mistake_figure(
     strongest = f"with the most orange square covered, the answer’s probability is {left:.1%}"
     if drops.max() <= 0:
         strongest = "no square is evidence for the answer: covering any of them raises it"
-    pixels = report.images.images[number]  # (C, H, W)
+    pixels = report.images.pixels(number)  # (C, H, W)
     coarse = ' class="coarse"' if max(pixels.shape[1:]) < 100 else ""
     picture = f'<img{coarse} src="{_pixels_url(pixels)}" alt='
     answer, truth = _class_name(report, given), _class_name(report, true)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitlib.data import ImageSet
+from vitlib.data import ImageSet, LabelledImages
 from vitlib.data.sets import same_statistics
 
 UNLABELLED = -100  # PyTorch's default for `ignore_index` of the cross-entropy
@@ -99,7 +99,11 @@ class PartlyLabelled(ImageSet):
     labelled images are there `times` times, since they are few: a batch contains more of them then.
     """
 
-    def __init__(self, labelled: ImageSet, unlabelled: ImageSet, times: int = 1) -> None:
+    def __init__(
+        self, labelled: LabelledImages, unlabelled: LabelledImages, times: int = 1
+    ) -> None:
+        if not (isinstance(labelled, ImageSet) and isinstance(unlabelled, ImageSet)):
+            raise ValueError("PartlyLabelled takes images in memory: load the data without stream")
         statistics = [(one.mean, one.std) for one in (labelled, unlabelled)]
         if not same_statistics(*statistics):
             raise ValueError(
@@ -119,7 +123,9 @@ class PartlyLabelled(ImageSet):
         return images, labels.where(self.has_label[index], UNLABELLED)
 
 
-def labelled_share(train: ImageSet, part: Int64[Tensor, "b"], whole: Int64[Tensor, "B"]) -> float:
+def labelled_share(
+    train: LabelledImages, part: Int64[Tensor, "b"], whole: Int64[Tensor, "B"]
+) -> float:
     """The share of labelled images in a part of a batch, as a multiple of that in the whole batch.
 
     The mean over the labelled images of each part, times this, has as its mean over equal parts

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from vitlib.checkpoints import digest_weights, unwrapped
 from vitlib.checkpoints.native import FilePath
-from vitlib.data import ImageData, ImageSet
+from vitlib.data import ImageData, ImageSet, LabelledImages
 from vitlib.files import atomic_write
 from vitlib.matching import check_images_fit, in_eval_mode, normalised_for
 from vitlib.train.evaluation import inputs_of
@@ -29,7 +29,7 @@ _CHUNK = 1000  # images per file of the cache: what an interruption loses
 
 def extract_features(
     model: nn.Module,
-    image_set: ImageSet,
+    image_set: LabelledImages,
     *,
     batch_size: int = 100,
     cache: FilePath | bool = True,
@@ -50,7 +50,8 @@ def extract_features(
         progress: whether to show a bar on stderr.
 
     Raises ValueError for an empty set, for images that do not fit the model, for a model without
-    these two functions, for a batch size below 1, and for a `cache` that is a file.
+    these two functions, for streamed images, for a batch size below 1, and for a `cache` that is a
+    file.
     """
     check_count("batch_size", batch_size)
     if isinstance(image_set, ImageData):
@@ -61,6 +62,8 @@ def extract_features(
             "expected a model with forward_features and forward_head, as vitlib's and timm's have, "
             f"got {type(model).__name__}"
         )
+    if not isinstance(image_set, ImageSet):
+        raise ValueError("extract_features takes images in memory: load the data without stream")
     check_images_fit(model, image_set)
     image_set = normalised_for(model, image_set)
     folder = _folder(cache)
@@ -103,7 +106,7 @@ def _folder(cache: FilePath | bool) -> Path | None:
 def _compute(
     model: Any, image_set: ImageSet, batch_size: int, bar: tqdm
 ) -> Iterator[Float[Tensor, "b D"]]:
-    for images in inputs_of(model, image_set, batch_size):
+    for images, _ in inputs_of(model, image_set, batch_size):
         with torch.inference_mode():
             pooled = model.forward_head(model.forward_features(images), pre_logits=True)
         yield pooled.float().cpu()

@@ -6,6 +6,7 @@
 """
 
 import math
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from vitlib.blocks import DropPath
 from vitlib.data import ImageSet
+from vitlib.data.sets import Batches
 from vitlib.matching import as_vision_transformer
 from vitlib.model import VisionTransformer
 from vitlib.train.evaluation import Evaluation, inputs_of
@@ -94,7 +96,7 @@ class HeadInputs:
             dynamic_ncols=True, disable=not self.progress, leave=False,
         )  # fmt: skip
         with torch.no_grad(), self.autocast:
-            for images in bar:
+            for images, _ in bar:
                 tokens = model.forward_features(images)
                 if model.distilled:
                     found.append(tokens[:, :2].clone())  # not a view: all tokens would be kept
@@ -102,8 +104,12 @@ class HeadInputs:
                     found.append(model.forward_head(tokens, pre_logits=True))
         return torch.cat(found)
 
-    def batch(self, index: Int[Tensor, "b"]) -> tuple[Float[Tensor, "b *rest"], Int64[Tensor, "b"]]:
-        return self.inputs[index], self.image_set.labels[index]
+    def batches(self, parts: Iterable[Int[Tensor, "_"]]) -> Batches:
+        for part in parts:
+            yield self.inputs[part], self.image_set.labels[part]
+
+    def shuffled(self, batch_size: int, processes: int = 1) -> Int64[Tensor, "_"]:
+        return self.image_set.shuffled(batch_size, processes)
 
     def normalize(self, inputs: Float[Tensor, "b *rest"]) -> Float[Tensor, "b *rest"]:
         return inputs  # the images were

@@ -10,14 +10,16 @@ The batch may be divided among the processes that torchrun started (distributed.
 
 Random numbers come from torch's global CPU generator, which is seeded with `config.seed` before the
 first step. They are drawn in this order and nowhere else: at the start of each epoch one
-`torch.randperm(n)`; then in each step those of the augmentation, of mixup or cutmix, and of the
-model (dropout, stochastic depth; on a GPU these come from the GPU's generator). A loop that keeps
-this order gets the same losses. Of several processes, each has a seed of its own that follows from
-`config.seed`, and all take the order of images of the first.
+`torch.randperm(n)` (for a stream of tables, what `shuffled` of data/shards.py draws); then in each
+step those of the augmentation, of mixup or cutmix, and of the model (dropout, stochastic depth; on
+a GPU these come from the GPU's generator). A loop that keeps this order gets the same losses. Of
+several processes, each has a seed of its own that follows from `config.seed`, and all take the
+order of images of the first.
 """
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -34,7 +36,8 @@ from tqdm import tqdm
 
 from vitlib.attention import unfused
 from vitlib.checkpoints import unwrapped
-from vitlib.data import ImageData, ImageSet, augment, cutmix, mixup
+from vitlib.data import ImageData, ImageSet, LabelledImages, augment, cutmix, mixup
+from vitlib.data.sets import Batches
 from vitlib.train.distillation import DistillationLoss, PartlyLabelled, labelled_share
 from vitlib.train.distributed import join_processes
 from vitlib.train.evaluation import evaluate
@@ -68,16 +71,20 @@ def fit(
     and the averaged weights are evaluated on it every `eval_every` steps and at the end. The test
     images are never used.
 
+    A stream (`load_data` with `stream`) is read from where the run is; fit needs no more of it in
+    memory than the next few batches. A batch with pictures that can't be read is smaller by these.
+
     Frozen parameters are not trained. If all but the heads are frozen and nothing changes what
     these get from one step to the next (augmentation, mixup, cutmix, dropout, drop path), the
-    backbone of a VisionTransformer is computed once per image, and not at every step (frozen.py).
+    backbone of a VisionTransformer is computed once per image in memory, and not at every step
+    (frozen.py); for a stream, it is computed at every step, and a warning says so.
 
     With `checkpoint`, the run is saved there every `checkpoint_every` steps, at the end, and when
     it is interrupted by Ctrl-C or SIGTERM (after the current step; a second Ctrl-C stops at once).
     The file is a checkpoint of the averaged weights, for `load_checkpoint`; and with `resume`, the
-    same call continues the run, on the same training images only. A resumed run equals an
-    uninterrupted one bit for bit, on the same machine and with the same number of threads and of
-    processes. A finished run returns its history at once.
+    same call continues the run, on the same training images only, and in a stream at the exact one.
+    A resumed run equals an uninterrupted one bit for bit, on the same machine and with the same
+    number of threads and of processes. A finished run returns its history at once.
 
     Started by torchrun, all processes train together: each takes its share of every batch, and all
     end with the same weights and the same history. The first one alone evaluates, saves, calls back
@@ -118,16 +125,24 @@ def fit(
     batches = len(train) // config.batch_size  # in an epoch
     classes = getattr(model, "num_classes", len(data.classes))
 
-    _, channels, *size = train.images.shape
+    _, channels, *size = train.shape
     augmentation = augment(config.augment, tuple(size), channels).to(device)
     model.to(device)
     if distillation is not None:
         distillation.teacher.to(device)
     bf16 = _use_bf16(config.amp, device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
-    examples: ImageSet | HeadInputs = train
-    held_out: ImageSet | HeadInputs | None = val
-    if distillation is None and is_backbone_constant(model, config):
+    examples: LabelledImages | HeadInputs = train
+    held_out: LabelledImages | HeadInputs | None = val
+    constant = distillation is None and is_backbone_constant(model, config)
+    if constant and not isinstance(train, ImageSet):
+        constant = False
+        warnings.warn(
+            "the frozen backbone is computed at every step: what it makes of each image is kept "
+            "for images in memory only",
+            stacklevel=2,
+        )
+    if constant:
         keep = partial(
             HeadInputs, model, autocast=autocast, progress=config.progress and processes.is_first
         )
@@ -172,20 +187,31 @@ def fit(
             disable=not (config.progress and processes.is_first),
         )  # fmt: skip
         started = time.perf_counter() - history.seconds
+        reading: Batches | None = None  # the parts of this epoch that are still to come
         try:
             parallel.train()
             for step in range(run.step + 1, config.steps + 1):
                 # batch
                 position = (step - 1) % batches  # in the epoch
                 if position == 0:
-                    run.order = processes.from_first(torch.randperm(len(train)))
+                    order = examples.shuffled(config.batch_size, processes.count)
+                    run.order = processes.from_first(order)
                 index = run.order[position * config.batch_size :][: config.batch_size]
+                if position == 0 or reading is None:
+                    to_come = run.order[: batches * config.batch_size].split(config.batch_size)
+                    reading = examples.batches(
+                        [
+                            part
+                            for batch in to_come[position:]
+                            for part in processes.share(batch).chunk(config.accumulate)
+                        ]
+                    )
                 optimizer.zero_grad()
                 mean_loss = torch.zeros((), device=device)
                 parts = processes.share(index).chunk(config.accumulate)
                 for number, part in enumerate(parts, start=1):
                     stage("data")
-                    images, labels = (tensor.to(device) for tensor in examples.batch(part))
+                    images, labels = (tensor.to(device) for tensor in next(reading))
                     # augment
                     stage("augmentation")
                     images = augmentation(images)
@@ -255,6 +281,8 @@ def fit(
                     stop_for(signum)
         finally:
             bar.close()
+            if reading is not None:
+                reading.close()
             if profile is not None:
                 profile.end()
             model.load_state_dict(averaged.state_dict())
@@ -357,7 +385,7 @@ def _pass_over(stage: str) -> None:
     """What stands in for a profile where there is none."""
 
 
-def _validate(model: nn.Module, val: ImageSet | HeadInputs) -> tuple[float, float]:
+def _validate(model: nn.Module, val: LabelledImages | HeadInputs) -> tuple[float, float]:
     if isinstance(val, HeadInputs):
         return val.evaluate(model)
     result = evaluate(model, val)

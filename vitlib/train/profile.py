@@ -15,7 +15,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, record_function
 from torch.profiler import profile as Tracer
 
-from vitlib.data import ImageSet
+from vitlib.data import LabelledImages
 from vitlib.files import atomic_write, check_output_path
 from vitlib.patch import grid_of
 from vitlib.train.history import TrainConfig
@@ -53,7 +53,7 @@ class Profile:
     def begin(
         self,
         model: nn.Module,
-        train: ImageSet,
+        train: LabelledImages,
         device: torch.device,
         config: TrainConfig,
         is_first: bool = True,
@@ -63,7 +63,7 @@ class Profile:
             check_output_path(self.trace)
         self._device, self._traces = device, self.trace is not None and is_first
         self.images_per_step = config.batch_size
-        height, width = train.images.shape[-2:]
+        height, width = train.shape[-2:]
         self.tokens_per_image = _count_tokens(model, (height, width))
 
     def enter(self, stage: str) -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from vitlib.checkpoints import unwrapped
-from vitlib.data import ImageSet
+from vitlib.data import LabelledImages
 from vitlib.data.sets import same_statistics
 from vitlib.matching import check_fits
 from vitlib.train.distillation import DistillationLoss
@@ -12,7 +12,10 @@ from vitlib.train.history import TrainConfig
 
 
 def check_fit_arguments(
-    model: nn.Module, train: ImageSet, config: TrainConfig, distillation: DistillationLoss | None
+    model: nn.Module,
+    train: LabelledImages,
+    config: TrainConfig,
+    distillation: DistillationLoss | None,
 ) -> None:
     check_fits(model, train)
     _check_float32(model, "the model")

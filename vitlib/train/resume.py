@@ -16,8 +16,8 @@ from vitlib.checkpoints import (
     read_checkpoint,
     save_checkpoint,
 )
-from vitlib.data import ImageData
-from vitlib.data.contents import describe_changes, hash_images
+from vitlib.data import ImageData, ImageSet
+from vitlib.data.contents import describe_changes
 from vitlib.data.sets import same_statistics
 from vitlib.files import check_output_path, refuse_non_file, remove_leftovers
 from vitlib.train.distillation import UNLABELLED, DistillationLoss, PartlyLabelled
@@ -44,8 +44,9 @@ class ResumableRun:
     steps. A new object continues from `config.checkpoint` if that file exists and `config.resume`
     is on.
 
-    The file also holds a hash and the label of each training image, since a run continues on the
-    same data only. Files of earlier versions do not: they are continued, with a warning.
+    The file also holds a fingerprint and the label of each training image, since a run continues on
+    the same data only: of images in memory, a hash of the pixels; of a stream, one of the name and
+    size of the file. Files of earlier versions do not: they are continued, with a warning.
 
     Of several processes, each reads the file, and the first writes it, with the random states of
     all.
@@ -74,7 +75,8 @@ class ResumableRun:
         self._device = next(model.parameters()).device
         if config.checkpoint is None:
             return
-        self._images = {"images": hash_images(data.train.images), "labels": data.train.labels.cpu()}
+        self._kind = data.train.fingerprinted  # the tensor's name in the file
+        self._images = {self._kind: data.train.fingerprints(), "labels": data.train.labels.cpu()}
         if isinstance(data.train, PartlyLabelled):
             self._images["labels"] = data.train.labels.where(data.train.has_label, UNLABELLED)
         self._classes, self._mean_std = data.classes, [list(data.mean), list(data.std)]
@@ -146,13 +148,15 @@ class ResumableRun:
             )
         info, tensors = run.info, run.tensors
         history = History.from_dict(info["history"])
-        facts = {"processes": 1} | info["facts"]  # earlier versions had only one
+        earlier = {"processes": 1, "streamed": False}  # versions that had no other
+        facts = earlier | info["facts"]
         differences = history.config.differences(self.config) + [
             f"{name} {facts.get(name)!r} there, {value!r} here"
             for name, value in self._description.items()
             if facts.get(name) != value
         ]
-        differences += self._compare_images(path, run)
+        if facts["streamed"] == self._description["streamed"]:
+            differences += self._compare_images(path, run)
         if differences:
             raise CannotContinue(f"{path} belongs to another run: {'; '.join(differences)}")
         averaged = self.model if self.ema is None else self.ema.module
@@ -178,7 +182,7 @@ class ResumableRun:
                 stacklevel=1,
             )
             return []
-        there, here = ((t["images"], t["labels"]) for t in (run.tensors, self._images))
+        there, here = ((t[self._kind], t["labels"]) for t in (run.tensors, self._images))
         changes = describe_changes(there, here, self._classes)
         before = run.info["mean and std"]
         if not changes and not same_statistics(before, self._mean_std):
@@ -228,6 +232,7 @@ def _describe_run(
     if distillation is not None:
         facts["distillation"] = [distillation.kind, distillation.alpha, distillation.tau]
     facts["processes"] = processes.count  # each has its own random numbers
+    facts["streamed"] = not isinstance(data.train, ImageSet)
     return facts
 
 

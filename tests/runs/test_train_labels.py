@@ -1,11 +1,15 @@
 """The experiment on few labels: which photos are drawn, how settings are chosen, what is fed in."""
 
+import json
+from itertools import product
+from statistics import mean
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from vitlib import ImageData, ImageSet, VisionTransformer
+from vitlib import ImageData, ImageSet, TrainConfig, VisionTransformer
 from vitlib.runs import train_labels as script
 from vitlib.runs.photos import photo_pixels
 
@@ -87,3 +91,27 @@ def test_methods_find_what_is_easy(method):
     inputs = (centres[labels] + 0.1 * torch.randn(60, 6, generator=generator)).numpy()
     answers = method(inputs[:40], labels[:40].numpy(), inputs[40:], 3)
     assert (answers == labels[40:].numpy()).all()
+
+
+def test_the_log_holds_every_run_of_its_script():
+    log = json.loads(script.LOG.read_text("utf8"))
+    runs = {(run["method"], run["labels"], run["seed"]) for run in log["runs"]}
+    assert runs == set(product(script.SETTINGS, script.COUNTS, script.SEEDS))
+    assert len(log["trials"]) == 2 * sum(map(len, script.SETTINGS.values()))
+    assert log["side"] == script.SIDE
+    assert TrainConfig.from_dict(log["recipe"]) == script.RECIPE
+
+
+def test_what_the_record_shows():
+    """With room for another torch: features need a fraction of the labels."""
+    log = json.loads(script.LOG.read_text("utf8"))
+
+    def accuracy(method, count):
+        of = (r for r in log["runs"] if (r["method"], r["labels"]) == (method, count))
+        return mean(run["test_accuracy"] for run in of)
+
+    for count in script.COUNTS[1:]:
+        known = accuracy(script.FEATURES, count)
+        assert known > accuracy(script.SCRATCH, count) + 0.05
+        assert known > accuracy(script.PIXELS, count) + 0.05
+    assert accuracy(script.FEATURES, 500) > accuracy(script.SCRATCH, 5000)

@@ -45,7 +45,7 @@ def test_the_lock_satisfies_pyproject(extra) -> None:
 
 
 def test_vitlib_imports_only_what_it_requires() -> None:
-    allowed = [*PROJECT["dependencies"], *EXTRAS["hub"], *EXTRAS["onnx"]]
+    allowed = [*PROJECT["dependencies"], *EXTRAS["hub"], *EXTRAS["onnx"], *EXTRAS["record"]]
     required = {canonicalize_name(Requirement(text).name) for text in allowed}
     distributions = packages_distributions()
     for path in (ROOT / "vitlib").rglob("*.py"):

@@ -124,11 +124,14 @@ def draw_weights(model: nn.Module, seed: int) -> None:
     """Every matrix and kernel from a normal distribution of deviation 1/√(inputs), biases 0.
 
     Tokens, whose first axis is 1, get deviation 0.1: many start so small that the eps of a norm
-    would hide them. Factors of norms and the like stay as they are.
+    would hide them. PyTorch's norms get the factors 1 that they start with: trained ones would
+    scale queries and keys. Factors of other norms and the like stay as they are.
     """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if is_norm(module):
+            if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+                module.reset_parameters()
             continue
         is_layer = isinstance(module, nn.Linear | nn.Conv2d | nn.MultiheadAttention)
         for name, parameter in module.named_parameters(recurse=False):

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +118,6 @@ class TableRows(Rows):
             for shard in self.shards
             for row in range(shard.footer.num_rows)
         )
-
-    @cached_property
-    def _first_rows(self) -> list[int]:
-        """The number of each shard's first row."""
-        return np.cumsum([0, *(shard.footer.num_rows for shard in self.shards)]).tolist()
 
     def _group_of(self, rows: Int64[Tensor, "n"]) -> Int64[Tensor, "n"]:
         return torch.from_numpy(np.searchsorted(self._starts, rows.numpy(), side="right") - 1)

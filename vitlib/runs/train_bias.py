@@ -123,7 +123,7 @@ def train(arm: Arm, lr: float, seed: int, steps: int) -> tuple[dict[str, Any], d
 
     def measure(state: TrainState) -> None:
         if state.step % EVERY == 0:
-            val_accuracy.append(_accuracy(state.model, [kept_back]))
+            val_accuracy.append(mean_accuracy(state.model, [kept_back]))
 
     config = replace(RECIPE, steps=steps, lr=lr, augment=augment, seed=seed)
     history, diverged_at = fit_or_diverge(model, data, config, callbacks=[measure])
@@ -150,11 +150,12 @@ def test(arm: Arm, entry: dict[str, Any], weights: dict[str, np.ndarray]) -> dic
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     digits = load_data("mnist5k").test
     shifts = SHIFTS if (count, order) == (DIGITS[-1], ORDERS[0]) else range(1)
-    accuracies = [_accuracy(model, shifted(digits, by)) for by in shifts]
+    accuracies = [mean_accuracy(model, shifted(digits, by)) for by in shifts]
     return entry | {"test_accuracy": accuracies[0], "shifted": accuracies}
 
 
-def _accuracy(model: nn.Module, sets: list[ImageSet]) -> float:
+def mean_accuracy(model: nn.Module, sets: list[ImageSet]) -> float:
+    """The mean of the accuracies on these sets."""
     return round(sum(evaluate(model, one).accuracy for one in sets) / len(sets), 4)
 
 

@@ -46,13 +46,12 @@ from vitlib import (
     TrainConfig,
     VisionTransformer,
     create_model,
-    evaluate,
     fit,
     load_data,
     save_checkpoint,
 )
 from vitlib.runs.in_parallel import one_core_each
-from vitlib.runs.train_bias import SHIFTS, shifted
+from vitlib.runs.train_bias import SHIFTS, mean_accuracy, shifted
 from vitlib.runs.train_positions import pairs
 from vitlib.train.history import History
 
@@ -146,16 +145,17 @@ def train_seeds(
     change = change | {"val_fraction": 0.0}
     for seed in SEEDS:
         model, history = train_once(name, seed, change)
+        accuracies = [mean_accuracy(model, shifted(data.test, by)) for by in SHIFTS]
         runs.append(
             {
                 "seed": seed,
-                "test_accuracy": round(evaluate(model, data.test).accuracy, 4),
+                "test_accuracy": accuracies[0],
                 "seconds": round(history.seconds, 1),
                 "last_loss": round(statistics.mean(history.loss[-50:]), 4),
                 "drawn": drawn_accuracy(model, 1),
                 "rolled": drawn_accuracy(model, 1, by=4),
                 "distance_correlation": distance_correlation(model),
-                "shifted": [shifted_accuracy(model, data.test, by) for by in SHIFTS],
+                "shifted": accuracies,
             }
         )
         models.append(model)
@@ -212,12 +212,6 @@ def distance_correlation(model: VisionTransformer) -> float:
     return round(float(spearmanr(*pairs(vectors, model.grid_size)).statistic), 3)
 
 
-def shifted_accuracy(model: VisionTransformer, digits: ImageSet, by: int) -> float:
-    """The mean of the accuracies on digits moved by so many pixels right, left, down and up."""
-    each = [evaluate(model, one).accuracy for one in shifted(digits, by)]
-    return round(statistics.mean(each), 4)
-
-
 def drawn_accuracy(model: VisionTransformer, half: int, by: int = 0) -> float:
     """Accuracy on the first half (0) or the second (1) of the drawn digits, rolled `by` pixels down
     and to the right."""
@@ -225,7 +219,7 @@ def drawn_accuracy(model: VisionTransformer, half: int, by: int = 0) -> float:
     index = torch.arange(len(digits)).chunk(2)[half]
     rolled = digits.images[index].roll((by, by), dims=(2, 3))
     chosen = ImageSet(rolled, digits.labels[index], digits.mean, digits.std)
-    return round(evaluate(model, chosen).accuracy, 4)
+    return mean_accuracy(model, [chosen])
 
 
 COMMANDS = {
